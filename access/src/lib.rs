@@ -1,1 +1,10 @@
-//! placeholder
+//! Who may do what, and the proof of it.
+//!
+//! People, sites (zones, conduits, assets, accounts), access windows, plant state, policy, grants, the audit log and
+//! the store. Nothing here opens a socket to a person or a target: the session code asks, and this crate answers.
+
+pub mod clock;
+pub mod ids;
+pub mod people;
+pub mod site;
+pub mod window;

@@ -1,0 +1,408 @@
+//! The site as described: zones, conduits, assets, endpoints, accounts. Pure data and look-ups.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{Login, Name},
+    people::{Organisation, User, is_false},
+};
+
+/// The plant's state, per zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum PlantState {
+    /// The process runs.
+    #[default]
+    Production,
+    /// Planned work.
+    Maintenance,
+    /// The process stands.
+    Shutdown,
+    /// Something is wrong now.
+    Emergency,
+}
+
+impl PlantState {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Production, Self::Maintenance, Self::Shutdown, Self::Emergency];
+    /// As written in files and listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Production => "production",
+            Self::Maintenance => "maintenance",
+            Self::Shutdown => "shutdown",
+            Self::Emergency => "emergency",
+        }
+    }
+}
+
+/// What an endpoint speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "each is the protocol's own name")]
+pub enum Protocol {
+    Ssh,
+    Rdp,
+    Modbus,
+    S7comm,
+    Enip,
+    Opcua,
+    Tcp,
+}
+
+impl Protocol {
+    /// As written in files and listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ssh => "ssh",
+            Self::Rdp => "rdp",
+            Self::Modbus => "modbus",
+            Self::S7comm => "s7comm",
+            Self::Enip => "enip",
+            Self::Opcua => "opcua",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// A zone (IEC 62443-3-2): assets with one security requirement. People's networks are zones too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Zone {
+    /// Its unique name.
+    pub name: Name,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub title: String,
+    /// Networks (CIDR) whose hosts are in this zone; tells where a person comes from. The longest match wins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
+    /// Whether the zone counts as critical in the metrics.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub critical: bool,
+}
+
+/// An approved path (IEC 62443-3-2): from zone, to zone, protocols, and, where narrower, the endpoints.
+/// What no conduit names does not exist for anybody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conduit {
+    /// Its unique name.
+    pub name: Name,
+    /// The zone that people come from.
+    pub from: Name,
+    /// The zone that holds the assets.
+    pub to: Name,
+    /// Protocols that may pass.
+    pub protocols: BTreeSet<Protocol>,
+    /// Only these assets, if any are named.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub assets: BTreeSet<Name>,
+    /// Direction in which data may be carried by files: to the plant, from it, or both.
+    #[serde(default)]
+    pub direction: Direction,
+}
+
+/// Which way files and data may move through a conduit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Either way.
+    #[default]
+    Both,
+    /// Toward the asset only (uploads).
+    In,
+    /// From the asset only (downloads).
+    Out,
+}
+
+/// One reachable port of an asset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// The port that people name (`ssh -L 1502:plc-7:502`), 1 to 65535.
+    pub port: u16,
+    /// The host to dial, if not the asset's own address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dial_host: Option<String>,
+    /// The port to dial, if not `port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dial_port: Option<u16>,
+}
+
+/// How much harm the asset can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "levels")]
+pub enum Criticality {
+    Low,
+    #[default]
+    Medium,
+    High,
+}
+
+/// A machine in a zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asset {
+    /// Its unique name, which people use to reach it.
+    pub name: Name,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub title: String,
+    /// The zone it is in.
+    pub zone: Name,
+    /// Host name or IP address to dial.
+    pub address: String,
+    /// Ports that exist for people; any other port does not.
+    pub endpoints: Vec<Endpoint>,
+    /// How much harm it can do.
+    #[serde(default)]
+    pub criticality: Criticality,
+    /// A crown jewel.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub crown_jewel: bool,
+    /// Disabled assets cannot be reached; live sessions are cut.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub disabled: bool,
+    /// Pinned SSH host keys, OpenSSH one-line form. None pinned: nobody connects until an administrator trusts one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_keys: Vec<String>,
+    /// Old SSH algorithms that this device needs (`diffie-hellman-group14-sha1`, `ssh-rsa`, `aes128-cbc` …): weak on purpose.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dangerous_ssh_algorithms: Vec<String>,
+    /// How much of a channel without a terminal is kept in full, bytes; the rest by digest. None: the site's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_full_bytes: Option<u64>,
+}
+
+/// How the account's secret is presented to the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Credential {
+    /// A password kept in the vault.
+    Password,
+    /// A private key kept in the vault.
+    Key,
+    /// A user certificate of the built-in SSH CA, made for one session.
+    Certificate,
+    /// None needed (a tunnel to a device that has no log-in of its own).
+    None,
+}
+
+/// A privileged account on an asset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// The asset it is on.
+    pub asset: Name,
+    /// Its login there.
+    pub login: Login,
+    /// How its secret is presented.
+    pub credential: Credential,
+    /// Used when a person names none; at most one per asset.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub default: bool,
+    /// One session at a time.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub exclusive: bool,
+    /// Disabled accounts cannot be used; live sessions are cut.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub disabled: bool,
+}
+
+/// An account on an asset, written `login@asset`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AccountRef {
+    /// The asset.
+    pub asset: Name,
+    /// The login on it.
+    pub login: Login,
+}
+
+impl fmt::Display for AccountRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.login, self.asset)
+    }
+}
+impl fmt::Debug for AccountRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+impl TryFrom<String> for AccountRef {
+    type Error = crate::ids::IdError;
+    fn try_from(s: String) -> Result<Self, Self::Error> {
+        let (login, asset) =
+            s.rsplit_once('@').ok_or_else(|| crate::ids::IdError::NotAName(s.chars().take(64).collect()))?;
+        Ok(Self { asset: Name::new(asset)?, login: Login::new(login)? })
+    }
+}
+impl From<AccountRef> for String {
+    fn from(a: AccountRef) -> Self {
+        a.to_string()
+    }
+}
+
+/// A policy file of the site: Cedar text under a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyFile {
+    /// Its unique name.
+    pub name: Name,
+    /// Cedar policies.
+    pub text: String,
+}
+
+/// Site-wide settings that policy needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// IANA name of the site's time zone, in which windows are asked for and shown.
+    pub time_zone: String,
+    /// The zone of people whose address is in no zone's networks; none: such people reach nothing.
+    pub default_zone: Option<Name>,
+    /// Idle time without human input after which a session ends, seconds.
+    pub idle_seconds: u32,
+    /// For how long one second factor counts for the same person, device key, source address and window, seconds; 0: never.
+    pub second_factor_remember_seconds: u32,
+    /// Longest window, seconds.
+    pub longest_window_seconds: u32,
+    /// How much of a channel without a terminal is kept in full, bytes.
+    pub keep_full_bytes: u64,
+    /// Environment variables that may reach a target; a trailing `*` matches any rest.
+    pub environment: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            time_zone: "UTC".to_owned(),
+            default_zone: None,
+            idle_seconds: 900,
+            second_factor_remember_seconds: 0,
+            longest_window_seconds: 7 * 24 * 3600,
+            keep_full_bytes: 64 << 20,
+            environment: ["LANG", "LC_*", "TERM", "COLORTERM"].map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+/// The whole described site: what `cofferdam apply` takes and `cofferdam export` gives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Site {
+    /// Site-wide settings.
+    pub settings: Settings,
+    /// Companies.
+    pub organisations: Vec<Organisation>,
+    /// People.
+    pub users: Vec<User>,
+    /// Zones.
+    pub zones: Vec<Zone>,
+    /// Conduits.
+    pub conduits: Vec<Conduit>,
+    /// Assets.
+    pub assets: Vec<Asset>,
+    /// Accounts.
+    pub accounts: Vec<Account>,
+    /// The site's own policies, besides the shipped ones.
+    pub policies: Vec<PolicyFile>,
+}
+
+impl Site {
+    /// The person of that name.
+    pub fn user(&self, name: &Name) -> Option<&User> {
+        self.users.iter().find(|u| &u.name == name)
+    }
+    /// The asset of that name.
+    pub fn asset(&self, name: &Name) -> Option<&Asset> {
+        self.assets.iter().find(|a| &a.name == name)
+    }
+    /// The account, if it exists.
+    pub fn account(&self, r: &AccountRef) -> Option<&Account> {
+        self.accounts.iter().find(|a| a.asset == r.asset && a.login == r.login)
+    }
+    /// The account used when a person names none: the one marked default, or the only one.
+    pub fn default_account(&self, asset: &Name) -> Option<&Account> {
+        let mut of_asset = self.accounts.iter().filter(|a| &a.asset == asset);
+        self.accounts.iter().find(|a| &a.asset == asset && a.default).or_else(|| {
+            let first = of_asset.next();
+            if of_asset.next().is_none() { first } else { None }
+        })
+    }
+    /// The zone that `address` is in: the longest matching network, else the default zone.
+    pub fn zone_of(&self, address: IpAddr) -> Option<&Name> {
+        let address = address.to_canonical();
+        self.zones
+            .iter()
+            .flat_map(|z| z.networks.iter().map(move |n| (z, n)))
+            .filter_map(|(z, n)| {
+                Network::parse(n).filter(|n| n.contains(address)).map(|n| (n.prefix, &z.name))
+            })
+            .max_by_key(|(prefix, _)| *prefix)
+            .map(|(_, name)| name)
+            .or(self.settings.default_zone.as_ref())
+    }
+    /// Conduits that lead from `from` to the asset by `protocol`.
+    pub fn conduits_to<'a>(
+        &'a self,
+        from: &'a Name,
+        asset: &'a Asset,
+        protocol: Protocol,
+    ) -> impl Iterator<Item = &'a Conduit> {
+        self.conduits.iter().filter(move |c| {
+            &c.from == from
+                && c.to == asset.zone
+                && c.protocols.contains(&protocol)
+                && (c.assets.is_empty() || c.assets.contains(&asset.name))
+        })
+    }
+}
+
+/// Per-zone plant state; a zone without an entry is in production.
+pub type PlantStates = BTreeMap<Name, PlantState>;
+
+/// An IP network in CIDR notation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    base: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    /// Parses `10.0.0.0/8`, `2001:db8::/32` or a bare address.
+    pub fn parse(s: &str) -> Option<Self> {
+        let (addr, prefix) = match s.split_once('/') {
+            Some((a, p)) => (a.parse::<IpAddr>().ok()?, p.parse::<u8>().ok()?),
+            None => {
+                let a = s.parse::<IpAddr>().ok()?;
+                (a, if a.is_ipv4() { 32 } else { 128 })
+            }
+        };
+        (prefix <= if addr.is_ipv4() { 32 } else { 128 }).then_some(Self { base: addr, prefix })
+    }
+    /// Whether `address` is in the network.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        fn same(a: u128, b: u128, bits: u32, prefix: u8) -> bool {
+            let shift = bits - u32::from(prefix);
+            shift >= bits || (a >> shift) == (b >> shift)
+        }
+        match (self.base, address) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => same(u32::from(a).into(), u32::from(b).into(), 32, self.prefix),
+            (IpAddr::V6(a), IpAddr::V6(b)) => {
+                self.prefix == 0 || same(u128::from(a), u128::from(b), 128, self.prefix)
+            }
+            _ => false,
+        }
+    }
+}

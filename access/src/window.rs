@@ -1,0 +1,154 @@
+//! Access windows: an immutable request that becomes valid when two different people of two different duties approve
+//! exactly that text.
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Timestamp,
+    ids::{Name, WindowId},
+    people::Duty,
+    site::{AccountRef, PlantState},
+};
+
+/// What may be done inside a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    /// Look: read files, watch, read values. (A shell can do more than look: see the policy notes.)
+    View,
+    /// Operate: shells, commands, upload files, write values within limits.
+    Operate,
+    /// Program: change a controller's program or firmware.
+    Program,
+}
+
+/// Limits that go with a window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Most bytes of files moved in all sessions of the window together, either way; none: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_bytes: Option<u64>,
+    /// Only these paths may be touched by file transfer (`*` within a name, `**` across folders); empty: any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// Files may be read but not written.
+    #[serde(skip_serializing_if = "crate::people::is_false")]
+    pub read_only_files: bool,
+}
+
+/// What somebody asks for. Immutable: a change is another request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowRequest {
+    /// Its id.
+    pub id: WindowId,
+    /// Who asks.
+    pub requested_by: Name,
+    /// When it was asked.
+    pub requested_at: Timestamp,
+    /// Who may use it (often the requester alone).
+    pub users: BTreeSet<Name>,
+    /// Accounts on assets that may be used. A tunnel to a device without log-in uses its account with credential `none`.
+    pub accounts: BTreeSet<AccountRef>,
+    /// Assets whose endpoints may be reached through forwards, besides those of `accounts`.
+    #[serde(default)]
+    pub forwards: BTreeSet<Name>,
+    /// What may be done.
+    pub operations: BTreeSet<Operation>,
+    /// Why, in plain words.
+    pub purpose: String,
+    /// The work order's number; may be empty.
+    #[serde(default)]
+    pub work_order: String,
+    /// First moment, UTC.
+    pub start: Timestamp,
+    /// First moment that is no longer inside, UTC.
+    pub end: Timestamp,
+    /// Plant states in which it may be used; empty: any but emergency.
+    #[serde(default)]
+    pub plant_states: BTreeSet<PlantState>,
+    /// Limits.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The window that this one extends.
+    #[serde(default)]
+    pub extends: Option<WindowId>,
+}
+
+/// SHA-256 over the canonical text of a request: what an approver approves.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestDigest(pub [u8; 32]);
+
+impl fmt::Display for RequestDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+impl fmt::Debug for RequestDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// One person's yes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// Who.
+    pub by: Name,
+    /// As what.
+    pub duty: Duty,
+    /// Digest of the exact request, lower-case hexadecimal.
+    pub digest: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Where a window stands, apart from the clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum Standing {
+    /// Waits for approvals.
+    Requested,
+    /// Two people of two duties approved.
+    Approved,
+    /// Somebody refused.
+    Refused {
+        /// Who refused.
+        by: Name,
+        /// Their reason.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// The requester took it back before it was approved.
+    Withdrawn {
+        /// When.
+        at: Timestamp,
+    },
+    /// Ended early for good.
+    Revoked {
+        /// Who revoked.
+        by: Name,
+        /// Their reason.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// A window: the request and what people said to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// What was asked for.
+    pub request: WindowRequest,
+    /// Approvals so far.
+    pub approvals: Vec<Approval>,
+    /// Where it stands.
+    pub standing: Standing,
+    /// An earlier end that somebody set; never later than the request's.
+    #[serde(default)]
+    pub shortened_to: Option<Timestamp>,
+}
