@@ -1,2 +1,5 @@
-//! placeholder
+#![forbid(unsafe_code)]
+//! Cofferdam: a privileged-access bastion for industrial sites.
+mod ssh;
+mod session;
 fn main() {}
