@@ -3,8 +3,11 @@
 //! People, sites (zones, conduits, assets, accounts), access windows, plant state, policy, grants, the audit log and
 //! the store. Nothing here opens a socket to a person or a target: the session code asks, and this crate answers.
 
+pub mod apply;
+pub mod audit;
 pub mod clock;
 pub mod ids;
 pub mod people;
 pub mod site;
+pub mod store;
 pub mod window;
