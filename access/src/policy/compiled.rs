@@ -18,6 +18,8 @@ const SCHEMA: &str = include_str!("../../policies/cofferdam.cedarschema");
 const SHIPPED: &str = include_str!("../../policies/shipped.cedar");
 /// In front of the ids of shipped policies. A site's ids begin with the name of their file, and no file is called so.
 const SHIPPED_PREFIX: &str = "cofferdam";
+/// In front of the ids of what is checked before any policy is asked.
+const STRUCTURE_PREFIX: &str = "structure";
 /// Largest policy file, bytes, and most policies in all: keeps a decision quick whatever somebody applies.
 const LARGEST_FILE: usize = 256 << 10;
 const MOST_POLICIES: usize = 1000;
@@ -47,6 +49,9 @@ pub enum PolicyError {
     /// Two policies of one id.
     #[error("two policies have the id {0}: give each its own @id")]
     DuplicateId(String),
+    /// A file is named as what is built in.
+    #[error("no policy file may be called {0}: rename it")]
+    ReservedName(String),
     /// Too large.
     #[error("policy file {0} is too large, or there are more than 1000 policies: write fewer, broader ones")]
     TooLarge(String),
@@ -153,8 +158,8 @@ impl Engine {
         let mut policies = PolicySet::new();
         add_file(&mut policies, SHIPPED_PREFIX, SHIPPED)?;
         for file in &site.policies {
-            if file.name.as_str() == SHIPPED_PREFIX {
-                return Err(PolicyError::DuplicateId(SHIPPED_PREFIX.to_owned()));
+            if [SHIPPED_PREFIX, STRUCTURE_PREFIX].contains(&file.name.as_str()) {
+                return Err(PolicyError::ReservedName(file.name.to_string()));
             }
             add_file(&mut policies, file.name.as_str(), &file.text)?;
         }
