@@ -124,6 +124,16 @@ impl fmt::Debug for RequestDigest {
     }
 }
 
+impl std::str::FromStr for RequestDigest {
+    type Err = Refusal;
+    /// From 64 hexadecimal digits, as shown.
+    fn from_str(s: &str) -> Result<Self, Refusal> {
+        let mut digest = [0u8; 32];
+        hex::decode_to_slice(s.trim(), &mut digest).map_err(|_| Refusal::NotADigest)?;
+        Ok(Self(digest))
+    }
+}
+
 /// One person's yes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {

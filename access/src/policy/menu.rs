@@ -95,12 +95,20 @@ pub fn reachable(snapshot: &Snapshot, user: &Name, source: IpAddr, now: Timestam
         .filter(|w| w.request.users.contains(&user.name))
         .flat_map(|w| &w.request.accounts)
         .collect();
+    let mut accounts_of: BTreeMap<&Name, usize> = BTreeMap::new();
+    let mut marked: BTreeSet<&Name> = BTreeSet::new();
+    for account in &site.accounts {
+        *accounts_of.entry(&account.asset).or_default() += 1;
+        if account.default {
+            marked.insert(&account.asset);
+        }
+    }
     let mut entries = Vec::new();
     for account in site.accounts.iter().filter(|a| !a.disabled) {
         let Some(asset) = assets.get(&account.asset).filter(|a| !a.disabled) else { continue };
         let reference = AccountRef { asset: asset.name.clone(), login: account.login.clone() };
-        let default =
-            account.default || site.default_account(&asset.name).is_some_and(|d| d.login == account.login);
+        let only = accounts_of.get(&asset.name) == Some(&1);
+        let default = account.default || (only && !marked.contains(&asset.name));
         for endpoint in &asset.endpoints {
             if site.conduits_to(from, asset, endpoint.protocol).next().is_none() {
                 continue;

@@ -44,6 +44,9 @@ pub enum Refusal {
         "the approval is for another text than this request: read the request again and approve what it says"
     )]
     OtherText,
+    /// Not a digest at all.
+    #[error("that is no digest: copy the 64 hexadecimal digits that `window show` prints")]
+    NotADigest,
     /// The window does not wait for approvals.
     #[error(
         "the window no longer waits for approval: see what happened to it, and ask for a new one if needed"

@@ -165,7 +165,7 @@ impl WindowRequest {
         self.validate_counts()?;
         text("purpose", &self.purpose, 1, LONGEST_PURPOSE)?;
         text("work order", &self.work_order, 0, LONGEST_FIELD)?;
-        self.limits.paths.iter().try_for_each(|p| text("path pattern", p, 1, LONGEST_FIELD))?;
+        self.limits.paths.iter().try_for_each(|p| path_pattern(p))?;
         self.validate_times(site, now)?;
         self.validate_names(site, now)
     }
@@ -251,6 +251,17 @@ pub(crate) fn text(field: &'static str, s: &str, least: usize, most: usize) -> R
         return Ok(());
     };
     Err(RequestError::Text { field, problem })
+}
+
+/// A pattern that could never match would look like a permission and be none.
+fn path_pattern(pattern: &str) -> Result<(), RequestError> {
+    text("path pattern", pattern, 1, LONGEST_FIELD)?;
+    if pattern.starts_with('/') && !pattern.split('/').any(|n| matches!(n, "." | "..")) {
+        return Ok(());
+    }
+    let problem =
+        format!("{pattern:?} is not absolute, or holds . or ..: write it from / on, as in /srv/**/*.bin");
+    Err(RequestError::Text { field: "path pattern", problem })
 }
 
 /// Whether `c` can change how the text around it is shown: control characters (C0, C1, DEL), line and paragraph

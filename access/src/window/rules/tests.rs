@@ -191,12 +191,17 @@ fn requests_that_cannot_be_are_refused_with_what_to_change() {
     assert!(with(&|r| r.requested_by = name("nobody")).contains("nobody"));
     assert!(with(&|r| r.accounts = BTreeSet::from([account("x@pump-hmi")])).contains("x@pump-hmi"));
     assert!(with(&|r| r.forwards = BTreeSet::from([name("nothing")])).contains("nothing"));
+    assert!(with(&|r| r.limits.paths = vec!["srv/*".to_owned()]).contains("not absolute"));
+    assert!(with(&|r| r.limits.paths = vec!["/srv/../etc".to_owned()]).contains("holds ."));
     assert!(with(&|r| r.requested_at = NOON.plus_seconds(-9999)).contains("make it again"));
 }
 
 #[test]
 fn the_canonical_text_is_stable() {
     let text = asked().canonical_text();
+    let digest = asked().digest();
+    assert_eq!(digest.to_string().parse::<super::super::RequestDigest>(), Ok(digest));
+    assert_eq!("zz".parse::<super::super::RequestDigest>(), Err(Refusal::NotADigest));
     let id = asked().id;
     assert_eq!(
         text,
