@@ -6,8 +6,20 @@
 pub mod apply;
 pub mod audit;
 pub mod clock;
+pub mod decision;
+#[cfg(test)]
+mod fixture;
+pub mod grant;
 pub mod ids;
+pub mod local_time;
+pub mod login;
+pub mod password;
 pub mod people;
+pub mod policy;
+pub mod ratelimit;
+pub mod recovery;
 pub mod site;
+pub mod snapshot;
 pub mod store;
+pub mod totp;
 pub mod window;
