@@ -44,7 +44,7 @@ pub struct WindowFilter {
 }
 
 impl Standing {
-    /// The state's name, as listings write it.
+    /// The state's name, as kept, as listings write it and as [`WindowFilter::state`] takes it.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Requested => "requested",
