@@ -4,7 +4,14 @@
 //! the store. Nothing here opens a socket to a person or a target: the session code asks, and this crate answers.
 
 pub mod clock;
+pub mod decision;
+#[cfg(test)]
+mod fixture;
+pub mod grant;
 pub mod ids;
+pub mod local_time;
 pub mod people;
+pub mod policy;
 pub mod site;
+pub mod snapshot;
 pub mod window;

@@ -1,10 +1,20 @@
 //! Access windows: an immutable request that becomes valid when two different people of two different duties approve
 //! exactly that text.
+//!
+//! The types are here; [`text`] says what exactly is approved and what may be asked for, [`rules`] what people may do
+//! to a window and what it then covers.
+
+pub mod rules;
+pub mod text;
 
 use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::{
+    rules::{ApprovalStep, Coverage, Phase, Refusal, Target},
+    text::RequestError,
+};
 use crate::{
     clock::Timestamp,
     ids::{Name, WindowId},
@@ -22,6 +32,27 @@ pub enum Operation {
     Operate,
     /// Program: change a controller's program or firmware.
     Program,
+}
+
+impl Operation {
+    /// All operations.
+    pub const ALL: [Self; 3] = [Self::View, Self::Operate, Self::Program];
+    /// As written in files and listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::View => "view",
+            Self::Operate => "operate",
+            Self::Program => "program",
+        }
+    }
+    /// Whether a window that lists this operation allows `wanted`: looking is part of operating and of programming,
+    /// but programming a controller does not bring a shell, nor the other way round.
+    pub const fn includes(self, wanted: Self) -> bool {
+        matches!(
+            (self, wanted),
+            (_, Self::View) | (Self::Operate, Self::Operate) | (Self::Program, Self::Program)
+        )
+    }
 }
 
 /// Limits that go with a window.
