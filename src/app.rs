@@ -131,6 +131,7 @@ pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
         banner: Some(config.ssh.banner.clone()).filter(|b| !b.is_empty()),
         ssh_config: JumpConfigs::new(base.clone()),
         throttle: Throttle::default(),
+        budgets: Default::default(),
         authorities,
         limits: config.limits.clone(),
     });
