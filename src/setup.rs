@@ -10,7 +10,11 @@ use std::{
 
 use cofferdam_recorder::Identity;
 use cofferdam_vault::{Sealer, SecretBytes, SigningKey, SshCa, SystemEntropy, keyfile};
-use russh::keys::{Algorithm, PrivateKey, ssh_key::LineEnding};
+use russh::keys::{
+    PrivateKey,
+    ssh_key::{LineEnding, private::Ed25519Keypair},
+};
+use zeroize::Zeroizing;
 
 /// What kept a gateway from being set up.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +48,7 @@ pub(crate) fn make_keys(folder: &Path) -> Result<Made, SetupError> {
     private_folder(folder)?;
     let keys = folder.join("keys");
     private_folder(&keys)?;
-    let host = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).map_err(key_fault)?;
+    let host = new_ssh_key();
     let text = host.to_openssh(LineEnding::LF).map_err(key_fault)?;
     let entropy = Arc::new(SystemEntropy);
     keyfile::create(&keys.join("ssh_host_ed25519"), &SecretBytes::new(text.as_bytes().to_vec())).map_err(key_fault)?;
@@ -100,4 +104,10 @@ fn random_source(length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     rand::RngCore::fill_bytes(&mut rand::rng(), &mut bytes);
     bytes
+}
+
+/// A new Ed25519 key for SSH.
+pub(crate) fn new_ssh_key() -> PrivateKey {
+    let seed = Zeroizing::new(random_bytes::<32>());
+    PrivateKey::from(Ed25519Keypair::from_seed(&seed))
 }

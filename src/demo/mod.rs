@@ -20,7 +20,7 @@ use cofferdam_access::{
     store::SecretChange,
 };
 use cofferdam_vault::{SecretBytes, SecretString};
-use russh::keys::{Algorithm, PrivateKey, ssh_key::LineEnding};
+use russh::keys::{PrivateKey, ssh_key::LineEnding};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -122,7 +122,7 @@ async fn start_pump(folder: &Path) -> Result<Pump, AppError> {
     std::fs::create_dir_all(&disk).map_err(fault)?;
     let key_file = folder.join("host_key");
     if !key_file.exists() {
-        let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).map_err(fault)?;
+        let key = setup::new_ssh_key();
         let text = key.to_openssh(LineEnding::LF).map_err(fault)?;
         cofferdam_vault::keyfile::create(&key_file, &SecretBytes::new(text.as_bytes().to_vec())).map_err(fault)?;
         let password = setup::random_text(24);

@@ -13,7 +13,7 @@ use cofferdam_access::{
 };
 use cofferdam_vault::SecretBytes;
 use data_encoding::BASE32_NOPAD;
-use russh::keys::{Algorithm, PrivateKey, ssh_key::LineEnding};
+use russh::keys::ssh_key::LineEnding;
 use serde::{Deserialize, Serialize};
 
 use crate::{context::Context, setup, ssh::login::totp_context};
@@ -56,7 +56,7 @@ pub(super) fn load_or_make(folder: &Path) -> Result<People, String> {
     setup::private_folder(&keys).map_err(|e| e.to_string())?;
     let mut people = People::new();
     for (name, ..) in PEOPLE {
-        let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).map_err(|e| e.to_string())?;
+        let key = setup::new_ssh_key();
         let path = keys.join(format!("{name}_ed25519"));
         let text = key.to_openssh(LineEnding::LF).map_err(|e| e.to_string())?;
         setup::write_new(&path, text.as_bytes(), 0o600).map_err(|e| e.to_string())?;

@@ -93,10 +93,15 @@ pub(crate) struct Gateway {
 }
 
 /// Server configurations for jumps, one per asset, made when first needed.
-#[derive(Debug)]
 pub(crate) struct JumpConfigs {
     base: Arc<dyn Fn() -> server::Config + Send + Sync>,
     made: Mutex<BTreeMap<Name, (i64, Arc<server::Config>)>>,
+}
+
+impl std::fmt::Debug for JumpConfigs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JumpConfigs").finish_non_exhaustive()
+    }
 }
 
 /// How long a host certificate for a jump lives, seconds; renewed at half of it.
@@ -288,7 +293,7 @@ impl Gateway {
         record: DecisionRecord,
         _new_source: bool,
     ) -> Result<Arc<Session>, String> {
-        let id = RecordingId::new(&request.session.to_string()).map_err(|e| e.to_string())?;
+        let id = request.session.to_string().parse::<RecordingId>().map_err(|e| e.to_string())?;
         let mut labels = BTreeMap::new();
         labels.insert("window".to_owned(), grant.window().to_string());
         labels.insert("source".to_owned(), request.source.ip().to_string());
@@ -376,8 +381,8 @@ impl Gateway {
                     no_secret(format!("{account} has no secret yet: run `cofferdam account set-secret {account}`"))
                 })?;
                 match kind {
-                    Credential::Password => SealedSecret::password(stored.sealed, sharing),
-                    _ => SealedSecret::private_key(stored.sealed, sharing),
+                    Credential::Password => SealedSecret::password(stored.sealed.clone(), sharing),
+                    _ => SealedSecret::private_key(stored.sealed.clone(), sharing),
                 }
             }
         };

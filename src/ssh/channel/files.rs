@@ -109,15 +109,16 @@ impl Files {
 
     /// The channel is over: what was under way is said, the digests are final.
     pub(crate) async fn close(self) {
-        let Shared { mut inspector, mut steps, up, down } = self.shared.into_inner();
+        let Self { session, channel, shared } = self;
+        let Shared { mut inspector, mut steps, up, down } = shared.into_inner();
         inspector.close(&mut steps);
         for step in steps {
             if let Step::Event(event) = step {
                 // An error has ended the session already.
-                self.event(event).await.unwrap_or_default();
+                keep_event(&session, channel, event).await.unwrap_or_default();
             }
         }
-        close_keepers(&self.session, [up, down]).await;
+        close_keepers(&session, [up, down]).await;
     }
 
     /// Records every step that is evidence, then writes what is for the person; what is for the target is the caller's.
@@ -132,7 +133,7 @@ impl Files {
             match step {
                 Step::ToTarget(data) => onward.to_target.push(data),
                 Step::ToPerson(data) => to_person.push(data),
-                Step::Event(event) => self.event(event).await?,
+                Step::Event(event) => keep_event(&self.session, self.channel, event).await?,
                 Step::Keep { file, offset, data } => {
                     self.session.record(Event::FileContent { file, offset, data }).await?;
                 }
@@ -160,17 +161,19 @@ impl Files {
         Ok(onward)
     }
 
-    async fn event(&self, event: FileEvent) -> Result<(), Ended> {
-        let (bytes, refused) = (event.bytes, event.refused.is_some());
-        self.session.add_moved(bytes);
-        self.session.record(Event::File(Box::new(op(self.channel, event)))).await?;
-        if refused {
-            self.session.observe(Observation::RefusedFile).await?;
-        } else if bytes > 0 {
-            self.session.observe(Observation::FileMoved { bytes }).await?;
-        }
-        Ok(())
+}
+
+/// Records one file operation, counts it, and lets the triggers see it.
+async fn keep_event(session: &Session, channel: u32, event: FileEvent) -> Result<(), Ended> {
+    let (bytes, refused) = (event.bytes, event.refused.is_some());
+    session.add_moved(bytes);
+    session.record(Event::File(Box::new(op(channel, event)))).await?;
+    if refused {
+        session.observe(Observation::RefusedFile).await?;
+    } else if bytes > 0 {
+        session.observe(Observation::FileMoved { bytes }).await?;
     }
+    Ok(())
 }
 
 #[derive(Default)]
