@@ -3,6 +3,8 @@
 //! People, sites (zones, conduits, assets, accounts), access windows, plant state, policy, grants, the audit log and
 //! the store. Nothing here opens a socket to a person or a target: the session code asks, and this crate answers.
 
+pub mod apply;
+pub mod audit;
 pub mod clock;
 pub mod decision;
 #[cfg(test)]
@@ -14,4 +16,5 @@ pub mod people;
 pub mod policy;
 pub mod site;
 pub mod snapshot;
+pub mod store;
 pub mod window;
