@@ -24,7 +24,7 @@ use cofferdam_access::{
     store::{NewSession, OpenOutcome, Opening, RememberedFactor, SessionEnd, SessionState, Store},
 };
 use cofferdam_recorder::{AuditAnchor, Event, Header, RecorderService, RecordingId, Sealed};
-use cofferdam_vault::{CertificateTerms, Lease, SealedSecret, Sharing, SshCa, Vault, Warrant};
+use cofferdam_vault::{CertificateTerms, Lease, SealedSecret, Sealer, Sharing, SshCa, Vault, Warrant};
 use russh::server;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
@@ -88,6 +88,8 @@ pub(crate) struct Gateway {
     pub(crate) authorities: crate::ssh::login::TrustedAuthorities,
     /// Bounds.
     pub(crate) limits: crate::config::settings::Limits,
+    /// Opens people's second factors.
+    pub(crate) sealer: Sealer,
     /// Log-in attempts, counted.
     pub(crate) throttle: crate::ssh::login::Throttle,
 }

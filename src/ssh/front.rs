@@ -88,11 +88,12 @@ fn auth(answer: Answer) -> Auth {
             let methods = MethodSet::from(&[MethodKind::KeyboardInteractive][..]);
             Auth::Reject { proceed_with_methods: Some(methods), partial_success: true }
         }
-        Answer::Ask { instructions, prompt, echo } => Auth::Partial {
-            name: "".into(),
-            instructions: instructions.into(),
-            prompts: vec![(prompt.into(), echo)].into(),
-        },
+        Answer::Ask { prompt } => {
+            Auth::Partial { name: "".into(), instructions: "".into(), prompts: vec![(prompt.into(), false)].into() }
+        }
+        Answer::Say { text } => {
+            Auth::Partial { name: "".into(), instructions: text.into(), prompts: Vec::new().into() }
+        }
     }
 }
 
