@@ -1,0 +1,3 @@
+//! The built-in targets behind `cofferdam demo`.
+
+pub(crate) mod pump_hmi;
