@@ -1,25 +1,34 @@
 //! One session channel: takes the client's input off the connection, runs what was asked for, and says how
 //! it ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use russh::server::{Handle, Msg};
-use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, Sig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::host::Host;
-use super::io::{CHUNK, Input, Output, Piece, Stream, pipe};
+use super::io::{CHUNK, Input, Output, Piece, Stream, Wire, pipe};
 use super::sftp::Sftp;
 use super::shell::{Flow, Shell, Streams, say};
 use super::tty::{Editor, Mode, Tty};
 
+/// Input that is kept beside the pipe, in bytes: four times the window that the client is given.
+const KEPT_INPUT: usize = 8 * 1024 * 1024;
+/// How long input may be stuck behind output before it counts as lost.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A channel on which nothing has been started yet.
 #[derive(Debug)]
 pub(super) struct Idle {
-    half: Arc<ChannelWriteHalf<Msg>>,
+    wire: Arc<Wire>,
     input: Input,
     signals: mpsc::Receiver<Sig>,
     raise: mpsc::Sender<Sig>,
@@ -52,28 +61,43 @@ impl Idle {
         let (raise, signals) = mpsc::channel(8);
         let (resize, size) = tokio::sync::watch::channel((0, 0));
         let closed = CancellationToken::new();
-        tokio::spawn(pump(reader, stdin, raise.clone(), resize, closed.clone()));
-        Self {
-            half: Arc::new(half),
-            input,
-            signals,
-            raise,
-            size,
-            closed,
-            variables: BTreeMap::new(),
-            tty: None,
-        }
+        let wire = Arc::new(Wire::new(half));
+        let pump = Pump {
+            reader,
+            stdin: Some(stdin),
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            raise: raise.clone(),
+            resize,
+            wire: Arc::clone(&wire),
+        };
+        let guard = closed.clone().drop_guard();
+        tokio::spawn(async move {
+            pump.run().await;
+            drop(guard);
+        });
+        Self { wire, input, signals, raise, size, closed, variables: BTreeMap::new(), tty: None }
     }
 
     /// Runs the task to its end or the channel's.
     pub(super) fn start(self, host: Arc<Host>, login: String, task: Task, connection: Handle) {
         tokio::spawn(async move {
-            let (half, closed) = (Arc::clone(&self.half), self.closed.clone());
+            let (wire, closed) = (Arc::clone(&self.wire), self.closed.clone());
+            let ended = async {
+                let end = self.run(host, login, task).await;
+                if wire.input_lost.load(Ordering::Relaxed) {
+                    let err = Output::Channel(Arc::clone(&wire), Stream::Err);
+                    say(&err, "input was lost: it arrived faster than it was read\n").await;
+                    return End::Status(1);
+                }
+                end
+            };
             let end = tokio::select! {
-                end = self.run(host, login, task) => end,
+                end = ended => end,
                 // Whoever waits for the window of a channel that is gone would wait for ever.
                 () = closed.cancelled() => return,
             };
+            let half = &wire.half;
             let id = half.id();
             let told = match end {
                 End::Status(status) => half.exit_status(status.into()).await.is_ok(),
@@ -105,8 +129,8 @@ impl Idle {
     async fn without_terminal(mut self, mut shell: Shell, task: Task) -> End {
         let streams = Streams {
             input: self.input.clone(),
-            out: Output::Channel(Arc::clone(&self.half), Stream::Out),
-            err: Output::Channel(Arc::clone(&self.half), Stream::Err),
+            out: Output::Channel(Arc::clone(&self.wire), Stream::Out),
+            err: Output::Channel(Arc::clone(&self.wire), Stream::Err),
         };
         let script = match task {
             Task::Exec(script) => script,
@@ -120,7 +144,7 @@ impl Idle {
     }
 
     async fn with_terminal(mut self, mut shell: Shell, tty: &Arc<Tty>, task: Task) -> End {
-        let screen = Output::Terminal(Arc::clone(&self.half));
+        let screen = Output::Terminal(Arc::clone(&self.wire));
         let (lines, cooked) = pipe();
         let editor = Editor::new(screen.clone(), lines, self.raise.clone());
         let streams = Streams { input: cooked, out: screen.clone(), err: screen };
@@ -162,6 +186,7 @@ impl Idle {
         let (ours, theirs) = tokio::io::duplex(8 * CHUNK);
         russh_sftp::server::run(theirs, handler).await;
         let (mut from, mut to) = tokio::io::split(ours);
+        let out = Output::Channel(Arc::clone(&self.wire), Stream::Out);
         let up = async {
             loop {
                 let bytes = self.input.read(CHUNK).await?;
@@ -177,9 +202,7 @@ impl Idle {
                 if from.read_buf(&mut bytes).await? == 0 {
                     return Ok::<(), std::io::Error>(());
                 }
-                if self.half.data_bytes(bytes.freeze()).await.is_err() {
-                    return Ok(());
-                }
+                out.write(bytes).await?;
             }
         };
         // The server ends when its input does, and only then does its output.
@@ -194,36 +217,87 @@ fn status(flow: Flow) -> u8 {
 }
 
 /// Takes what arrives off the channel: input into a bounded pipe, signals and sizes to whom they concern.
-async fn pump(
-    mut reader: ChannelReadHalf,
-    stdin: mpsc::Sender<Piece>,
+///
+/// The library hands over messages in order and stops the whole connection while one is not taken, the
+/// client's window adjustments included. A command that writes before it reads would then wait for ever, so
+/// some input is kept beside the pipe; when that is full too and the command still waits to write, the rest
+/// is thrown away and the command's end says so.
+struct Pump {
+    reader: ChannelReadHalf,
+    stdin: Option<mpsc::Sender<Piece>>,
+    kept: VecDeque<Bytes>,
+    kept_bytes: usize,
     raise: mpsc::Sender<Sig>,
     resize: tokio::sync::watch::Sender<(u32, u32)>,
-    closed: CancellationToken,
-) {
-    let _guard = closed.drop_guard();
-    let mut stdin = Some(stdin);
-    while let Some(message) = reader.wait().await {
-        match message {
-            ChannelMsg::Data { data } => {
-                let gone = match &stdin {
-                    Some(stdin) => stdin.send(Piece::Data(data)).await.is_err(),
-                    None => false,
-                };
-                // Nobody reads any more: what still comes is thrown away, so that the connection goes on.
-                if gone {
-                    stdin = None;
+    wire: Arc<Wire>,
+}
+
+impl Pump {
+    async fn run(mut self) {
+        let mut ended = false;
+        loop {
+            let full = self.kept_bytes >= KEPT_INPUT;
+            // A sender of its own: the wait for room must not hold `self`.
+            let stdin = self.stdin.clone().filter(|_| !self.kept.is_empty());
+            tokio::select! {
+                room = room(stdin.as_ref()) => match (room, self.kept.pop_front()) {
+                    (Some(room), Some(bytes)) => {
+                        self.kept_bytes -= cost(&bytes);
+                        room.send(Piece::Data(bytes));
+                    }
+                    // Nobody reads any more: what still comes is thrown away, so that the connection goes on.
+                    _ => self.drop_input(),
+                },
+                message = self.reader.wait(), if !full => match message {
+                    None | Some(ChannelMsg::Close) => return,
+                    Some(ChannelMsg::Eof) => ended = true,
+                    Some(message) => self.take(message),
+                },
+                () = tokio::time::sleep(PATIENCE), if full => {
+                    if self.wire.is_waiting() {
+                        self.wire.input_lost.store(true, Ordering::Relaxed);
+                        self.drop_input();
+                    }
                 }
             }
-            ChannelMsg::Eof => stdin = None,
-            // A full queue means that it is being signalled already.
-            ChannelMsg::Signal { signal } => drop(raise.try_send(signal)),
-            ChannelMsg::WindowChange { col_width, row_height, .. } => {
-                resize.send_replace((col_width, row_height));
+            if ended && self.kept.is_empty() {
+                self.stdin = None;
             }
-            ChannelMsg::Close => break,
+        }
+    }
+
+    fn take(&mut self, message: ChannelMsg) {
+        match message {
+            ChannelMsg::Data { data } if self.stdin.is_some() => {
+                self.kept_bytes += cost(&data);
+                self.kept.push_back(data);
+            }
+            // A full queue means that it is being signalled already.
+            ChannelMsg::Signal { signal } => drop(self.raise.try_send(signal)),
+            ChannelMsg::WindowChange { col_width, row_height, .. } => {
+                self.resize.send_replace((col_width, row_height));
+            }
             _ => {}
         }
+    }
+
+    fn drop_input(&mut self) {
+        self.stdin = None;
+        self.kept.clear();
+        self.kept_bytes = 0;
+    }
+}
+
+/// What a kept piece takes in memory, roughly; without the extra, single bytes would be nearly free.
+fn cost(bytes: &Bytes) -> usize {
+    bytes.len() + 256
+}
+
+/// Waits for room in the pipe; for ever when there is nothing to put in, `None` when nobody reads.
+async fn room(stdin: Option<&mpsc::Sender<Piece>>) -> Option<mpsc::Permit<'_, Piece>> {
+    match stdin {
+        Some(stdin) => stdin.reserve().await.ok(),
+        None => std::future::pending().await,
     }
 }
 
@@ -303,8 +377,6 @@ pub(super) fn command_line(bytes: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::super::shell::tests::host;
     use super::*;
 

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use russh::ChannelWriteHalf;
@@ -169,9 +170,45 @@ pub(super) enum Output {
     /// A file of the emulated disk, and how many bytes it has.
     File(Arc<Mutex<(tokio::fs::File, u64)>>),
     /// The client's standard output or error, as the channel's window allows.
-    Channel(Arc<ChannelWriteHalf<Msg>>, Stream),
+    Channel(Arc<Wire>, Stream),
     /// The client's terminal: a line feed becomes carriage return and line feed.
-    Terminal(Arc<ChannelWriteHalf<Msg>>),
+    Terminal(Arc<Wire>),
+}
+
+/// The writing half of a channel, and whether somebody waits for its window.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) half: ChannelWriteHalf<Msg>,
+    waiting: AtomicUsize,
+    /// Set when input had to be thrown away; then nothing that the command says about it is true.
+    pub(super) input_lost: AtomicBool,
+}
+
+impl Wire {
+    pub(super) fn new(half: ChannelWriteHalf<Msg>) -> Self {
+        Self { half, waiting: AtomicUsize::new(0), input_lost: AtomicBool::new(false) }
+    }
+
+    /// Whether a write has not been taken yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    async fn send(&self, bytes: Bytes, stream: Stream) -> io::Result<()> {
+        struct Waiting<'a>(&'a AtomicUsize);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        let sent = match stream {
+            Stream::Out => self.half.data_bytes(bytes).await,
+            Stream::Err => self.half.extended_data_bytes(1, bytes).await,
+        };
+        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
 }
 
 /// Which of a channel's two streams (RFC 4254 §5.2).
@@ -191,10 +228,11 @@ impl Output {
         if bytes.is_empty() {
             return Ok(());
         }
-        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
         match self {
             Self::Null => Ok(()),
-            Self::Pipe(sender) => sender.send(Piece::Data(bytes)).await.map_err(|_| broken()),
+            Self::Pipe(sender) => {
+                sender.send(Piece::Data(bytes)).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+            }
             Self::File(file) => {
                 let mut file = file.lock().await;
                 file.1 = file.1.saturating_add(bytes.len() as u64);
@@ -203,11 +241,8 @@ impl Output {
                 }
                 file.0.write_all(&bytes).await
             }
-            Self::Channel(half, Stream::Out) => half.data_bytes(bytes).await.map_err(|_| broken()),
-            Self::Channel(half, Stream::Err) => {
-                half.extended_data_bytes(1, bytes).await.map_err(|_| broken())
-            }
-            Self::Terminal(half) => half.data_bytes(with_returns(bytes)).await.map_err(|_| broken()),
+            Self::Channel(wire, stream) => wire.send(bytes, *stream).await,
+            Self::Terminal(wire) => wire.send(with_returns(bytes), Stream::Out).await,
         }
     }
 
