@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::ExitCode,
     sync::Arc,
     time::Duration,
 };
@@ -12,7 +13,7 @@ use cofferdam_access::{
     clock::{SharedClock, SystemClock},
     policy::DestinationRules,
 };
-use cofferdam_recorder::{RecorderConfig, RecorderService, Recipients, RecoveryOutcome};
+use cofferdam_recorder::{RecorderConfig, RecorderService, RecoveryOutcome};
 use cofferdam_vault::Vault;
 use russh::{MethodKind, MethodSet, SshId, keys::PrivateKey, server};
 use tokio::{net::TcpListener, sync::{mpsc, watch}};
@@ -58,13 +59,52 @@ pub(crate) struct Running {
 }
 
 /// Runs a gateway until it is told to stop (SIGTERM, SIGINT).
-pub(crate) async fn serve(config_path: &Path) -> Result<(), AppError> {
-    let config = Config::load(config_path).map_err(AppError::new)?;
-    let running = start(config).await?;
-    println!("cofferdam serves SSH on {}", running.ssh);
-    stop_signal().await?;
-    running.stop().await;
-    Ok(())
+pub(crate) fn serve(config_path: &Path) -> ExitCode {
+    log_to_stderr();
+    run_to_end(async {
+        let config = Config::load(config_path).map_err(AppError::new)?;
+        let running = start(config).await?;
+        println!("cofferdam serves SSH on {}", running.ssh);
+        stop_signal().await?;
+        running.stop().await;
+        Ok(())
+    })
+}
+
+/// Runs `work` on the gateway's runtime; says what failed.
+pub(crate) fn run_to_end(work: impl Future<Output = Result<(), AppError>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("cofferdam: the runtime did not start: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("cofferdam: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs go to standard error; `RUST_LOG` says how much. Parts that would write what people type, or secrets, are
+/// silenced whatever it says.
+pub(crate) fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let mut filter = EnvFilter::builder()
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
+        .from_env_lossy();
+    for silent in ["russh=warn", "sqlx=warn", "age=warn", "russh_sftp=warn", "cedar_policy=warn"] {
+        if let Ok(directive) = silent.parse() {
+            filter = filter.add_directive(directive);
+        }
+    }
+    // A second call (in tests) finds a logger already there.
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init().unwrap_or_default();
 }
 
 /// Waits until somebody asks the process to stop.
@@ -82,16 +122,16 @@ pub(crate) async fn stop_signal() -> Result<(), AppError> {
 /// Starts everything in its order: what could not be recorded or audited is never listened for.
 pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
     let clock: SharedClock = Arc::new(SystemClock);
-    let context = Context::open(&config, clock.clone()).await.map_err(AppError::new)?;
     // Bound while still privileged; served only when everything else stands.
     let socket = TcpListener::bind(config.ssh.listen)
         .await
         .map_err(|e| AppError::new(format!("{}: {e}; choose another ssh.listen or end what listens there", config.ssh.listen)))?;
     let address = socket.local_addr().map_err(AppError::new)?;
+    privileges::drop_to(&config).map_err(AppError::new)?;
+    let context = Context::new(config.clone());
+    let store = context.open_store().await.map_err(AppError::new)?;
     let host_keys = read_host_keys(&config.ssh.host_key_files)?;
     let authorities = TrustedAuthorities::read(&config.ssh.trusted_user_ca_files).map_err(AppError::new)?;
-    privileges::drop_to(&config).map_err(AppError::new)?;
-
     let recorder = open_recorder(&config, &context, clock.clone())?;
     let recovered = recorder.clone();
     let found = tokio::task::spawn_blocking(move || recovered.recover()).await.map_err(AppError::new)?;
@@ -102,25 +142,27 @@ pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
         }
     }
     let now = clock.now();
-    let orphans = context
-        .store
+    let orphans = store
         .end_orphans(&Act::system("gateway", now), &config.site.node)
         .await
         .map_err(AppError::new)?;
     for session in &orphans {
         warn!(session = %session.id, "ended a session that a crash had left open");
     }
-    let first = read_snapshot(&context.store, now, None).await.map_err(AppError::new)?;
+    let first = read_snapshot(&store, now, None).await.map_err(AppError::new)?;
     let (pictures, snapshots) = watch::channel(Arc::new(first));
     let (findings, findings_in) = mpsc::channel(FINDINGS);
     let base = server_config(&config, host_keys);
     let gateway = Arc::new(Gateway {
         node: config.site.node.clone(),
         clock,
-        store: context.store.clone(),
+        store,
         snapshots,
         recorder,
-        vault: Vault::new(context.sealer, Some(context.authority)),
+        vault: Vault::new(
+            context.sealer().map_err(AppError::new)?,
+            Some(Arc::new(context.ssh_ca().map_err(AppError::new)?)),
+        ),
         registry: Registry::default(),
         destinations: DestinationRules {
             own: vec![address],
@@ -130,6 +172,7 @@ pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
         findings,
         banner: Some(config.ssh.banner.clone()).filter(|b| !b.is_empty()),
         ssh_config: JumpConfigs::new(base.clone()),
+        sealer: context.sealer().map_err(AppError::new)?,
         throttle: Throttle::default(),
         budgets: Default::default(),
         authorities,
@@ -195,23 +238,14 @@ impl Running {
 }
 
 fn open_recorder(config: &Config, context: &Context, clock: SharedClock) -> Result<RecorderService, AppError> {
-    let readers = config
-        .recordings
-        .recipients
-        .iter()
-        .map(|r| r.parse())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e: cofferdam_recorder::KeyError| AppError::new(format!("recordings.recipients: {e}")))?;
-    // What was typed where nothing was echoed is readable for the configured people only, never for this process.
-    let mut recipients = Recipients { read: readers.clone(), reveal: readers };
-    recipients.read.extend(context.replay_recipient.clone());
+    let recipients = context.recipients().map_err(AppError::new)?;
     let mut settings = RecorderConfig::new(&config.recordings.dir, recipients);
     settings.low_space = config.recordings.min_free_bytes;
     settings.fail_after = Duration::from_secs(config.recordings.freeze_seconds.into());
     settings.total_queue_bytes = usize::try_from(config.recordings.queue_bytes).unwrap_or(usize::MAX);
     settings.queue_bytes = settings.queue_bytes.min(settings.total_queue_bytes);
     let time = Arc::new(move || clock.now().micros());
-    RecorderService::open(settings, context.checkpoint_signer.clone(), time).map_err(AppError::new)
+    RecorderService::open(settings, Arc::new(context.recording_signer().map_err(AppError::new)?), time).map_err(AppError::new)
 }
 
 fn read_host_keys(files: &[PathBuf]) -> Result<Vec<PrivateKey>, AppError> {

@@ -1,7 +1,10 @@
-#![allow(dead_code)]
 //! Cofferdam: a privileged-access bastion for industrial sites.
 
+mod app;
+mod cli;
 mod config;
+mod context;
+mod demo;
 mod detect;
 mod gateway;
 mod privileges;
@@ -9,4 +12,7 @@ mod session;
 mod setup;
 mod ssh;
 mod transfer;
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    cli::main(std::env::args_os())
+}

@@ -8,6 +8,7 @@ mod site;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::ExitCode,
     sync::Arc,
     time::Duration,
 };
@@ -17,7 +18,7 @@ use cofferdam_access::{
     clock::{Clock, SystemClock},
     ids::{Login, Name},
     site::AccountRef,
-    store::SecretChange,
+    store::{SecretChange, Store},
 };
 use cofferdam_vault::{SecretBytes, SecretString};
 use russh::keys::{PrivateKey, ssh_key::LineEnding};
@@ -29,7 +30,7 @@ use crate::{
     app::{self, AppError},
     cli::DemoOptions,
     config::{Config, Template},
-    context::Context,
+    context::{Context, account_binding},
     setup,
 };
 
@@ -41,7 +42,12 @@ fn fault(e: impl std::fmt::Display) -> AppError {
 }
 
 /// Runs the demo until it is told to stop, or for the given time.
-pub(crate) async fn run(options: DemoOptions) -> Result<(), AppError> {
+pub(crate) fn run(options: DemoOptions) -> ExitCode {
+    app::log_to_stderr();
+    app::run_to_end(show_everything(options))
+}
+
+async fn show_everything(options: DemoOptions) -> Result<(), AppError> {
     if !options.ssh.ip().is_loopback() {
         return Err(fault(format!("{} is not a loopback address: the demo is never reachable from outside", options.ssh)));
     }
@@ -62,21 +68,23 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), AppError> {
         prepare(&folder, options.ssh).map_err(fault)?;
     }
     let config = Config::load(&config_file).map_err(fault)?;
-    let context = Context::open(&config, Arc::new(SystemClock)).await.map_err(fault)?;
+    let context = Context::new(config.clone());
+    Store::migrate(&context.database().map_err(fault)?, context.now()).await.map_err(fault)?;
+    let store = context.open_store().await.map_err(fault)?;
 
     let pump = start_pump(&folder).await?;
     let people = people::load_or_make(&folder).map_err(fault)?;
-    site::describe(&context, &people, &pump.host_key, pump.address.port()).await.map_err(fault)?;
-    people::enrol(&context, &people).await.map_err(fault)?;
-    keep_secret(&context, &pump.password).await.map_err(fault)?;
-    site::open_window(&context, &people).await.map_err(fault)?;
-    context.store.close().await;
+    site::describe(&context, &store, &people, &pump.host_key, pump.address.port()).await.map_err(fault)?;
+    people::enrol(&context, &store, &people).await.map_err(fault)?;
+    keep_secret(&context, &store, &pump.password).await.map_err(fault)?;
+    site::open_window(&context, &store).await.map_err(fault)?;
+    store.close().await;
 
     let running = app::start(config).await?;
     let ready = folder.join("demo.json");
     people::write_ready(&ready, &people, running.ssh, &config_file).map_err(fault)?;
     show(&people, running.ssh, &folder, &config_file);
-    let limit = options.seconds.map_or(Duration::MAX, |s| Duration::from_secs(s.into()));
+    let limit = options.seconds.map_or(Duration::MAX, Duration::from_secs);
     tokio::select! {
         stopped = app::stop_signal() => stopped?,
         () = sleep(limit) => {}
@@ -154,18 +162,16 @@ async fn start_pump(folder: &Path) -> Result<Pump, AppError> {
 }
 
 /// The vault learns the built-in host's password, as an administrator would tell it.
-async fn keep_secret(context: &Context, password: &SecretString) -> Result<(), AppError> {
+async fn keep_secret(context: &Context, store: &Store, password: &SecretString) -> Result<(), AppError> {
     let account = AccountRef { asset: Name::new("pump-hmi").map_err(fault)?, login: Login::new(LOGIN).map_err(fault)? };
-    if context.store.secret(&account).await.map_err(fault)?.is_some() {
+    if store.secret(&account).await.map_err(fault)?.is_some() {
         return Ok(());
     }
     let secret = SecretBytes::new(password.expose().as_bytes().to_vec());
-    let sealed = context
-        .sealer
-        .seal(&cofferdam_vault::Context::account(account.to_string()), &secret)
-        .map_err(fault)?;
-    let act = Act::system("demo", context.clock.now());
-    context.store.set_secret(&act, &account, &sealed, SecretChange::Set).await.map_err(fault)?;
+    let sealer = context.sealer().map_err(fault)?;
+    let sealed = sealer.seal(&account_binding(&account), &secret).map_err(fault)?;
+    let act = Act::system("demo", context.now());
+    store.set_secret(&act, &account, &sealed, SecretChange::Set).await.map_err(fault)?;
     Ok(())
 }
 

@@ -9,14 +9,18 @@ use std::{
 use cofferdam_access::{
     audit::Act,
     ids::Name,
-    password::{self, Parameters},
+    password::{Costs, StoredPassword},
+    store::Store,
 };
 use cofferdam_vault::SecretBytes;
 use data_encoding::BASE32_NOPAD;
 use russh::keys::ssh_key::LineEnding;
 use serde::{Deserialize, Serialize};
 
-use crate::{context::Context, setup, ssh::login::totp_context};
+use crate::{
+    context::{Context, totp_binding},
+    setup,
+};
 
 /// Names, full names, organisations and duties.
 pub(super) const PEOPLE: [(&str, &str, &str, &[&str]); 6] = [
@@ -77,20 +81,21 @@ pub(super) fn load_or_make(folder: &Path) -> Result<People, String> {
 }
 
 /// Gives each their password and second factor, once.
-pub(super) async fn enrol(context: &Context, people: &People) -> Result<(), String> {
+pub(super) async fn enrol(context: &Context, store: &Store, people: &People) -> Result<(), String> {
+    let sealer = context.sealer().map_err(|e| e.to_string())?;
     for (name, person) in people {
         let name = Name::new(name).map_err(|e| e.to_string())?;
-        let known = context.store.credentials(&name).await.map_err(|e| e.to_string())?;
+        let known = store.credentials(&name).await.map_err(|e| e.to_string())?;
         if known.is_some_and(|c| c.password_hash.is_some() && c.totp_sealed.is_some()) {
             continue;
         }
-        let act = Act::system("demo", context.clock.now());
-        let hash = password::hash(&person.password, &Parameters::default(), &mut rand::rng()).map_err(|e| e.to_string())?;
-        context.store.set_password(&act, &name, &hash).await.map_err(|e| e.to_string())?;
+        let act = Act::system("demo", context.now());
+        let hash = StoredPassword::new(&person.password, Costs::OWASP, &mut rand::rng()).map_err(|e| e.to_string())?;
+        store.set_password(&act, &name, hash.as_phc()).await.map_err(|e| e.to_string())?;
         let secret = BASE32_NOPAD.decode(person.totp_secret.as_bytes()).map_err(|e| e.to_string())?;
         let sealed =
-            context.sealer.seal(&totp_context(&name), &SecretBytes::new(secret)).map_err(|e| e.to_string())?;
-        context.store.set_totp(&act, &name, &sealed).await.map_err(|e| e.to_string())?;
+            sealer.seal(&totp_binding(&name), &SecretBytes::new(secret)).map_err(|e| e.to_string())?;
+        store.set_totp(&act, &name, &sealed).await.map_err(|e| e.to_string())?;
     }
     Ok(())
 }

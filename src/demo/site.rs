@@ -11,7 +11,7 @@ use cofferdam_access::{
     site::{
         Account, AccountRef, Asset, Conduit, Credential, Criticality, Direction, Endpoint, Protocol, Settings, Site, Zone,
     },
-    store::WindowFilter,
+    store::{Store, WindowFilter},
     window::{Limits, Operation, Phase, Window, WindowRequest},
 };
 
@@ -26,26 +26,23 @@ fn name(s: &str) -> Result<Name, String> {
 }
 
 /// Describes the site in the store. Started again, only what belongs to the demo is renewed: what was added stays.
-pub(super) async fn describe(context: &Context, people: &People, host_key: &str, port: u16) -> Result<(), String> {
-    let mut site = context.store.site().await.map_err(|e| e.to_string())?;
+pub(super) async fn describe(context: &Context, store: &Store, people: &People, host_key: &str, port: u16) -> Result<(), String> {
+    let mut site = store.site().await.map_err(|e| e.to_string())?;
     if site.assets.is_empty() {
         site = fresh(people)?;
     }
     let pump = asset(host_key, port)?;
     site.assets.retain(|a| a.name != pump.name);
     site.assets.push(pump);
-    let problem = |text: &str, name: &str| {
-        let mut only = Site::default();
-        only.policies.push(cofferdam_access::site::PolicyFile {
-            name: Name::new(name).map_err(|e| e.to_string())?,
-            text: text.to_owned(),
-        });
-        CompiledPolicies::compile(&only).problem().map_or(Ok(()), |p| Err(p.to_string()))
-    };
-    let wanted = CheckedSite::check(site, &|text| problem(text, "site")).map_err(|e| e.to_string())?;
-    let plan = context.store.plan_site(&wanted).await.map_err(|e| e.to_string())?;
-    let act = Act::system("demo", context.clock.now());
-    context.store.apply_site(&act, &wanted, &plan).await.map_err(|e| e.to_string())?;
+    if let Some(problem) = CompiledPolicies::compile(&site).problem() {
+        return Err(problem.to_string());
+    }
+    let wanted = CheckedSite::new(site, &|_| Ok(())).map_err(|faults| {
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    })?;
+    let plan = store.plan_site(&wanted).await.map_err(|e| e.to_string())?;
+    let act = Act::system("demo", context.now());
+    store.apply_site(&act, &wanted, &plan).await.map_err(|e| e.to_string())?;
     Ok(())
 }
 
@@ -131,16 +128,13 @@ fn fresh(people: &People) -> Result<Site, String> {
 }
 
 /// Vera asks, olga and sam approve: a window from now on, unless one is open already.
-pub(super) async fn open_window(context: &Context, people: &People) -> Result<(), String> {
-    let now = context.clock.now();
-    let stored = context.store.windows(&WindowFilter::default()).await.map_err(|e| e.to_string())?;
+pub(super) async fn open_window(context: &Context, store: &Store) -> Result<(), String> {
+    let now = context.now();
+    let stored = store.windows(&WindowFilter::default()).await.map_err(|e| e.to_string())?;
     if !stored.is_empty() && !stored.iter().all(|w| w.window.phase(now) == Phase::Ended) {
         return Ok(());
     }
-    if people.is_empty() {
-        return Err("there is nobody to approve".into());
-    }
-    let site = context.store.site().await.map_err(|e| e.to_string())?;
+    let site = store.site().await.map_err(|e| e.to_string())?;
     let vera = name("vera")?;
     let account = AccountRef {
         asset: name("pump-hmi")?,
@@ -164,8 +158,7 @@ pub(super) async fn open_window(context: &Context, people: &People) -> Result<()
     };
     request.validate(&site, now).map_err(|e| e.to_string())?;
     let digest = request.digest();
-    let mut stored = context
-        .store
+    let mut stored = store
         .insert_window(&Act::person(&vera, now), &Window::requested(request))
         .await
         .map_err(|e| e.to_string())?;
@@ -176,8 +169,7 @@ pub(super) async fn open_window(context: &Context, people: &People) -> Result<()
         let event = AuditEvent::new(AuditKind::WindowApproved, window.id())
             .with("duty", duty.as_str())
             .with("digest", digest.to_string());
-        stored = context
-            .store
+        stored = store
             .update_window(&Act::person(&person.name, now), stored.version, &window, event)
             .await
             .map_err(|e| e.to_string())?;

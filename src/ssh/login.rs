@@ -362,10 +362,11 @@ impl Login {
             None => None,
         };
         let stored = stored.and_then(|c| c.password_hash).and_then(|h| StoredPassword::from_phc(h.to_string()).ok());
-        let Ok(_place) = self.gateway.throttle.checks.acquire().await else { return Answer::Reject };
-        let checking =
-            tokio::task::spawn_blocking(move || verify_or_dummy(stored.as_ref(), &password, Costs::OWASP));
-        let ok = checking.await.unwrap_or(false);
+        let ok = {
+            let Ok(_place) = self.gateway.throttle.checks.acquire().await else { return Answer::Reject };
+            let check = move || verify_or_dummy(stored.as_ref(), &password, Costs::OWASP);
+            tokio::task::spawn_blocking(check).await.unwrap_or(false)
+        };
         self.handle(Event::Password { ok }).await
     }
 

@@ -21,7 +21,7 @@ use crate::{
         menu,
         target::{Question, TargetError, TargetLeg},
     },
-    transfer,
+    transfer::command,
 };
 
 /// How long a target may take to open a channel and to answer its requests.
@@ -242,8 +242,8 @@ async fn reach(brokered: &Brokered, person: &mut PersonEnd, terminal: bool) -> R
 
 async fn kind_of(connection: &Connection, session: &Session, asked: &Asked) -> Kind {
     let transfer = match &asked.start {
-        Start::Subsystem(_) => Some(transfer::Kind::SftpServer),
-        Start::Exec(command) if asked.terminal.is_none() => transfer::detect(command),
+        Start::Subsystem(_) => Some(command::Kind::SftpServer),
+        Start::Exec(line) if asked.terminal.is_none() => command::detect(line),
         _ => None,
     };
     match transfer {
