@@ -30,6 +30,8 @@ mod seed;
 mod server;
 mod sftp;
 mod shell;
+#[cfg(test)]
+mod tests;
 mod tty;
 mod vfs;
 mod web;

@@ -85,6 +85,13 @@ impl Host {
         })
     }
 
+    /// Whether the login trusts some authority.
+    pub(super) fn trusts_authority(&self, login: &str) -> bool {
+        self.lock_accounts()
+            .iter()
+            .any(|(name, auth)| name == login && matches!(auth.as_ref(), Auth::TrustedCa(_)))
+    }
+
     /// Whether an authority that the login trusts made this certificate for it, for now and for `peer`.
     pub(super) fn certificate_fits(
         &self,
