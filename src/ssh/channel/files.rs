@@ -164,7 +164,7 @@ impl Files {
 }
 
 /// Records one file operation, counts it, and lets the triggers see it.
-async fn keep_event(session: &Session, channel: u32, event: FileEvent) -> Result<(), Ended> {
+pub(super) async fn keep_event(session: &Session, channel: u32, event: FileEvent) -> Result<(), Ended> {
     let (bytes, refused) = (event.bytes, event.refused.is_some());
     session.add_moved(bytes);
     session.record(Event::File(Box::new(op(channel, event)))).await?;

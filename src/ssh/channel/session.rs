@@ -10,6 +10,7 @@ use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, serv
 use tokio::sync::mpsc;
 
 use super::{
+    files::keep_event,
     relay::{self, Kind},
     start::{self, Asked, Start},
 };
@@ -21,7 +22,12 @@ use crate::{
         menu,
         target::{Question, TargetError, TargetLeg},
     },
-    transfer::command,
+    transfer::{
+        FileRules, Inspector, command,
+        rsync::RsyncInspector,
+        scp::{Refused, ScpInspector},
+        sftp::SftpInspector,
+    },
 };
 
 /// How long a target may take to open a channel and to answer its requests.
@@ -74,6 +80,11 @@ pub(crate) async fn broker(connection: &Connection, brokered: &Arc<Brokered>, mu
     if let Err(sentence) = decide(connection, &session, &asked.start).await {
         return person.refuse(&sentence).await;
     }
+    // Settled before the target is asked: a transfer that the rules refuse never starts there.
+    let kind = match kind_of(connection, &session, &asked, number).await {
+        Ok(kind) => kind,
+        Err(sentence) => return person.refuse(&sentence).await,
+    };
     let opened = open(connection, brokered, &mut person, &asked, number).await;
     let target = match opened {
         Ok(target) => target,
@@ -83,7 +94,6 @@ pub(crate) async fn broker(connection: &Connection, brokered: &Arc<Brokered>, mu
             return person.refuse(&e.sentence).await;
         }
     };
-    let kind = kind_of(connection, &session, &asked).await;
     let task = session.tasks.track_future(relay::run(session.clone(), number, person, target, kind));
     task.await;
     connection.gateway.note_files(&session).await;
@@ -240,17 +250,36 @@ async fn reach(brokered: &Brokered, person: &mut PersonEnd, terminal: bool) -> R
     }
 }
 
-async fn kind_of(connection: &Connection, session: &Session, asked: &Asked) -> Kind {
+/// What the channel will carry. The error is a transfer that is refused before it starts, as the person reads it.
+async fn kind_of(connection: &Connection, session: &Session, asked: &Asked, number: u32) -> Result<Kind, String> {
     let transfer = match &asked.start {
         Start::Subsystem(_) => Some(command::Kind::SftpServer),
         Start::Exec(line) if asked.terminal.is_none() => command::detect(line),
         _ => None,
     };
-    match transfer {
-        Some(kind) => Kind::Files(kind.inspector(connection.gateway.file_rules(session).await)),
-        None if asked.terminal.is_some() => Kind::Terminal,
-        None => Kind::Stream { full: session.grant().keep_full_bytes() },
+    let Some(transfer) = transfer else {
+        return Ok(match &asked.terminal {
+            Some(_) => Kind::Terminal,
+            None => Kind::Stream { full: session.grant().keep_full_bytes() },
+        });
+    };
+    let rules = connection.gateway.file_rules(session).await;
+    match inspector(transfer, rules) {
+        Ok(inspector) => Ok(Kind::Files(inspector)),
+        Err(refused) => {
+            // An error means that the session ended over it; the refusal stands either way.
+            keep_event(session, number, refused.event).await.unwrap_or_default();
+            Err(refused.say)
+        }
     }
+}
+
+fn inspector(kind: command::Kind, rules: FileRules) -> Result<Box<dyn Inspector>, Box<Refused>> {
+    Ok(match kind {
+        command::Kind::SftpServer => Box::new(SftpInspector::new(rules)),
+        command::Kind::Scp(command) => Box::new(ScpInspector::new(command, rules, None)?),
+        command::Kind::Rsync(command) => Box::new(RsyncInspector::new(command, rules, None)?),
+    })
 }
 
 fn describe(asked: &Asked) -> String {
