@@ -164,6 +164,10 @@ impl<'g> Person<'g> {
         command
             .args(["-P", &address.port().to_string(), "-hostkey", &self.host_key_fingerprint(), "-i"])
             .arg(ppk);
+        if program == "plink" {
+            // Else it waits for Return after the log-in, so that a server cannot forge its local prompts.
+            command.arg("-no-antispoof");
+        }
         command.arg("-l").arg(self.login(place)).arg(address.ip().to_string());
         command.env("HOME", self.gateway.scratch(""));
         self.equip(&mut command);
