@@ -112,6 +112,8 @@ impl<'g> Person<'g> {
             .env("SSH_ASKPASS_REQUIRE", "force")
             .env("DISPLAY", "none")
             .env_remove("SSH_AUTH_SOCK")
+            // The peers' scripts import from their own folder, which belongs to the repository.
+            .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("COFFERDAM_PASSWORD", &self.password)
             .env("COFFERDAM_TOTP_SECRET", &self.totp_secret)
             .env("COFFERDAM_TOTP_STATE", self.gateway.scratch(&format!("codes-of-{}", self.name)))
