@@ -62,6 +62,8 @@ ids! {
     LoginId,
     /// One order to a live session (suspend, resume, end, message).
     OrderId,
+    /// One finding of a trigger.
+    FindingId,
 }
 
 /// The name of a person, organisation, zone, conduit, asset or policy: stable, unique among its kind, safe in a file

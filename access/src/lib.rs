@@ -3,6 +3,8 @@
 //! People, sites (zones, conduits, assets, accounts), access windows, plant state, policy, grants, the audit log and
 //! the store. Nothing here opens a socket to a person or a target: the session code asks, and this crate answers.
 
+pub mod apply;
+pub mod audit;
 pub mod clock;
 pub mod decision;
 #[cfg(test)]
@@ -18,5 +20,6 @@ pub mod ratelimit;
 pub mod recovery;
 pub mod site;
 pub mod snapshot;
+pub mod store;
 pub mod totp;
 pub mod window;

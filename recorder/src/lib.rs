@@ -1,1 +1,47 @@
-//! placeholder
+//! Session recordings that can be trusted.
+//!
+//! - [`RecorderService`] and [`SessionRecorder`] write: what a session does goes into a queue bounded
+//!   in bytes before it goes anywhere else, and is durable within the second.
+//! - [`Recording`] reads: unlock with an age identity, seek, stream, follow.
+//! - [`verify()`] proves a recording with the server's public key alone.
+//!
+//! The format is described in `docs/recording-format.md`.
+//!
+//! Invariant: what was accepted is written or the session is told that it stopped.
+//! Invariant: no byte of a file is trusted by a reader; lengths are held against the format's limits.
+//! Invariant: masked input never stands in a buffer that ordinary readers' keys open.
+
+mod chain;
+mod codec;
+mod crypt;
+mod error;
+mod event;
+#[doc(hidden)]
+pub mod fuzzing;
+mod header;
+mod keeper;
+mod keys;
+mod read;
+mod segment;
+mod sign;
+mod storage;
+mod verify;
+mod wire;
+mod writer;
+
+pub use error::{ReadError, RecordError, RecorderStopped};
+pub use event::{
+    AuditAnchor, Decision, Direction, End, Event, FileOp, Finding, Forward, Operation, StreamDigest,
+    TimedEvent,
+};
+pub use header::{Hash, Header, RecordingId};
+pub use keeper::StreamKeeper;
+pub use keys::{Identity, Recipient, Recipients};
+pub use read::{Events, Found, Listed, Next, Recording, list, recipients_of, rewrap};
+pub use sign::{CheckpointSigner, VerifyingKey};
+pub use storage::{LocalFolder, SpoolFile, Storage};
+pub use verify::{Anchor, Problem, ProblemKind, Report, verify};
+pub use writer::{
+    Checkpoint, CheckpointHook, Clock, Health, RecorderConfig, RecorderService, Recovered, RecoveryOutcome,
+    SealInfo, Sealed, SessionRecorder, Status,
+};

@@ -1,1 +1,25 @@
-//! placeholder
+//! Secrets nobody holds.
+//!
+//! What a session needs to enter a target is kept sealed ([`Sealer`]), is handed out only against a
+//! [`Warrant`] ([`Vault::lease`]), and is either a stored secret or a certificate made for that one
+//! session by the built-in authority ([`SshCa`]). The crate does no I/O except for [`keyfile`], reads no
+//! clock (every `now` is an argument, in UTC microseconds) and takes its randomness from an [`Entropy`].
+//!
+//! Invariant: a secret leaves its type only through a method called `expose`.
+//! Invariant: nothing here depends on another crate of the workspace.
+
+mod ca;
+mod entropy;
+pub mod keyfile;
+mod lease;
+mod seal;
+mod secret;
+mod signing;
+
+pub use ca::{CaError, CertificateTerms, HostTerms, MAX_CERTIFICATE_SECONDS, SshCa};
+pub use entropy::{Entropy, EntropyError, SystemEntropy};
+pub use keyfile::KeyFileError;
+pub use lease::{HeldLease, Lease, LeaseError, Material, SealedSecret, Sharing, Vault, Warrant};
+pub use seal::{Context, MAX_SECRET_BYTES, SealError, Sealer};
+pub use secret::{NotText, SecretBytes, SecretString};
+pub use signing::{KeyId, SigningError, SigningKey, VerifyingKey};

@@ -1,0 +1,148 @@
+//! The kinds of audit event. Their names are fixed: SIEM rules and evidence refer to them.
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
+        /// What happened. The name that `as_str` gives never changes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum AuditKind { $($(#[$doc])* $variant),+ }
+
+        impl AuditKind {
+            /// All kinds.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            /// The fixed name.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+        }
+        impl std::str::FromStr for AuditKind {
+            type Err = UnknownKind;
+            fn from_str(s: &str) -> Result<Self, UnknownKind> {
+                match s { $($name => Ok(Self::$variant),)+ _ => Err(UnknownKind(s.chars().take(64).collect())) }
+            }
+        }
+    };
+}
+
+/// A name that is no kind of audit event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a kind of audit event: docs/audit-log.md lists them")]
+pub struct UnknownKind(pub String);
+
+kinds! {
+    /// A gateway process started.
+    ServiceStarted = "service.started",
+    /// A gateway process stopped in order.
+    ServiceStopped = "service.stopped",
+    /// The configuration was read anew.
+    ConfigChanged = "config.changed",
+    /// A log-in succeeded.
+    LoginSucceeded = "login.succeeded",
+    /// A log-in failed.
+    LoginFailed = "login.failed",
+    /// Too many attempts: refused without a look at the credential.
+    LoginThrottled = "login.throttled",
+    /// A person set up their password and second factor.
+    PersonEnrolled = "person.enrolled",
+    /// Somebody was invited to enrol.
+    PersonInvited = "person.invited",
+    /// A person's password was changed.
+    PasswordChanged = "person.password_changed",
+    /// A person's second factor was set or replaced.
+    SecondFactorChanged = "person.second_factor_changed",
+    /// A person's credentials were removed.
+    CredentialsRemoved = "person.credentials_removed",
+    /// A code was accepted as second factor.
+    SecondFactorUsed = "second_factor.used",
+    /// A code was presented a second time.
+    SecondFactorReplayed = "second_factor.replayed",
+    /// A recovery code was used.
+    RecoveryCodeUsed = "recovery_code.used",
+    /// A second factor counts for a while.
+    SecondFactorRemembered = "second_factor.remembered",
+    /// Remembered second factors were dropped.
+    SecondFactorForgotten = "second_factor.forgotten",
+    /// The described site changed.
+    SiteApplied = "site.applied",
+    /// The plant state of a zone changed.
+    PlantStateChanged = "plant_state.changed",
+    /// A host key was pinned or dropped.
+    HostKeyTrusted = "host_key.trusted",
+    /// A target showed another host key than the pinned one.
+    HostKeyMismatch = "host_key.mismatch",
+    /// The secret of an account was set.
+    SecretSet = "secret.set",
+    /// The secret of an account was replaced by rotation.
+    SecretRotated = "secret.rotated",
+    /// The secret of an account was removed.
+    SecretRemoved = "secret.removed",
+    /// A secret was leased to a session.
+    SecretLeased = "secret.leased",
+    /// A lease ended.
+    SecretReturned = "secret.returned",
+    /// The built-in CA signed a certificate.
+    CertificateIssued = "certificate.issued",
+    /// A window was asked for.
+    WindowRequested = "window.requested",
+    /// A person approved a window.
+    WindowApproved = "window.approved",
+    /// A person refused a window.
+    WindowRefused = "window.refused",
+    /// The requester took a window back.
+    WindowWithdrawn = "window.withdrawn",
+    /// A window was ended early for good.
+    WindowRevoked = "window.revoked",
+    /// A window's end was moved forward.
+    WindowShortened = "window.shortened",
+    /// Policy decided and allowed.
+    DecisionPermitted = "decision.permitted",
+    /// Policy decided and refused.
+    DecisionDenied = "decision.denied",
+    /// A session began.
+    SessionOpened = "session.opened",
+    /// A session ended.
+    SessionClosed = "session.closed",
+    /// A session was suspended.
+    SessionSuspended = "session.suspended",
+    /// A session goes on after a suspension.
+    SessionResumed = "session.resumed",
+    /// Somebody gave an order to a live session.
+    SessionOrdered = "session.ordered",
+    /// Somebody watches a live session.
+    SessionWatched = "session.watched",
+    /// A channel of a session was refused.
+    ChannelRefused = "channel.refused",
+    /// A forward to something that is not allowed was refused: a blocked lateral movement.
+    ForwardRefused = "forward.refused",
+    /// A detection.
+    Finding = "finding",
+    /// A checkpoint of the recording, so that the audit log proves the recording's state.
+    RecordingCheckpoint = "recording.checkpoint",
+    /// A recording was sealed.
+    RecordingSealed = "recording.sealed",
+    /// A recording could not go on; its session was ended.
+    RecordingFailed = "recording.failed",
+    /// Somebody replayed a recording.
+    RecordingPlayed = "recording.played",
+    /// A recording was exported as evidence.
+    RecordingExported = "recording.exported",
+    /// A recording was put on hold or released.
+    RecordingHeld = "recording.held",
+    /// A recording was deleted by retention.
+    RecordingDeleted = "recording.deleted",
+    /// The audit log was exported.
+    AuditExported = "audit.exported",
+    /// The audit log was verified.
+    AuditVerified = "audit.verified",
+    /// The audit log is signed with another key from here on.
+    AuditKeyChanged = "audit.key_changed",
+    /// A backup was made.
+    BackupMade = "backup.made",
+    /// A backup was restored.
+    BackupRestored = "backup.restored",
+}
+
+impl std::fmt::Display for AuditKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,213 @@
+//! Reading, verifying and adding to the audit log.
+
+use super::{
+    Store,
+    change::to_i64,
+    db::{Row, args},
+    error::StoreError,
+    filter::Select,
+};
+use crate::{
+    audit::{
+        Act, AuditEntry, AuditEvent, AuditKeys, AuditKind, AuditReport, BadEntry, ChainVerifier, Checkpoint,
+        CheckpointFile, Problem,
+    },
+    clock::Timestamp,
+};
+
+/// Entries read at a time while verifying.
+const PAGE: u32 = 1000;
+/// Most problems of the checkpoint file that are listed.
+const MAX_LISTED: usize = 16;
+
+/// Which entries to list.
+#[derive(Debug, Clone, Default)]
+pub struct AuditFilter {
+    /// Only this kind.
+    pub kind: Option<AuditKind>,
+    /// Only by this actor.
+    pub actor: Option<String>,
+    /// Only about this subject.
+    pub subject: Option<String>,
+    /// Only entries from this moment on.
+    pub from: Option<Timestamp>,
+    /// Only entries before this moment.
+    pub until: Option<Timestamp>,
+    /// Only entries with a higher number; the listing then starts with the lowest (for export and following).
+    pub after: Option<u64>,
+    /// Only entries with a lower number (for paging back).
+    pub before: Option<u64>,
+    /// Most entries; 0 for [`super::MAX_ROWS`].
+    pub limit: u32,
+}
+
+impl Store {
+    /// Writes an event for something that changed nothing in the store (a refused log-in, a blocked forward …).
+    pub async fn record(&self, act: &Act, event: AuditEvent) -> Result<Checkpoint, StoreError> {
+        self.change(act).await?.commit(event).await
+    }
+
+    /// Writes several events in one transaction; does nothing for none.
+    pub async fn record_all(
+        &self,
+        act: &Act,
+        events: Vec<AuditEvent>,
+    ) -> Result<Option<Checkpoint>, StoreError> {
+        let mut events = events.into_iter();
+        let Some(first) = events.next() else { return Ok(None) };
+        self.change(act).await?.commit_all(first, events).await.map(Some)
+    }
+
+    /// Lists entries: the newest first, or the oldest first with `after`.
+    pub async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEntry>, StoreError> {
+        let order = if filter.after.is_some() { "seq ASC" } else { "seq DESC" };
+        let (sql, values) = Select::new(
+            "SELECT seq, at, kind, actor, subject, body, prev_hash, hash, key_id, signature FROM audit",
+        )
+        .and_some("kind = ?", filter.kind.map(AuditKind::as_str))
+        .and_some("actor = ?", filter.actor.as_ref())
+        .and_some("subject = ?", filter.subject.as_ref())
+        .and_some("at >= ?", filter.from)
+        .and_some("at < ?", filter.until)
+        .and_some("seq > ?", filter.after.map(to_i64))
+        .and_some("seq < ?", filter.before.map(to_i64))
+        .finish(order, filter.limit);
+        self.0.pools.rows(sql, values).await?.iter().map(entry).collect()
+    }
+
+    /// The newest entry's checkpoint; none for an empty log.
+    pub async fn head(&self) -> Result<Option<Checkpoint>, StoreError> {
+        let newest = self.audit(&AuditFilter { limit: 1, ..AuditFilter::default() }).await?;
+        Ok(newest.first().map(AuditEntry::checkpoint))
+    }
+
+    /// Checks the whole log against `keys` and, if given, a file of checkpoints. Reads a page at a time, so memory does
+    /// not grow with the log; writers are not held up.
+    pub async fn verify_audit(
+        &self,
+        keys: AuditKeys,
+        checkpoints: Option<&CheckpointFile>,
+    ) -> Result<AuditReport, StoreError> {
+        let mut chain = ChainVerifier::new(keys);
+        // The end is read first: what is appended meanwhile is checked too, and cannot look like too much.
+        let (head_seq, head_hash) = self.recorded_head().await?;
+        let mut page = self.page_after(0).await?;
+        while !page.is_empty() {
+            let after = page.last().map_or(0, |e| e.seq);
+            // Signatures take the processor's time, so not on a thread that others wait for; the next page is read meanwhile.
+            let checking = tokio::task::spawn_blocking(move || {
+                let mut at_head = None;
+                for entry in &page {
+                    if !chain.push(entry) {
+                        break;
+                    }
+                    if entry.seq == head_seq {
+                        at_head = Some(entry.hash.clone());
+                    }
+                }
+                (chain, at_head)
+            });
+            let (checked, next) = tokio::join!(checking, self.page_after(after));
+            let (back, at_head) = checked.map_err(|e| StoreError::damaged("verification", e))?;
+            chain = back;
+            if at_head.is_some_and(|hash| hash != head_hash) {
+                chain.note(BadEntry { seq: head_seq, problem: Problem::HeadDiffers });
+            }
+            page = next?;
+            // Once something is bad nothing after it counts.
+            if chain.next() <= after {
+                break;
+            }
+        }
+        if chain.next() <= head_seq {
+            chain.expect_end(head_seq, &head_hash);
+        } else {
+            let (now_seq, now_hash) = self.recorded_head().await?;
+            // Entries beyond the head that the log remembers were not written by it.
+            if chain.next().saturating_sub(1) > now_seq {
+                chain.expect_end(now_seq, &now_hash);
+            }
+        }
+        let misnumbered = self.0.pools.row("SELECT COUNT(*) AS n FROM audit WHERE seq < 1", vec![]).await?;
+        if misnumbered.map_or(Ok(0), |r| r.int("n"))? > 0 {
+            chain.note(BadEntry { seq: 0, problem: Problem::OutOfOrder });
+        }
+        let (count, problems) = match checkpoints {
+            Some(file) => self.compare(&mut chain, file).await?,
+            None => (0, Vec::new()),
+        };
+        Ok(chain.report(count, problems))
+    }
+
+    /// Compares each checkpoint of the file with the log.
+    async fn compare(
+        &self,
+        chain: &mut ChainVerifier,
+        file: &CheckpointFile,
+    ) -> Result<(u64, Vec<BadEntry>), StoreError> {
+        let failed = |e: std::io::Error| StoreError::Checkpoints {
+            path: file.path().display().to_string(),
+            reason: e.to_string(),
+        };
+        let (mut count, mut problems) = (0, Vec::new());
+        for line in file.read().map_err(failed)? {
+            let bad = match line.map_err(failed)? {
+                Err(number) => Some(BadEntry { seq: 0, problem: Problem::UnreadableCheckpoint(number) }),
+                Ok(c) if chain.keys().check(&c).is_err() => {
+                    Some(BadEntry { seq: c.seq, problem: Problem::ForgedCheckpoint })
+                }
+                Ok(c) => {
+                    count += 1;
+                    self.compare_one(chain, &c).await?;
+                    None
+                }
+            };
+            if let Some(bad) = bad
+                && problems.len() < MAX_LISTED
+            {
+                problems.push(bad);
+            }
+        }
+        Ok((count, problems))
+    }
+
+    async fn compare_one(&self, chain: &mut ChainVerifier, c: &Checkpoint) -> Result<(), StoreError> {
+        let row = self.0.pools.row("SELECT hash FROM audit WHERE seq = $1", args![to_i64(c.seq)]).await?;
+        match row.map(|r| r.text("hash")).transpose()? {
+            Some(hash) if hash == c.hash => {}
+            Some(_) => chain.note(BadEntry { seq: c.seq, problem: Problem::CheckpointDiffers }),
+            // The first missing entry is right after the good ones, wherever the checkpoint stands.
+            None => chain.note(BadEntry { seq: chain.next().min(c.seq), problem: Problem::Missing }),
+        }
+        Ok(())
+    }
+
+    async fn recorded_head(&self) -> Result<(u64, String), StoreError> {
+        let head = self
+            .0
+            .pools
+            .row("SELECT seq, hash FROM audit_head WHERE id = 1", vec![])
+            .await?
+            .ok_or_else(|| StoreError::damaged("audit log", "it has no head"))?;
+        Ok((head.count("seq")?, head.text("hash")?))
+    }
+
+    async fn page_after(&self, seq: u64) -> Result<Vec<AuditEntry>, StoreError> {
+        self.audit(&AuditFilter { after: Some(seq), limit: PAGE, ..AuditFilter::default() }).await
+    }
+}
+
+fn entry(row: &Row) -> Result<AuditEntry, StoreError> {
+    Ok(AuditEntry {
+        seq: row.count("seq")?,
+        at: row.time("at")?,
+        kind: row.text("kind")?,
+        actor: row.text("actor")?,
+        subject: row.text("subject")?,
+        body: row.text("body")?,
+        prev_hash: row.text("prev_hash")?,
+        hash: row.text("hash")?,
+        key_id: row.text("key_id")?,
+        signature: row.text("signature")?,
+    })
+}

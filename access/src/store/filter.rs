@@ -1,0 +1,45 @@
+//! Puts a listing's statement together from literal conditions.
+
+use super::{
+    MAX_ROWS,
+    db::{Sql, Value},
+};
+
+/// A `SELECT` with conditions that are there only when asked for. All text is literal; values are bound.
+pub(super) struct Select {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl Select {
+    /// Starts with `SELECT … FROM …`, without `WHERE`.
+    pub(super) fn new(sql: &'static str) -> Self {
+        Self { sql: sql.to_owned(), values: Vec::new() }
+    }
+
+    /// Adds a condition; each `?` in it is the value.
+    pub(super) fn and(mut self, condition: &'static str, value: impl Into<Value>) -> Self {
+        self.sql.push_str(if self.values.is_empty() { " WHERE (" } else { " AND (" });
+        self.values.push(value.into());
+        self.sql.push_str(&condition.replace('?', &format!("${}", self.values.len())));
+        self.sql.push(')');
+        self
+    }
+
+    /// Adds a condition if there is a value for it.
+    pub(super) fn and_some(self, condition: &'static str, value: Option<impl Into<Value>>) -> Self {
+        match value {
+            Some(v) => self.and(condition, v),
+            None => self,
+        }
+    }
+
+    /// Ends with the order and the most rows wanted (0: the most there can be).
+    pub(super) fn finish(mut self, order: &'static str, limit: u32) -> (Sql, Vec<Value>) {
+        let limit = if limit == 0 { MAX_ROWS } else { limit.min(MAX_ROWS) };
+        self.sql.push_str(" ORDER BY ");
+        self.sql.push_str(order);
+        self.sql.push_str(&format!(" LIMIT {limit}"));
+        (self.sql.into(), self.values)
+    }
+}

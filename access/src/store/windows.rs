@@ -1,0 +1,199 @@
+//! Access windows. The rules are in [`crate::window`]; here stands that two changes at once cannot both be written, and
+//! that what was asked for never changes.
+
+use super::{
+    Store,
+    change::{Change, to_i64},
+    db::{DbTx, Row, args},
+    error::StoreError,
+    filter::Select,
+};
+use crate::{
+    audit::{Act, AuditEvent, AuditKind},
+    clock::Timestamp,
+    ids::{Name, WindowId},
+    window::{Standing, Window},
+};
+
+/// A window and the version it was read at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredWindow {
+    /// Moves with every change; give it back with one.
+    pub version: u64,
+    /// The window.
+    pub window: Window,
+}
+
+/// Which windows to list.
+#[derive(Debug, Clone, Default)]
+pub struct WindowFilter {
+    /// Only in this state: `requested`, `approved`, `refused`, `withdrawn` or `revoked`.
+    pub state: Option<&'static str>,
+    /// Only those that this person asked for or may use.
+    pub person: Option<Name>,
+    /// Only those that lead to this asset.
+    pub asset: Option<Name>,
+    /// Only those that end after this moment (by their request).
+    pub ends_after: Option<Timestamp>,
+    /// Only those that start before this moment.
+    pub starts_before: Option<Timestamp>,
+    /// Only ids before this one, which are older (for paging).
+    pub before: Option<WindowId>,
+    /// Most windows; 0 for [`super::MAX_ROWS`].
+    pub limit: u32,
+}
+
+impl Standing {
+    /// The state's name, as listings write it.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Approved => "approved",
+            Self::Refused { .. } => "refused",
+            Self::Withdrawn { .. } => "withdrawn",
+            Self::Revoked { .. } => "revoked",
+        }
+    }
+}
+
+const COLUMNS: &str = "SELECT w.version, w.body FROM access_window w";
+
+impl Store {
+    /// Keeps a new request and writes [`AuditKind::WindowRequested`].
+    pub async fn insert_window(&self, act: &Act, window: &Window) -> Result<StoredWindow, StoreError> {
+        let request = &window.request;
+        let id = request.id.to_string();
+        let mut change = self.change(act).await?;
+        let new = change
+            .execute(
+                "INSERT INTO access_window (id, version, state, requested_by, requested_at, start_at, end_at, body) \
+                 VALUES ($1, 1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING",
+                args![
+                    &id,
+                    window.standing.as_str(),
+                    &request.requested_by,
+                    request.requested_at,
+                    request.start,
+                    request.end,
+                    json(window)?,
+                ],
+            )
+            .await?;
+        if new == 0 {
+            return Err(StoreError::Exists { what: "window", name: id });
+        }
+        for person in &request.users {
+            change
+                .execute(
+                    "INSERT INTO access_window_person (window_id, person) VALUES ($1, $2)",
+                    args![&id, person],
+                )
+                .await?;
+        }
+        let assets: std::collections::BTreeSet<&Name> =
+            request.accounts.iter().map(|a| &a.asset).chain(&request.forwards).collect();
+        for asset in assets {
+            change
+                .execute(
+                    "INSERT INTO access_window_asset (window_id, asset) VALUES ($1, $2)",
+                    args![&id, asset],
+                )
+                .await?;
+        }
+        change.policy_sees_it();
+        let request = serde_json::to_value(request).map_err(|e| StoreError::damaged("window", e))?;
+        change.commit(AuditEvent::new(AuditKind::WindowRequested, &id).with("request", request)).await?;
+        Ok(StoredWindow { version: 1, window: window.clone() })
+    }
+
+    /// The window of that id.
+    pub async fn window(&self, id: WindowId) -> Result<StoredWindow, StoreError> {
+        let row = self
+            .0
+            .pools
+            .row("SELECT version, body FROM access_window WHERE id = $1", args![id.to_string()])
+            .await?;
+        stored(&row.ok_or_else(|| StoreError::not_found("window", id))?)
+    }
+
+    /// Lists windows, the newest first.
+    pub async fn windows(&self, filter: &WindowFilter) -> Result<Vec<StoredWindow>, StoreError> {
+        let (sql, values) = Select::new(COLUMNS)
+            .and_some("w.state = ?", filter.state)
+            .and_some(
+                "w.requested_by = ? OR EXISTS (SELECT 1 FROM access_window_person p \
+                 WHERE p.window_id = w.id AND p.person = ?)",
+                filter.person.as_ref(),
+            )
+            .and_some(
+                "EXISTS (SELECT 1 FROM access_window_asset a WHERE a.window_id = w.id AND a.asset = ?)",
+                filter.asset.as_ref(),
+            )
+            .and_some("w.end_at > ?", filter.ends_after)
+            .and_some("w.start_at < ?", filter.starts_before)
+            .and_some("w.id < ?", filter.before.map(|id| id.to_string()))
+            .finish("w.id DESC", filter.limit);
+        self.0.pools.rows(sql, values).await?.iter().map(stored).collect()
+    }
+
+    /// Writes what the rules made of a window that was read at `version`. Fails with [`StoreError::Changed`] if somebody
+    /// changed it meanwhile: read it again and ask the rules anew. `event` says what was done.
+    pub async fn update_window(
+        &self,
+        act: &Act,
+        version: u64,
+        window: &Window,
+        event: AuditEvent,
+    ) -> Result<StoredWindow, StoreError> {
+        let id = window.request.id.to_string();
+        let mut change = self.change(act).await?;
+        let before = current(&mut change, &id).await?;
+        if before.version != version {
+            return Err(StoreError::Changed { what: "window" });
+        }
+        // What was approved is the request: it must be the same to the last letter.
+        if before.window.request != window.request {
+            return Err(StoreError::Refused(
+                "a window's request cannot be changed: make a new request".into(),
+            ));
+        }
+        change
+            .execute(
+                "UPDATE access_window SET version = version + 1, state = $2, body = $3 WHERE id = $1",
+                args![&id, window.standing.as_str(), json(window)?],
+            )
+            .await?;
+        change.policy_sees_it();
+        let event = event.with("window", id).with("state", window.standing.as_str());
+        change.commit(event).await?;
+        Ok(StoredWindow { version: version + 1, window: window.clone() })
+    }
+}
+
+async fn current(change: &mut Change<'_>, id: &str) -> Result<StoredWindow, StoreError> {
+    let row =
+        change.row("SELECT version, body FROM access_window WHERE id = $1", args![id.to_owned()]).await?;
+    stored(&row.ok_or_else(|| StoreError::not_found("window", id))?)
+}
+
+/// Windows that have not ended by their request, whatever their standing, so that a decision can say what became of one.
+pub(super) async fn unfinished(tx: &mut DbTx, now: Timestamp) -> Result<Vec<Window>, StoreError> {
+    let rows =
+        tx.rows("SELECT version, body FROM access_window WHERE end_at > $1 ORDER BY id", args![now]).await?;
+    rows.iter().map(|r| stored(r).map(|s| s.window)).collect()
+}
+
+fn stored(row: &Row) -> Result<StoredWindow, StoreError> {
+    Ok(StoredWindow { version: row.count("version")?, window: row.json("body")? })
+}
+
+fn json(window: &Window) -> Result<String, StoreError> {
+    serde_json::to_string(window).map_err(|e| StoreError::damaged("window", e))
+}
+
+impl Store {
+    /// Adds to the bytes of files moved under a window and answers the new sum.
+    pub async fn add_file_bytes(&self, act: &Act, window: WindowId, bytes: u64) -> Result<u64, StoreError> {
+        super::usage::add(self, act, window, to_i64(bytes)).await
+    }
+}

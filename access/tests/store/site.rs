@@ -1,0 +1,167 @@
+use cofferdam_access::apply::{CheckedSite, Verb};
+use cofferdam_access::site::{PlantState, Site};
+use cofferdam_access::store::{Applied, AuditFilter, StoreError};
+
+use crate::support::{NOW, TestDb, at, by, checked, name, site, with_site};
+
+on_both!(
+    a_site_comes_back_as_it_was_applied,
+    applying_the_same_site_again_writes_nothing,
+    a_plan_that_is_out_of_date_is_refused,
+    a_removed_person_loses_the_credentials,
+    plant_state_is_per_zone_and_moves_the_revision,
+    the_view_is_of_one_moment,
+);
+
+async fn a_site_comes_back_as_it_was_applied(db: TestDb) {
+    let store = with_site(&db).await;
+    let back = store.site().await.unwrap();
+    assert_eq!(back.assets, site().assets);
+    assert_eq!(back.conduits, site().conduits);
+    assert_eq!(back.settings, site().settings);
+    assert!(store.plan_site(&checked(site())).await.unwrap().is_empty());
+    let again: Site = toml::from_str(&toml::to_string(&back).unwrap()).unwrap();
+    assert_eq!(again, back, "what is exported can be applied");
+}
+
+async fn applying_the_same_site_again_writes_nothing(db: TestDb) {
+    let store = with_site(&db).await;
+    let before = (store.revision().await.unwrap(), store.head().await.unwrap());
+    let plan = store.plan_site(&checked(site())).await.unwrap();
+    assert_eq!(store.apply_site(&by("ada"), &checked(site()), &plan).await.unwrap(), Applied::Nothing);
+    assert_eq!((store.revision().await.unwrap(), store.head().await.unwrap()), before);
+}
+
+async fn a_plan_that_is_out_of_date_is_refused(db: TestDb) {
+    let stores = [with_site(&db).await, db.another().await];
+    let (mut one, mut two) = (site(), site());
+    one.assets[0].title = "one".into();
+    two.assets[0].title = "two".into();
+    let (one, two) = (checked(one), checked(two));
+    let plans = [stores[0].plan_site(&one).await.unwrap(), stores[1].plan_site(&two).await.unwrap()];
+    let (a, b) = tokio::join!(async { stores[0].apply_site(&by("ada"), &one, &plans[0]).await }, async {
+        stores[1].apply_site(&by("ada"), &two, &plans[1]).await
+    });
+    assert!(a.is_ok() != b.is_ok(), "{a:?} {b:?}");
+    let lost = a.err().or(b.err()).unwrap();
+    assert!(matches!(lost, StoreError::Changed { what: "site" }), "{lost}");
+    let empty = cofferdam_access::apply::Plan::default();
+    let unseen = stores[0].apply_site(&by("ada"), &checked(Site::default()), &empty).await.unwrap_err();
+    assert!(matches!(unseen, StoreError::Changed { .. }), "an empty plan is not a yes to anything: {unseen}");
+}
+
+async fn a_removed_person_loses_the_credentials(db: TestDb) {
+    let store = with_site(&db).await;
+    store.set_password(&by("ada"), &name("olga"), "$argon2id$x").await.unwrap();
+    store.invite(&by("ada"), &name("olga"), "inv", NOW.plus_seconds(60)).await.unwrap();
+    let mut without = site();
+    without.users.retain(|u| u.name != name("olga"));
+    let wanted = checked(without);
+    let plan = store.plan_site(&wanted).await.unwrap();
+    assert!(plan.may_cut_sessions());
+    assert_eq!(plan.steps.iter().map(|s| s.verb).collect::<Vec<_>>(), [Verb::Remove]);
+    store.apply_site(&by("ada"), &wanted, &plan).await.unwrap();
+    assert!(store.credentials(&name("olga")).await.unwrap().unwrap().password_hash.is_none());
+    assert!(store.invitation("inv").await.unwrap().is_none());
+}
+
+async fn plant_state_is_per_zone_and_moves_the_revision(db: TestDb) {
+    let store = with_site(&db).await;
+    let before = store.revision().await.unwrap();
+    let mut watch = store.watch_revision();
+    watch.mark_unchanged();
+    store.set_plant_state(&by("olga"), &name("pumps"), PlantState::Maintenance, "seal").await.unwrap();
+    assert!(store.revision().await.unwrap() > before);
+    assert!(watch.has_changed().unwrap(), "this process knows at once");
+    let states = store.plant_states().await.unwrap();
+    assert_eq!((states[0].state, states[0].by.as_str()), (PlantState::Maintenance, "olga"));
+    let view = store.policy_view(NOW).await.unwrap();
+    assert_eq!(view.plant_states.get(&name("pumps")), Some(&PlantState::Maintenance));
+    let unknown = store.set_plant_state(&by("olga"), &name("nowhere"), PlantState::Shutdown, "").await;
+    assert!(matches!(unknown, Err(StoreError::NotFound { .. })));
+    let last = store.audit(&AuditFilter { limit: 1, ..AuditFilter::default() }).await.unwrap().remove(0);
+    assert!(last.body.contains("\"before\":\"production\""), "{}", last.body);
+}
+
+async fn the_view_is_of_one_moment(db: TestDb) {
+    let stores = [with_site(&db).await, db.another().await];
+    let writer = tokio::spawn({
+        let store = stores[1].clone();
+        async move {
+            for i in 0..30 {
+                let state = if i % 2 == 0 { PlantState::Shutdown } else { PlantState::Production };
+                store.set_plant_state(&at(i), &name("pumps"), state, "").await.unwrap();
+            }
+        }
+    });
+    let first = stores[0].policy_view(NOW).await.unwrap().revision;
+    while !writer.is_finished() {
+        let view = stores[0].policy_view(NOW).await.unwrap();
+        let state = view.plant_states.get(&name("pumps")).copied();
+        // The n-th change made it shutdown for odd n.
+        if view.revision > first {
+            let odd = !(view.revision - base(&stores[0]).await).is_multiple_of(2);
+            assert_eq!(state == Some(PlantState::Shutdown), odd, "revision {}", view.revision);
+        }
+    }
+    writer.await.unwrap();
+}
+
+/// The revision right after the sample site was applied to a fresh database.
+async fn base(_: &cofferdam_access::store::Store) -> u64 {
+    2
+}
+
+#[test]
+fn every_fault_of_a_site_names_item_and_field() {
+    let mut bad = site();
+    bad.settings.time_zone = "Mars/Olympus".into();
+    bad.assets[0].zone = name("nowhere");
+    bad.zones[0].networks.push("10.0.0.0/64".into());
+    bad.users[0].ssh_keys.push("ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIAEC comment".into());
+    bad.users[1].ssh_keys = vec![site().users[0].ssh_keys[0].clone()];
+    bad.users.push(site().users[1].clone());
+    let mut second = site().accounts[0].clone();
+    second.login = cofferdam_access::ids::Login::new("svc").unwrap();
+    bad.accounts.push(second);
+    let faults = CheckedSite::new(bad, &|_| Err("unexpected token".into())).unwrap_err();
+    let found: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    for part in [
+        "settings: time_zone: ",
+        "asset \"pump-hmi\": zone: ",
+        "zone \"office\": networks: ",
+        "user \"vera\": ssh_keys: ",
+        "user \"olga\": ssh_keys: a key is also listed for \"vera\"",
+        "user \"olga\": name: is there twice",
+        "account \"svc@pump-hmi\": default: ",
+        "policy \"extra\": text: unexpected token",
+    ] {
+        assert!(found.iter().any(|f| f.starts_with(part)), "{part} in {found:#?}");
+    }
+}
+
+#[test]
+fn a_plan_shows_fields_and_marks_what_may_cut_sessions() {
+    use cofferdam_access::apply::Plan;
+    let mut next = site();
+    next.users[0].full_name = "Vera V.".into();
+    next.users[1].disabled = true;
+    next.zones[1].critical = false;
+    next.conduits[0].protocols.clear();
+    next.conduits[0].protocols.insert(cofferdam_access::site::Protocol::Ssh);
+    let plan = Plan::between(&site(), &checked(next.clone())).unwrap();
+    let cut: Vec<_> = plan.steps.iter().map(|s| (s.name.as_str(), s.may_cut_sessions)).collect();
+    assert_eq!(cut, [("olga", true), ("vera", false), ("pumps", false), ("service", true)]);
+    let text = plan.to_string();
+    assert!(text.contains("~ user olga  (may end live sessions)\n    disabled: (default) -> true"), "{text}");
+    assert!(text.contains("protocols: [\"ssh\",\"modbus\"] -> [\"ssh\"]"), "{text}");
+    // The order in a file means nothing.
+    let mut turned = site();
+    turned.users.reverse();
+    turned.zones.reverse();
+    assert!(Plan::between(&site(), &checked(turned)).unwrap().is_empty());
+    // Enabling somebody again takes nothing away.
+    let back = Plan::between(&next, &checked(site())).unwrap();
+    let olga = back.steps.iter().find(|s| s.name == "olga").unwrap();
+    assert!(!olga.may_cut_sessions);
+}

@@ -1,0 +1,175 @@
+//! The events of an unlocked recording, in order.
+
+use bytes::Bytes;
+
+use super::Recording;
+use crate::{
+    chain::Walker,
+    crypt::Opener,
+    error::ReadError,
+    event::TimedEvent,
+    segment::{HEAD_LEN, Head, kind},
+    wire::{self, Mask, next_raw},
+};
+
+/// What comes next in a recording that may still grow.
+#[derive(Debug)]
+pub enum Next {
+    /// An event.
+    Event(TimedEvent),
+    /// Nothing more for now: the recording is still growing; ask again later.
+    Waiting,
+    /// The recording is sealed and this was all.
+    Ended,
+}
+
+/// Reads events one after the other; holds one segment in memory.
+pub struct Events<'r> {
+    recording: &'r Recording,
+    opener: Opener,
+    mask: Option<Mask>,
+    offset: u64,
+    /// Events before this time are passed over.
+    from: i64,
+    text: Bytes,
+    /// Bytes of `text` already read.
+    read: usize,
+    first_of_segment: Option<i64>,
+    at: i64,
+    end: Option<u64>,
+}
+
+impl<'r> Events<'r> {
+    pub(super) fn new(
+        recording: &'r Recording,
+        opener: Opener,
+        mask: Option<Mask>,
+        offset: u64,
+        from: i64,
+    ) -> Self {
+        Self {
+            recording,
+            opener,
+            mask,
+            offset,
+            from,
+            text: Bytes::new(),
+            read: 0,
+            first_of_segment: None,
+            at: i64::MIN,
+            end: recording.events_end(),
+        }
+    }
+
+    /// The next event, or why there is none now. After an error reading goes on behind the damage
+    /// where that is possible.
+    ///
+    /// # Errors
+    /// When a segment is damaged.
+    pub fn advance(&mut self) -> Result<Next, ReadError> {
+        loop {
+            if let Some(event) = self.within_segment()? {
+                if event.at >= self.from {
+                    return Ok(Next::Event(event));
+                }
+                continue;
+            }
+            match self.next_segment()? {
+                Step::Segment => {}
+                Step::Waiting => return Ok(Next::Waiting),
+                Step::Ended => return Ok(Next::Ended),
+            }
+        }
+    }
+
+    fn within_segment(&mut self) -> Result<Option<TimedEvent>, ReadError> {
+        let offset = self.offset;
+        let mut rest = self.text.get(self.read..).unwrap_or_default();
+        let raw = match next_raw(&mut rest) {
+            Ok(None) => return Ok(None),
+            Ok(Some(raw)) => raw,
+            Err(what) => {
+                self.read = self.text.len();
+                return Err(ReadError::damaged(offset, what));
+            }
+        };
+        self.read += raw.len;
+        self.at = match self.first_of_segment.take() {
+            Some(first) => first,
+            None => self.at.saturating_add_unsigned(raw.delta),
+        };
+        let event = wire::decode(&raw, &self.text, self.mask.as_ref())?;
+        Ok(Some(TimedEvent { at: self.at, event }))
+    }
+
+    fn next_segment(&mut self) -> Result<Step, ReadError> {
+        loop {
+            if self.end.is_some_and(|end| self.offset >= end) {
+                return Ok(Step::Ended);
+            }
+            let mut walker = Walker::new(&self.recording.file, self.offset);
+            let found = match walker.read() {
+                Ok(found) => found,
+                Err(ReadError::Io(e)) => return Err(e.into()),
+                Err(damage) => return self.no_segment(damage),
+            };
+            self.offset = walker.offset;
+            if found.head.kind == kind::SEAL {
+                self.end = Some(found.offset);
+                return Ok(Step::Ended);
+            }
+            // Marks, indexes and kinds of a later minor version hold no events for this reader.
+            if !found.head.has_events() {
+                continue;
+            }
+            if !self.opener.follows(&found.head) {
+                let what = "a segment builds on one that is missing or damaged";
+                return Err(ReadError::damaged(found.offset, what));
+            }
+            self.open(&found.head, &mut walker.body, found.offset)?;
+            return Ok(Step::Segment);
+        }
+    }
+
+    fn open(&mut self, head: &Head, body: &mut [u8], offset: u64) -> Result<(), ReadError> {
+        self.text = self.opener.open(head, body, offset)?.into();
+        self.read = 0;
+        self.first_of_segment = Some(head.first);
+        Ok(())
+    }
+
+    /// No whole segment stands here: the end for now of a growing file, or damage.
+    fn no_segment(&mut self, damage: ReadError) -> Result<Step, ReadError> {
+        if self.end.is_none() {
+            self.end = self.recording.sealed_end();
+            return Ok(match self.end {
+                Some(end) if self.offset >= end => Step::Ended,
+                Some(_) => return self.no_segment(damage),
+                None => Step::Waiting,
+            });
+        }
+        let mut walker = Walker::new(&self.recording.file, self.offset);
+        let found = walker.resync()?;
+        self.offset = if found { walker.offset } else { self.end.unwrap_or(self.offset + HEAD_LEN as u64) };
+        Err(damage)
+    }
+}
+
+enum Step {
+    Segment,
+    Waiting,
+    Ended,
+}
+
+impl Iterator for Events<'_> {
+    type Item = Result<TimedEvent, ReadError>;
+
+    /// The next event that is there now; `None` at the present end of a growing recording too.
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.advance() {
+            Ok(Next::Event(event)) => Some(Ok(event)),
+            Ok(Next::Waiting | Next::Ended) => None,
+            Err(e) => Some(Err(e)),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What the recorder promises, seen from outside.
+
+#![allow(clippy::unwrap_used, reason = "a failing helper fails its test")]
+
+mod crash;
+mod disk;
+mod session;
+mod support;
+mod tamper;

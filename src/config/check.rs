@@ -1,0 +1,111 @@
+//! Values that have the right type and are still wrong.
+
+use super::{
+    Config, StoreUrl,
+    document::Document,
+    problem::{Fault, Problem},
+};
+
+/// Appends what is wrong with the values of `config`; looks at no file.
+pub(super) fn values(config: &Config, document: &Document, problems: &mut Vec<Problem>) {
+    let mut add = |key: &str, fault: Fault| problems.push(document.problem(key, fault));
+    for (key, given, least, most) in numbers(config) {
+        if !(least..=most).contains(&given) {
+            add(key, Fault::OutOfRange { given, least, most });
+        }
+    }
+    for (key, text, longest) in [("site.name", &config.site.name, 63), ("site.node", &config.site.node, 63)] {
+        if text.trim().is_empty() || text.chars().count() > longest || text.chars().any(char::is_control) {
+            add(key, Fault::Unfit("give 1 to 63 characters, none of them control characters"));
+        }
+    }
+    // RFC 4252 §5.4 lets a client drop control characters; other than line ends they only serve to deceive.
+    let banner = &config.ssh.banner;
+    if banner.len() > 4096 || banner.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+        add("ssh.banner", Fault::Unfit("give at most 4096 bytes without control characters"));
+    }
+    if config.ssh.host_key_files.is_empty() {
+        add("ssh.host_key_files", Fault::Empty);
+    }
+    if config.ssh.max_connections_per_source > config.ssh.max_connections {
+        let why = "one source cannot have more than there are";
+        add("ssh.max_connections_per_source", Fault::Contradiction { other: "ssh.max_connections", why });
+    }
+    if config.recordings.recipients.is_empty() {
+        add("recordings.recipients", Fault::Empty);
+    }
+    let lists = [
+        ("recordings.recipients", &config.recordings.recipients),
+        ("recordings.reveal_recipients", &config.recordings.reveal_recipients),
+    ];
+    for (list, recipients) in lists {
+        for (index, recipient) in recipients.iter().enumerate() {
+            if let Some(why) = refuse_recipient(recipient) {
+                add(&format!("{list}.{index}"), Fault::Unfit(why));
+            }
+        }
+    }
+    if matches!(config.store.url, StoreUrl::Sqlite(_)) && config.store.password_file.is_some() {
+        let why = "an SQLite database has no password";
+        add("store.password_file", Fault::Contradiction { other: "store.url", why });
+    }
+    if config.run.group.is_some() && config.run.user.is_none() {
+        let why = "a group is taken only together with a user";
+        add("run.group", Fault::Contradiction { other: "run.user", why });
+    }
+}
+
+/// Every number with its bounds.
+fn numbers(config: &Config) -> [(&'static str, u64, u64, u64); 13] {
+    let (ssh, rec, limits) = (&config.ssh, &config.recordings, &config.limits);
+    [
+        ("ssh.max_connections", ssh.max_connections.into(), 1, 100_000),
+        ("ssh.max_connections_per_source", ssh.max_connections_per_source.into(), 1, 100_000),
+        ("ssh.login_grace_seconds", ssh.login_grace_seconds.into(), 5, 600),
+        ("recordings.min_free_bytes", rec.min_free_bytes, 16 << 20, 1 << 50),
+        ("recordings.freeze_seconds", rec.freeze_seconds.into(), 0, 600),
+        ("recordings.queue_bytes", rec.queue_bytes, 1 << 20, 4 << 30),
+        ("recordings.keep_full_bytes", rec.keep_full_bytes, 0, 1 << 50),
+        ("limits.max_sessions", limits.max_sessions.into(), 1, 100_000),
+        ("limits.max_sessions_per_user", limits.max_sessions_per_user.into(), 1, 100_000),
+        ("limits.max_channels_per_session", limits.max_channels_per_session.into(), 1, 1024),
+        ("limits.login_attempts", limits.login_attempts.into(), 1, 20),
+        ("limits.dial_timeout_seconds", limits.dial_timeout_seconds.into(), 1, 120),
+        ("run.shutdown_seconds", config.run.shutdown_seconds.into(), 0, 3600),
+    ]
+}
+
+/// Why `text` cannot be a recipient, without repeating it: it may be a secret in the wrong place.
+fn refuse_recipient(text: &str) -> Option<&'static str> {
+    if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
+        Some("this is a private identity, not a recipient: take it out of here, and make a new one")
+    } else if !is_age_recipient(text) {
+        Some("not an age X25519 recipient: copy the whole \"age1…\" line")
+    } else {
+        None
+    }
+}
+
+/// Whether `text` is a Bech32 string (BIP 173) of the prefix `age` with a good checksum and 32 bytes of data.
+///
+/// The checksum matters: a recording sealed to a mistyped recipient is one that nobody can ever read.
+fn is_age_recipient(text: &str) -> bool {
+    const CHARSET: &str = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+    const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
+    let Some(data) = text.strip_prefix("age1").filter(|data| data.len() == 58) else { return false };
+    let values: Option<Vec<u32>> =
+        data.chars().map(|c| CHARSET.find(c).and_then(|i| u32::try_from(i).ok())).collect();
+    let Some(values) = values else { return false };
+    let prefix = b"age".map(u32::from);
+    let expanded =
+        prefix.iter().map(|c| c >> 5).chain([0]).chain(prefix.iter().map(|c| c & 31)).chain(values);
+    let checksum = expanded.fold(1u32, |check, value| {
+        let top = check >> 25;
+        let shifted = ((check & 0x01ff_ffff) << 5) ^ value;
+        GENERATOR
+            .iter()
+            .enumerate()
+            .fold(shifted, |c, (bit, g)| if (top >> bit) & 1 == 1 { c ^ g } else { c })
+    });
+    checksum == 1
+}

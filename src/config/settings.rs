@@ -1,0 +1,262 @@
+//! The sections of the configuration file, as types.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use super::StoreUrl;
+
+/// The whole configuration of one gateway process.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Which site this gateway guards.
+    pub(crate) site: Site,
+    /// The SSH listener.
+    pub(crate) ssh: Ssh,
+    /// The database.
+    #[serde(default)]
+    pub(crate) store: Store,
+    /// The signed log.
+    pub(crate) audit: Audit,
+    /// Recordings of sessions.
+    pub(crate) recordings: Recordings,
+    /// Keys that seal secrets and sign certificates.
+    pub(crate) vault: Vault,
+    /// Bounds on what one process carries.
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    /// The process itself.
+    #[serde(default)]
+    pub(crate) run: Run,
+    /// What weakens the gateway on purpose.
+    #[serde(default)]
+    pub(crate) dangerous: Dangerous,
+}
+
+/// `[site]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Site {
+    /// The site's name, shown to people and written into recordings and certificates.
+    pub(crate) name: String,
+    /// This process's name among several that share one database; sessions of a crashed node are closed by it.
+    #[serde(default = "default_node")]
+    pub(crate) node: String,
+}
+
+/// `[ssh]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ssh {
+    /// Address and port to listen on.
+    #[serde(default = "default_ssh_listen")]
+    pub(crate) listen: SocketAddr,
+    /// The gateway's own private host keys (secret files).
+    pub(crate) host_key_files: Vec<PathBuf>,
+    /// Text shown before log-in (RFC 4252 §5.4); empty: none.
+    #[serde(default)]
+    pub(crate) banner: String,
+    /// Connections at once, logged in or not.
+    #[serde(default = "default_max_connections")]
+    pub(crate) max_connections: u32,
+    /// Connections at once from one source address.
+    #[serde(default = "default_max_connections_per_source")]
+    pub(crate) max_connections_per_source: u32,
+    /// Time from accepting a connection to a finished log-in, seconds.
+    #[serde(default = "default_login_grace_seconds")]
+    pub(crate) login_grace_seconds: u32,
+    /// Public keys of certificate authorities whose user certificates count as a first factor.
+    #[serde(default)]
+    pub(crate) trusted_user_ca_files: Vec<PathBuf>,
+}
+
+/// `[store]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Store {
+    /// Which database.
+    pub(crate) url: StoreUrl,
+    /// The database's password (secret file); PostgreSQL only.
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+/// `[audit]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Audit {
+    /// The Ed25519 key that signs audit entries and recordings' checkpoints (secret file).
+    pub(crate) signing_key_file: PathBuf,
+    /// Where signed checkpoints of the audit chain are appended, outside the database.
+    #[serde(default = "default_checkpoint_file")]
+    pub(crate) checkpoint_file: PathBuf,
+}
+
+/// `[recordings]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Recordings {
+    /// The folder of recordings.
+    #[serde(default = "default_recordings_dir")]
+    pub(crate) dir: PathBuf,
+    /// age X25519 recipients (`age1…`) that can read every recording: investigators and escrow.
+    pub(crate) recipients: Vec<String>,
+    /// Those who may also read masked input (what was typed while echo was off); none: it is not kept.
+    #[serde(default)]
+    pub(crate) reveal_recipients: Vec<String>,
+    /// age identity with which this process may read recordings, for replay and search (secret file).
+    #[serde(default)]
+    pub(crate) replay_identity_file: Option<PathBuf>,
+    /// New sessions are refused when the folder's file system has less than this free, bytes.
+    #[serde(default = "default_min_free_bytes")]
+    pub(crate) min_free_bytes: u64,
+    /// How long sessions stand still when a recording cannot be written, before they end, seconds.
+    #[serde(default = "default_freeze_seconds")]
+    pub(crate) freeze_seconds: u32,
+    /// How much recorded data may wait for the disk, bytes, all sessions together.
+    #[serde(default = "default_queue_bytes")]
+    pub(crate) queue_bytes: u64,
+    /// How much of a channel without a terminal is kept in full, bytes; the site file may say otherwise.
+    #[serde(default = "default_keep_full_bytes")]
+    pub(crate) keep_full_bytes: u64,
+}
+
+/// `[vault]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Vault {
+    /// age identity that seals the accounts' secrets (secret file).
+    pub(crate) identity_file: PathBuf,
+    /// Private key of the CA that signs user certificates for one session (secret file).
+    pub(crate) ssh_user_ca_file: PathBuf,
+    /// Private key of the CA that signs the host certificates shown to `ssh -J` (secret file).
+    pub(crate) ssh_host_ca_file: PathBuf,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    /// Sessions at once.
+    pub(crate) max_sessions: u32,
+    /// Sessions at once of one person.
+    pub(crate) max_sessions_per_user: u32,
+    /// Channels at once on one connection.
+    pub(crate) max_channels_per_session: u32,
+    /// Attempts to log in on one connection.
+    pub(crate) login_attempts: u32,
+    /// How long a target may take to answer the dial and its log-in, seconds.
+    pub(crate) dial_timeout_seconds: u32,
+}
+
+/// `[run]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Run {
+    /// The user to become after the sockets are open, when started as root.
+    pub(crate) user: Option<String>,
+    /// The group to become; the user's own group if not given.
+    pub(crate) group: Option<String>,
+    /// The folder for what the process keeps besides database and recordings.
+    pub(crate) data_dir: PathBuf,
+    /// How long sessions may go on after an orderly stop was asked for, seconds.
+    pub(crate) shutdown_seconds: u32,
+}
+
+/// `[dangerous]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Dangerous {
+    /// Targets may be on this machine itself; for the demo and tests only.
+    pub(crate) allow_loopback_targets: bool,
+}
+
+fn default_node() -> String {
+    "gateway".to_owned()
+}
+fn default_ssh_listen() -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 2222))
+}
+fn default_max_connections() -> u32 {
+    1000
+}
+fn default_max_connections_per_source() -> u32 {
+    64
+}
+fn default_login_grace_seconds() -> u32 {
+    60
+}
+fn default_checkpoint_file() -> PathBuf {
+    "audit.checkpoints".into()
+}
+fn default_recordings_dir() -> PathBuf {
+    "recordings".into()
+}
+fn default_min_free_bytes() -> u64 {
+    1 << 30
+}
+fn default_freeze_seconds() -> u32 {
+    20
+}
+fn default_queue_bytes() -> u64 {
+    64 << 20
+}
+fn default_keep_full_bytes() -> u64 {
+    64 << 20
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { url: StoreUrl::Sqlite("cofferdam.sqlite".into()), password_file: None }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_sessions: 500,
+            max_sessions_per_user: 20,
+            max_channels_per_session: 32,
+            login_attempts: 6,
+            dial_timeout_seconds: 10,
+        }
+    }
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self { user: None, group: None, data_dir: "data".into(), shutdown_seconds: 30 }
+    }
+}
+
+impl Config {
+    /// Makes every path absolute, starting at `folder`.
+    pub(super) fn resolve_paths(&mut self, folder: &Path) {
+        let singles = [
+            &mut self.audit.signing_key_file,
+            &mut self.audit.checkpoint_file,
+            &mut self.recordings.dir,
+            &mut self.vault.identity_file,
+            &mut self.vault.ssh_user_ca_file,
+            &mut self.vault.ssh_host_ca_file,
+            &mut self.run.data_dir,
+        ];
+        let optional = [&mut self.store.password_file, &mut self.recordings.replay_identity_file];
+        let sqlite = match &mut self.store.url {
+            StoreUrl::Sqlite(path) => Some(path),
+            StoreUrl::Postgres(_) => None,
+        };
+        let all = singles
+            .into_iter()
+            .chain(optional.into_iter().filter_map(Option::as_mut))
+            .chain(&mut self.ssh.host_key_files)
+            .chain(&mut self.ssh.trusted_user_ca_files)
+            .chain(sqlite);
+        for path in all {
+            *path = folder.join(&*path);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! What every command and the gateway itself open from a configuration: the store with its signer, the vault's keys, the
+//! recorder's keys, and the sources of time and randomness.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use aws_lc_rs::{
+    encoding::{AsBigEndian, Curve25519SeedBin},
+    signature::Ed25519KeyPair,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use cofferdam_access::{
+    audit::{AuditKeys, AuditSigner, CheckpointFile},
+    clock::{SharedClock, SystemClock, Timestamp},
+    ids::Name,
+    site::AccountRef,
+    store::{Database, Store, StoreError},
+};
+use cofferdam_recorder::{CheckpointSigner, Identity, Recipient, Recipients, RecordError, RecordingId};
+use cofferdam_vault::{
+    CaError, Context as Sealed, Entropy, KeyFileError, SealError, Sealer, SecretBytes, SigningError, SigningKey,
+    SshCa, SystemEntropy, keyfile,
+};
+use zeroize::Zeroizing;
+
+use crate::config::{Config, StoreUrl};
+
+/// Why something that a configuration names could not be opened. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ContextError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The key of the audit log.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    /// The vault's identity.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The built-in SSH authority.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// A key file.
+    #[error(transparent)]
+    File(#[from] KeyFileError),
+    /// The recorder's keys.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A key file whose content is something else.
+    #[error("{} holds no {what}: restore it from a backup", path.display())]
+    NotAKey {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+    },
+    /// A recipient that is none.
+    #[error("recordings.recipients: {0}; write an age recipient, \"age1…\"")]
+    Recipient(String),
+    /// Recordings cannot be read on this machine.
+    #[error(
+        "this gateway holds no replay identity, so recordings stay closed here: take them to a machine that has one, or \
+         set recordings.replay_identity_file"
+    )]
+    NoReplayIdentity,
+}
+
+/// The audit log's key in the form that the store signs with.
+pub(crate) struct AuditKeyAdapter {
+    key: SigningKey,
+    id: String,
+}
+
+impl AuditKeyAdapter {
+    /// Signs with `key`.
+    pub(crate) fn new(key: SigningKey) -> Self {
+        let id = key.key_id().to_string();
+        Self { key, id }
+    }
+}
+
+impl fmt::Debug for AuditKeyAdapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AuditKeyAdapter({})", self.id)
+    }
+}
+
+impl AuditSigner for AuditKeyAdapter {
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.key.sign(message)
+    }
+    fn key_id(&self) -> &str {
+        &self.id
+    }
+    fn public_key(&self) -> Vec<u8> {
+        self.key.public_key().as_bytes().to_vec()
+    }
+}
+
+/// Opens what a configuration names, each when it is asked for: a command reads no key that it does not need.
+pub(crate) struct Context {
+    /// The configuration.
+    pub(crate) config: Config,
+    /// The time.
+    pub(crate) clock: SharedClock,
+    /// Randomness for keys.
+    pub(crate) entropy: Arc<dyn Entropy>,
+}
+
+impl Context {
+    /// With the system's clock and randomness.
+    pub(crate) fn new(config: Config) -> Self {
+        Self { config, clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
+    }
+
+    /// The present moment.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Where the database is; for PostgreSQL with the password of `store.password_file`.
+    ///
+    /// # Errors
+    /// When the password's file cannot be used.
+    pub(crate) fn database(&self) -> Result<Database, ContextError> {
+        let store = &self.config.store;
+        match (&store.url, &store.password_file) {
+            (StoreUrl::Sqlite(path), _) => Ok(Database::Sqlite(path.clone())),
+            (StoreUrl::Postgres(url), None) => Ok(Database::Postgres(url.clone())),
+            (StoreUrl::Postgres(url), Some(file)) => {
+                let text = keyfile::load(file)?
+                    .to_text()
+                    .map_err(|_| ContextError::NotAKey { path: file.clone(), what: "password" })?;
+                let password = text.expose().trim_end_matches(['\r', '\n']);
+                Ok(Database::Postgres(with_password(url, password)))
+            }
+        }
+    }
+
+    /// The key of the audit log.
+    ///
+    /// # Errors
+    /// When its file cannot be used.
+    pub(crate) fn audit_signer(&self) -> Result<Arc<AuditKeyAdapter>, ContextError> {
+        Ok(Arc::new(AuditKeyAdapter::new(SigningKey::load(&self.config.audit.signing_key_file)?)))
+    }
+
+    /// The public keys that audit entries may be signed with.
+    ///
+    /// # Errors
+    /// When the key's file cannot be used.
+    pub(crate) fn audit_keys(&self) -> Result<AuditKeys, ContextError> {
+        Ok(AuditKeys::of(self.audit_signer()?.as_ref()))
+    }
+
+    /// The file of checkpoints beside the database.
+    pub(crate) fn checkpoints(&self) -> CheckpointFile {
+        CheckpointFile::new(&self.config.audit.checkpoint_file)
+    }
+
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// When the key or the database cannot be used, or its schema is another.
+    pub(crate) async fn open_store(&self) -> Result<Store, ContextError> {
+        let signer = self.audit_signer()?;
+        Ok(Store::open(&self.database()?, signer, Some(self.checkpoints())).await?)
+    }
+
+    /// What seals secrets.
+    ///
+    /// # Errors
+    /// When the identity's file cannot be used.
+    pub(crate) fn sealer(&self) -> Result<Sealer, ContextError> {
+        Ok(Sealer::load(&self.config.vault.identity_file, Arc::clone(&self.entropy))?)
+    }
+
+    /// The built-in SSH authority.
+    ///
+    /// # Errors
+    /// When a key file cannot be used.
+    pub(crate) fn ssh_ca(&self) -> Result<SshCa, ContextError> {
+        let vault = &self.config.vault;
+        Ok(SshCa::load(&vault.ssh_user_ca_file, &vault.ssh_host_ca_file, Arc::clone(&self.entropy))?)
+    }
+
+    /// What signs recordings: the same Ed25519 key as the audit log's, under the recorder's own contexts.
+    ///
+    /// # Errors
+    /// When the key's file cannot be used.
+    pub(crate) fn recording_signer(&self) -> Result<CheckpointSigner, ContextError> {
+        let path = &self.config.audit.signing_key_file;
+        let content = keyfile::load(path)?;
+        let seed = seed_of(&content)
+            .ok_or_else(|| ContextError::NotAKey { path: path.clone(), what: "Ed25519 private key" })?;
+        Ok(CheckpointSigner::from_seed(&seed)?)
+    }
+
+    /// Who can read new recordings: those configured, and this process where it holds a replay identity. Masked input is
+    /// never for this process, only for the others.
+    ///
+    /// # Errors
+    /// When a recipient does not parse or the identity's file cannot be used.
+    pub(crate) fn recipients(&self) -> Result<Recipients, ContextError> {
+        let mut read = Vec::new();
+        for text in &self.config.recordings.recipients {
+            read.push(text.parse::<Recipient>().map_err(|e| ContextError::Recipient(e.to_string()))?);
+        }
+        let mut reveal = read.clone();
+        if let Some(identity) = self.replay_identity_if_any()? {
+            let own = identity.recipient();
+            reveal.retain(|r| r.to_string() != own.to_string());
+            if reveal.len() == read.len() {
+                read.push(own);
+            }
+        }
+        Ok(Recipients { read, reveal })
+    }
+
+    /// What this process reads recordings with.
+    ///
+    /// # Errors
+    /// [`ContextError::NoReplayIdentity`] when it may not read any.
+    pub(crate) fn replay_identity(&self) -> Result<Identity, ContextError> {
+        self.replay_identity_if_any()?.ok_or(ContextError::NoReplayIdentity)
+    }
+
+    fn replay_identity_if_any(&self) -> Result<Option<Identity>, ContextError> {
+        let Some(path) = &self.config.recordings.replay_identity_file else { return Ok(None) };
+        let not_one = || ContextError::NotAKey { path: path.clone(), what: "age identity" };
+        let text = keyfile::load(path)?.to_text().map_err(|_| not_one())?;
+        Identity::from_key_file(text.expose()).map(Some).map_err(|_| not_one())
+    }
+
+    /// Where the recording of that name lies.
+    pub(crate) fn recording_path(&self, id: &RecordingId) -> PathBuf {
+        self.config.recordings.dir.join(format!("{id}.cofrec"))
+    }
+}
+
+/// What a person's sealed TOTP secret is bound to: it opens for nobody else.
+pub(crate) fn totp_binding(person: &Name) -> Sealed {
+    Sealed::new("totp", person.as_str())
+}
+
+/// What an account's sealed secret is bound to.
+pub(crate) fn account_binding(account: &AccountRef) -> Sealed {
+    Sealed::account(account.to_string())
+}
+
+/// The name of whoever started this process, as the operating system knows them.
+pub(crate) fn os_user() -> String {
+    let uid = nix::unistd::getuid();
+    // A user id without an entry acts under its number: the log has to name somebody.
+    nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| format!("uid-{uid}"), |u| u.name)
+}
+
+/// The address with the password as a query parameter, percent-encoded.
+fn with_password(url: &str, password: &str) -> String {
+    let mut out = url.to_owned();
+    out.push(if url.contains('?') { '&' } else { '?' });
+    out.push_str("password=");
+    for byte in password.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// The 32-byte seed of an Ed25519 key in PKCS#8 PEM.
+fn seed_of(pem: &SecretBytes) -> Option<Zeroizing<Vec<u8>>> {
+    let text = pem.to_text().ok()?;
+    let body: Zeroizing<String> =
+        Zeroizing::new(text.expose().lines().filter(|l| !l.starts_with("-----")).map(str::trim).collect());
+    let der = Zeroizing::new(STANDARD.decode(body.as_bytes()).ok()?);
+    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).ok()?;
+    let seed: Curve25519SeedBin<'_> = pair.seed().ok()?.as_be_bytes().ok()?;
+    Some(Zeroizing::new(seed.as_ref().to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_encoded_so_that_it_cannot_become_another_parameter() {
+        assert_eq!(with_password("postgres://a@h/d", "p&host=x 1"), "postgres://a@h/d?password=p%26host%3Dx%201");
+        assert_eq!(with_password("postgres://a@h/d?x=1", "p"), "postgres://a@h/d?x=1&password=p");
+    }
+
+    #[test]
+    fn recordings_are_signed_with_the_audit_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("k");
+        let key = SigningKey::create(&path, &SystemEntropy).unwrap();
+        let seed = seed_of(&keyfile::load(&path).unwrap()).unwrap();
+        let signer = CheckpointSigner::from_seed(&seed).unwrap();
+        assert_eq!(&signer.public_key().0, key.public_key().as_bytes());
+    }
+}

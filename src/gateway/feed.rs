@@ -1,0 +1,180 @@
+//! What comes from the store by itself: new pictures for the policy engine, and people's orders to sessions. Both are
+//! driven by the revision, a counter that any process moves.
+
+use std::{sync::Arc, time::Duration};
+
+use cofferdam_access::{
+    audit::Act,
+    clock::Timestamp,
+    ids::{FindingId, SessionId},
+    policy::CompiledPolicies,
+    snapshot::Snapshot,
+    store::{FindingRecord, OrderKind, SessionState, Store, StoreError},
+};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::Gateway;
+use crate::{detect::Finding, session::orders::Order};
+
+/// How often the revision is read. Together with a reading of the picture it bounds how long a change may take to cut a
+/// session.
+const POLL: Duration = Duration::from_millis(100);
+/// After this long without an answer from the store the old picture counts no more: unsure means no.
+const BLIND: Duration = Duration::from_secs(10);
+
+/// Reads a picture from the store. `before` lends its compiled policies where the site has not changed.
+pub(crate) async fn read_snapshot(
+    store: &Store,
+    now: Timestamp,
+    before: Option<&Snapshot>,
+) -> Result<Snapshot, StoreError> {
+    let view = store.policy_view(now).await?;
+    let mut windows = view.windows;
+    // A window that is over still matters to sessions that live on through its extension.
+    let mut wanted: Vec<_> = windows.iter().filter_map(|w| w.request.extends).collect();
+    while let Some(id) = wanted.pop() {
+        if !windows.iter().any(|w| w.request.id == id) {
+            let extended = store.window(id).await?.window;
+            wanted.extend(extended.request.extends);
+            windows.push(extended);
+        }
+    }
+    let (site, policies) = match before {
+        Some(b) if *b.site == view.site => (b.site.clone(), b.policies.clone()),
+        _ => {
+            let policies = CompiledPolicies::compile(&view.site);
+            if let Some(problem) = policies.problem() {
+                error!(%problem, "the policies cannot be used: everything is refused until they are mended");
+            }
+            (Arc::new(view.site), Arc::new(policies))
+        }
+    };
+    Ok(Snapshot {
+        site,
+        plant: view.plant_states,
+        windows: Snapshot::relevant(windows, now),
+        policies,
+        revision: view.revision,
+        taken_at: now,
+    })
+}
+
+/// Publishes a new picture whenever the store's revision moves. When the store stays away too long, a picture in which
+/// nothing is allowed is published instead.
+pub(crate) async fn follow_policy(gateway: Arc<Gateway>, pictures: watch::Sender<Arc<Snapshot>>, stop: CancellationToken) {
+    let mut away = Duration::ZERO;
+    let mut blind = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(POLL) => {}
+        }
+        let current = pictures.borrow().clone();
+        let read = async {
+            if gateway.store.revision().await? == current.revision && !blind {
+                return Ok(None);
+            }
+            read_snapshot(&gateway.store, gateway.clock.now(), Some(&current)).await.map(Some)
+        };
+        match tokio::time::timeout(Duration::from_secs(2), read).await {
+            Ok(Ok(new)) => {
+                away = Duration::ZERO;
+                blind = false;
+                if let Some(new) = new {
+                    pictures.send_replace(Arc::new(new));
+                    carry_out_orders(&gateway).await;
+                }
+            }
+            failed => {
+                away += if failed.is_err() { Duration::from_secs(2) } else { POLL };
+                if away >= BLIND && !blind {
+                    blind = true;
+                    error!("the store has not answered for 10 s: nothing is allowed until it does");
+                    let mut nothing = Snapshot::clone(&current);
+                    nothing.windows.clear();
+                    pictures.send_replace(Arc::new(nothing));
+                }
+            }
+        }
+    }
+}
+
+/// Orders that were given before this node looked.
+pub(crate) async fn follow_orders(gateway: &Gateway) {
+    carry_out_orders(gateway).await;
+}
+
+async fn carry_out_orders(gateway: &Gateway) {
+    let orders = match gateway.store.pending_orders(&gateway.node).await {
+        Ok(orders) => orders,
+        Err(e) => {
+            warn!(error = %e, "orders could not be read; tried again with the next change");
+            return;
+        }
+    };
+    for order in orders {
+        let by = order.by.clone();
+        let state = match order.kind {
+            OrderKind::Suspend => Some(SessionState::Suspended),
+            OrderKind::Resume => Some(SessionState::Active),
+            OrderKind::End | OrderKind::Message => None,
+        };
+        let passed_on = match order.kind {
+            OrderKind::Suspend => Order::Suspend { by },
+            OrderKind::Resume => Order::Resume { by },
+            OrderKind::End => Order::End { by, reason: order.reason.clone() },
+            OrderKind::Message => Order::Message { by, text: order.reason.clone() },
+        };
+        let here = gateway.registry.order(order.session, passed_on);
+        let outcome = if here { "carried out" } else { "the session is not here any more" };
+        info!(order = %order.id, session = %order.session, outcome, "order");
+        let act = Act::system("gateway", gateway.clock.now());
+        if let Err(e) = gateway.store.order_done(&act, order.id, outcome).await {
+            warn!(error = %e, "an order was carried out, but that could not be noted");
+        }
+        if let (true, Some(state)) = (here, state) {
+            gateway.note_state(order.session, state, &order.by).await;
+        }
+    }
+}
+
+impl Gateway {
+    async fn note_state(&self, session: SessionId, state: SessionState, by: &str) {
+        use cofferdam_access::audit::{AuditEvent, AuditKind};
+        let kind = match state {
+            SessionState::Suspended => AuditKind::SessionSuspended,
+            _ => AuditKind::SessionResumed,
+        };
+        let event = AuditEvent::new(kind, session).with("by", by);
+        let act = Act::system("gateway", self.clock.now());
+        if let Err(e) = self.store.set_session_state(&act, session, state, event).await {
+            warn!(error = %e, "a session's state could not be noted");
+        }
+    }
+}
+
+/// Writes findings into the audit log. When one cannot be written, its session ends: nothing goes on unaudited.
+pub(crate) async fn write_findings(gateway: Arc<Gateway>, mut findings: mpsc::Receiver<(SessionId, Finding)>) {
+    while let Some((session, finding)) = findings.recv().await {
+        let now = gateway.clock.now();
+        let record = FindingRecord {
+            id: FindingId::new(now, &mut rand::rng()),
+            session: Some(session),
+            at: now,
+            trigger: finding.trigger.to_owned(),
+            severity: finding.severity.as_str().to_owned(),
+            text: finding.text,
+            response: finding.response.as_str().to_owned(),
+        };
+        if let Err(e) = gateway.store.record_finding(&Act::system("detect", now), &record).await {
+            error!(session = %session, error = %e, "a finding could not be audited: its session ends");
+            gateway.registry.order(
+                session,
+                Order::End { by: "system:detect".into(), reason: "a finding could not be audited".into() },
+            );
+        }
+    }
+}

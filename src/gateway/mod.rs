@@ -1,0 +1,473 @@
+//! The services behind every session, and the one way in which a session comes to be:
+//! decide → audit → record → live. Protocols call [`Gateway::open_session`]; they have no other.
+
+mod audit;
+mod feed;
+mod files;
+mod requests;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use cofferdam_access::{
+    audit::Act,
+    clock::{SharedClock, Timestamp},
+    decision::{AccessRequest, DecisionRecord, Observed, SecondFactorKind},
+    grant::Grant,
+    ids::{Name, SessionId, WindowId},
+    policy::{Decision, DestinationRules, decide},
+    site::{Credential, Protocol},
+    snapshot::Snapshot,
+    store::{NewSession, OpenOutcome, Opening, RememberedFactor, SessionEnd, SessionState, Store},
+};
+use cofferdam_recorder::{AuditAnchor, Event, Header, RecorderService, RecordingId, Sealed};
+use cofferdam_vault::{CertificateTerms, Lease, SealedSecret, Sealer, Sharing, SshCa, Vault, Warrant};
+use russh::server;
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+pub(crate) use feed::{follow_orders, follow_policy, read_snapshot, write_findings};
+
+use crate::{
+    detect::{Finding, Observation, TriggerConfig},
+    session::{
+        end::End,
+        live::{Parts, PersonLeg, Session},
+        registry::Registry,
+        supervise::supervise,
+    },
+    ssh::target::TargetError,
+};
+
+/// A refusal as the person reads it: why, and what next.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    /// The sentence.
+    pub(crate) sentence: String,
+}
+
+impl Refusal {
+    fn new(sentence: impl Into<String>) -> Self {
+        Self { sentence: sentence.into() }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    /// This node's name.
+    pub(crate) node: String,
+    /// The time.
+    pub(crate) clock: SharedClock,
+    /// What must outlive the process.
+    pub(crate) store: Store,
+    /// The newest picture of everything that decides.
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Where sessions are recorded.
+    pub(crate) recorder: RecorderService,
+    /// Opens secrets for grants.
+    pub(crate) vault: Vault,
+    /// Live sessions.
+    pub(crate) registry: Registry,
+    /// Which addresses are never dialled for a person.
+    pub(crate) destinations: DestinationRules,
+    /// What sessions are looked at for.
+    pub(crate) triggers: TriggerConfig,
+    /// Findings on their way into the audit log.
+    pub(crate) findings: mpsc::Sender<(SessionId, Finding)>,
+    /// Shown before log-in.
+    pub(crate) banner: Option<String>,
+    /// Toward people's clients, for jumps: the same as the listener's, but for the host certificate.
+    pub(crate) ssh_config: JumpConfigs,
+    /// What is left of windows' file budgets, on this node.
+    pub(crate) budgets: Mutex<HashMap<WindowId, crate::transfer::Budget>>,
+    /// Certificate authorities whose user certificates count as a first factor.
+    pub(crate) authorities: crate::ssh::login::TrustedAuthorities,
+    /// Bounds.
+    pub(crate) limits: crate::config::settings::Limits,
+    /// Opens people's second factors.
+    pub(crate) sealer: Sealer,
+    /// Log-in attempts, counted.
+    pub(crate) throttle: crate::ssh::login::Throttle,
+}
+
+/// Server configurations for jumps, one per asset, made when first needed.
+pub(crate) struct JumpConfigs {
+    base: Arc<dyn Fn() -> server::Config + Send + Sync>,
+    made: Mutex<BTreeMap<Name, (i64, Arc<server::Config>)>>,
+}
+
+impl std::fmt::Debug for JumpConfigs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JumpConfigs").finish_non_exhaustive()
+    }
+}
+
+/// How long a host certificate for a jump lives, seconds; renewed at half of it.
+const HOST_CERTIFICATE: i64 = 24 * 3600;
+
+impl JumpConfigs {
+    /// `base` gives the listener's own configuration anew.
+    pub(crate) fn new(base: Arc<dyn Fn() -> server::Config + Send + Sync>) -> Self {
+        Self { base, made: Mutex::default() }
+    }
+
+    fn get(&self, ca: &SshCa, asset: &Name, port: u16, now: Timestamp) -> Result<Arc<server::Config>, String> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((renew, config)) = made.get(asset)
+            && now.micros() < *renew
+        {
+            return Ok(config.clone());
+        }
+        let mut config = (self.base)();
+        let key = config.keys.first().ok_or("there is no host key")?.public_key().clone();
+        let terms = cofferdam_vault::HostTerms {
+            principals: vec![asset.to_string(), format!("[{asset}]:{port}")],
+            seconds: HOST_CERTIFICATE,
+        };
+        let certificate = ca.issue_host(&key, &terms, now.micros()).map_err(|e| e.to_string())?;
+        config.certificates = vec![certificate];
+        // Nothing is asked inside: the outer log-in has answered it.
+        config.methods = russh::MethodSet::from(&[russh::MethodKind::None][..]);
+        let config = Arc::new(config);
+        made.insert(asset.clone(), (now.plus_seconds(HOST_CERTIFICATE / 2).micros(), config.clone()));
+        Ok(config)
+    }
+}
+
+impl Gateway {
+    /// An id for a session that somebody asks for now.
+    pub(crate) fn new_session_id(&self) -> SessionId {
+        SessionId::new(self.clock.now(), &mut rand::rng())
+    }
+
+    /// What an asset's session would speak: SSH where it does, else the first protocol that it has.
+    pub(crate) fn protocol_of(&self, asset: &Name) -> Option<Protocol> {
+        let snapshot = self.snapshots.borrow();
+        let endpoints = &snapshot.site.asset(asset)?.endpoints;
+        let ssh = endpoints.iter().find(|e| e.protocol == Protocol::Ssh);
+        ssh.or_else(|| endpoints.first()).map(|e| e.protocol)
+    }
+
+    /// The asset whose SSH endpoint a forward names, by the asset's name and the endpoint's port (or 22).
+    pub(crate) fn ssh_asset_at(&self, host: &str, port: u16) -> Option<Name> {
+        let snapshot = self.snapshots.borrow();
+        let asset = snapshot.site.assets.iter().find(|a| {
+            a.name.as_str().eq_ignore_ascii_case(host) || a.address.eq_ignore_ascii_case(host)
+        })?;
+        let ssh = asset.endpoints.iter().find(|e| e.protocol == Protocol::Ssh)?;
+        (port == ssh.port || (port == 22 && a_name(asset.name.as_str(), host))).then(|| asset.name.clone())
+    }
+
+    /// The SSH server configuration for a jump to `asset`.
+    pub(crate) fn jump_config(&self, asset: &Name) -> Result<Arc<server::Config>, String> {
+        let ca = self.vault.authority().ok_or("there is no SSH authority: run `cofferdam init`")?;
+        let port = {
+            let snapshot = self.snapshots.borrow();
+            let asset = snapshot.site.asset(asset).ok_or("the asset is gone")?;
+            asset.endpoints.iter().find(|e| e.protocol == Protocol::Ssh).map_or(22, |e| e.port)
+        };
+        self.ssh_config.get(ca, asset, port, self.clock.now())
+    }
+
+    /// What is known of a person's behaviour before the session. What cannot be read counts as unusual.
+    pub(crate) async fn observed(&self, user: &Name, source: SocketAddr) -> Observed {
+        let seen = self.store.source_seen(user, source.ip()).await;
+        let elsewhere = self
+            .registry
+            .all()
+            .iter()
+            .any(|s| s.grant().user() == user && s.grant().source().to_canonical() != source.ip().to_canonical());
+        Observed { new_source: !matches!(seen, Ok(Some(_))), elsewhere, recent_refusals: 0 }
+    }
+
+    /// Decides, audits, starts the recording, and only then is there a session. Any part that fails refuses.
+    pub(crate) async fn open_session(
+        self: &Arc<Self>,
+        request: AccessRequest,
+        person: Arc<dyn PersonLeg>,
+    ) -> Result<Arc<Session>, Refusal> {
+        let health = self.recorder.health();
+        if !health.accepts_sessions() {
+            error!(?health, "a session was refused: it could not be recorded");
+            return Err(Refusal::new(
+                "the gateway cannot record at the moment, so no session starts; tell the site's administrator",
+            ));
+        }
+        let snapshot = self.snapshots.borrow().clone();
+        let now = self.clock.now();
+        let decision = decide(&snapshot, &request, now, &mut rand::rng());
+        let (grant, record) = match decision {
+            Decision::Permit(grant, record) => (*grant, *record),
+            Decision::NeedsWindow(record) | Decision::Deny(record) => {
+                self.keep_refusal(&request, &record, now).await;
+                return Err(Refusal::new(record.reasons.join("; ")));
+            }
+        };
+        let new_source = self.audit_opening(&request, &grant, &record, now).await?;
+        let session = match self.record_and_enter(&request, grant, record, new_source).await {
+            Ok(session) => session,
+            Err(why) => {
+                error!(session = %request.session, why, "a session was refused: its recording did not start");
+                self.close_unstarted(request.session, "recorder_failed", &why).await;
+                return Err(Refusal::new(
+                    "the gateway cannot record at the moment, so no session starts; tell the site's administrator",
+                ));
+            }
+        };
+        let orders = self.registry.enter(&session);
+        tokio::spawn(supervise(self.clone(), session.clone(), person, orders));
+        self.look_at_start(&session, &request, new_source).await?;
+        info!(session = %session.id(), user = %request.user, account = %session.grant().account(), "session opened");
+        Ok(session)
+    }
+
+    /// One transaction: the decision, the session, its audit events, and a second factor that counts for a while.
+    async fn audit_opening(
+        &self,
+        request: &AccessRequest,
+        grant: &Grant,
+        record: &DecisionRecord,
+        now: Timestamp,
+    ) -> Result<bool, Refusal> {
+        let act = Act::person(&request.user, now).from(request.source.ip());
+        let new = NewSession {
+            id: request.session,
+            person: request.user.clone(),
+            asset: grant.account().asset.clone(),
+            login: grant.account().login.clone(),
+            protocol: grant.protocol(),
+            source: request.source.ip(),
+            device_key: request.device.key_fingerprint.clone(),
+            window: Some(grant.window()),
+            decision: grant.decision(),
+            node: self.node.clone(),
+            state: SessionState::Active,
+            recording: Some(request.session.to_string()),
+        };
+        let opening = Opening {
+            decisions: vec![kept(record)],
+            remember: self.factor_to_remember(request, grant.window(), now),
+            exclusive: grant.exclusive(),
+        };
+        match self.store.open_session(&act, &new, &opening).await {
+            Ok(OpenOutcome::Opened { new_source, .. }) => Ok(new_source),
+            Ok(OpenOutcome::AccountBusy(holder)) => Err(Refusal::new(format!(
+                "{} is in use by another session ({holder}) and takes one at a time; wait until it ends",
+                grant.account()
+            ))),
+            Err(e) => {
+                error!(error = %e, "a session was refused: it could not be audited");
+                Err(Refusal::new(
+                    "the gateway cannot write its audit log at the moment, so no session starts; tell the site's administrator",
+                ))
+            }
+        }
+    }
+
+    fn factor_to_remember(
+        &self,
+        request: &AccessRequest,
+        window: WindowId,
+        now: Timestamp,
+    ) -> Option<(RememberedFactor, Timestamp)> {
+        let seconds = self.snapshots.borrow().site.settings.second_factor_remember_seconds;
+        let second = request.factors.second.as_ref()?;
+        if seconds == 0 || second.kind == SecondFactorKind::Remembered {
+            return None;
+        }
+        let factor = RememberedFactor {
+            person: request.user.clone(),
+            device_key: request.device.key_fingerprint.clone()?,
+            source: request.source.ip(),
+            window: Some(window),
+        };
+        Some((factor, now.plus_seconds(seconds.into())))
+    }
+
+    async fn record_and_enter(
+        &self,
+        request: &AccessRequest,
+        grant: Grant,
+        record: DecisionRecord,
+        _new_source: bool,
+    ) -> Result<Arc<Session>, String> {
+        let id = request.session.to_string().parse::<RecordingId>().map_err(|e| e.to_string())?;
+        let mut labels = BTreeMap::new();
+        labels.insert("window".to_owned(), grant.window().to_string());
+        labels.insert("source".to_owned(), request.source.ip().to_string());
+        labels.insert("work_order".to_owned(), grant.work_order().chars().take(120).collect());
+        let organisation = record.who.organisation.as_ref().map(ToString::to_string).unwrap_or_default();
+        let header = Header {
+            id,
+            session: request.session.to_string(),
+            protocol: grant.protocol().as_str().to_owned(),
+            user: request.user.to_string(),
+            organisation,
+            asset: grant.account().asset.to_string(),
+            zone: record.resource.zone.as_ref().map(ToString::to_string).unwrap_or_default(),
+            account: grant.account().login.to_string(),
+            node: self.node.clone(),
+            started: self.clock.now().micros(),
+            decision_sha256: kept(&record).digest(),
+            labels,
+        };
+        let recorder = self.recorder.start(header).await.map_err(|e| e.to_string())?;
+        if let Ok(Some(head)) = self.store.head().await {
+            let anchor = AuditAnchor { entry: head.seq, hash: head.hash };
+            recorder.record(Event::AuditAnchor(Box::new(anchor))).await.map_err(|e| e.to_string())?;
+        }
+        let first = Event::Decision(Box::new(cofferdam_recorder::Decision {
+            action: record.action.clone(),
+            allowed: true,
+            policies: record.policies.clone(),
+            reasons: record.reasons.clone(),
+        }));
+        recorder.record(first).await.map_err(|e| e.to_string())?;
+        Ok(Arc::new(Session::new(Parts {
+            grant,
+            record,
+            recorder,
+            clock: self.clock.clone(),
+            triggers: self.triggers.start(),
+            findings: self.findings.clone(),
+        })))
+    }
+
+    /// The triggers that look at how a session begins.
+    async fn look_at_start(
+        &self,
+        session: &Session,
+        request: &AccessRequest,
+        new_source: bool,
+    ) -> Result<(), Refusal> {
+        let seen = async {
+            if new_source {
+                session.observe(Observation::NewSource { source: request.source.ip() }).await?;
+            }
+            if request.observed.elsewhere {
+                session.observe(Observation::Elsewhere { source: request.source.ip() }).await?;
+            }
+            Ok::<(), crate::session::control::Ended>(())
+        };
+        seen.await.map_err(|_| {
+            let reason = session.control().reason().and_then(End::sentence);
+            Refusal::new(reason.unwrap_or_else(|| "the session ended at once".to_owned()))
+        })
+    }
+
+    async fn close_unstarted(&self, id: SessionId, reason: &str, why: &str) {
+        let end = SessionEnd { reason: reason.into(), detail: Some(why.into()), ..SessionEnd::default() };
+        if let Err(e) = self.store.close_session(&Act::system("gateway", self.clock.now()), id, &end).await {
+            error!(session = %id, error = %e, "the end of a session could not be audited");
+        }
+    }
+
+    /// A lease for the session's account: the grant is the warrant.
+    pub(crate) async fn lease(&self, grant: &Grant) -> Result<Lease, TargetError> {
+        let no_secret = |why: String| TargetError {
+            why,
+            sentence: "the site's secret for this account cannot be used; tell the site's administrator".into(),
+        };
+        let sharing = if grant.exclusive() { Sharing::Exclusive } else { Sharing::Shared };
+        let account = grant.account();
+        let sealed = match grant.credential() {
+            Credential::Certificate => SealedSecret::certificate(CertificateTerms::default(), sharing),
+            Credential::None => return Err(no_secret(format!("{account} has credential none, and SSH needs one"))),
+            kind @ (Credential::Password | Credential::Key) => {
+                let stored = self.store.secret(account).await.map_err(|e| no_secret(e.to_string()))?;
+                let stored = stored.ok_or_else(|| {
+                    no_secret(format!("{account} has no secret yet: run `cofferdam account set-secret {account}`"))
+                })?;
+                match kind {
+                    Credential::Password => SealedSecret::password(stored.sealed.clone(), sharing),
+                    _ => SealedSecret::private_key(stored.sealed.clone(), sharing),
+                }
+            }
+        };
+        let warrant = GrantWarrant::new(grant);
+        self.vault.lease(&warrant, sealed, self.clock.now().micros()).map_err(|e| no_secret(e.to_string()))
+    }
+
+    /// Writes a session's end. What cannot be written now is found and written at the next start.
+    pub(crate) async fn close_session(&self, session: &Session, end: &End, sealed: Option<&Sealed>) {
+        let record = SessionEnd {
+            reason: end.code().to_owned(),
+            detail: Some(end.detail()).filter(|d| !d.is_empty()),
+            recording_digest: sealed.map(|s| hex::encode(s.digest)),
+            ..SessionEnd::default()
+        };
+        let act = Act::system("gateway", self.clock.now());
+        for attempt in 0..3u32 {
+            match self.store.close_session(&act, session.id(), &record).await {
+                Ok(_) => return,
+                Err(e) => {
+                    warn!(session = %session.id(), error = %e, attempt, "the end of a session could not be audited yet");
+                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                }
+            }
+        }
+        error!(session = %session.id(), "the end of a session could not be audited; it is written at the next start");
+    }
+}
+
+fn a_name(name: &str, host: &str) -> bool {
+    name.eq_ignore_ascii_case(host)
+}
+
+/// The decision as the store keeps it.
+pub(crate) fn kept(record: &DecisionRecord) -> cofferdam_access::store::DecisionRecord {
+    cofferdam_access::store::DecisionRecord {
+        id: record.id,
+        at: record.at,
+        person: record.who.user.clone(),
+        asset: record.resource.asset.to_string(),
+        session: Some(record.session),
+        outcome: record.outcome.as_str().to_owned(),
+        // Plain data: its JSON cannot fail.
+        body: serde_json::to_string(record).unwrap_or_default(),
+    }
+}
+
+/// A grant as the vault's warrant.
+struct GrantWarrant {
+    account: String,
+    session: String,
+    user: String,
+    login: String,
+    not_after: i64,
+}
+
+impl GrantWarrant {
+    fn new(grant: &Grant) -> Self {
+        Self {
+            account: grant.account().to_string(),
+            session: grant.session().to_string(),
+            user: grant.user().to_string(),
+            login: grant.account().login.to_string(),
+            not_after: grant.not_after().micros(),
+        }
+    }
+}
+
+impl Warrant for GrantWarrant {
+    fn account_id(&self) -> &str {
+        &self.account
+    }
+    fn session_id(&self) -> &str {
+        &self.session
+    }
+    fn user_name(&self) -> &str {
+        &self.user
+    }
+    fn login_name(&self) -> &str {
+        &self.login
+    }
+    fn not_after(&self) -> i64 {
+        self.not_after
+    }
+}
+

@@ -1,0 +1,137 @@
+//! Why a session ended: one list for every protocol, so that audit, recording and the person's screen agree.
+
+/// Why a session ended. The code goes into audit and listings, the sentence to the person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The person closed it.
+    Closed,
+    /// The target closed it.
+    TargetClosed,
+    /// No human input for the idle time.
+    Idle {
+        /// The idle time, seconds.
+        seconds: u32,
+    },
+    /// Policy no longer allows it; the code names what changed (`window_ended`, `user_disabled`, …).
+    Policy {
+        /// Stable code.
+        code: &'static str,
+        /// What changed and what next.
+        sentence: String,
+    },
+    /// The recording stopped.
+    RecorderFailed {
+        /// What failed, for the operator's log; not shown to the person.
+        why: String,
+    },
+    /// A person or operator ended it.
+    Killed {
+        /// Who.
+        by: String,
+        /// Their reason; may be empty.
+        reason: String,
+    },
+    /// A trigger ended it.
+    Finding {
+        /// Name of the trigger.
+        trigger: String,
+    },
+    /// The target could not be reached or refused the secret.
+    TargetFailed {
+        /// For the operator's log.
+        why: String,
+        /// For the person.
+        sentence: String,
+    },
+    /// The gateway stops.
+    Shutdown,
+    /// Found open at start-up: the program had died.
+    Crash,
+    /// Something of ours failed.
+    Internal {
+        /// For the operator's log.
+        why: String,
+    },
+}
+
+impl End {
+    /// The stable code for audit, recording and listings.
+    pub(crate) fn code(&self) -> &str {
+        match self {
+            Self::Closed => "closed",
+            Self::TargetClosed => "target_closed",
+            Self::Idle { .. } => "idle",
+            Self::Policy { code, .. } => code,
+            Self::RecorderFailed { .. } => "recorder_failed",
+            Self::Killed { .. } => "killed",
+            Self::Finding { .. } => "finding",
+            Self::TargetFailed { .. } => "target_failed",
+            Self::Shutdown => "shutdown",
+            Self::Crash => "crash",
+            Self::Internal { .. } => "internal",
+        }
+    }
+
+    /// Whether the person should be told, and what.
+    pub(crate) fn sentence(&self) -> Option<String> {
+        Some(match self {
+            Self::Closed | Self::TargetClosed | Self::Crash => return None,
+            Self::Idle { seconds } => {
+                format!("session ended: no input for {} min; connect again to go on", seconds / 60)
+            }
+            Self::Policy { sentence, .. } => format!("session ended: {sentence}"),
+            Self::RecorderFailed { .. } => {
+                "session ended: it could not be recorded any longer; tell the site's administrator".to_owned()
+            }
+            Self::Killed { by, reason } if reason.is_empty() => format!("session ended by {by}"),
+            Self::Killed { by, reason } => format!("session ended by {by}: {reason}"),
+            Self::Finding { .. } => {
+                "session ended: what happened in it does not fit the approved work; talk to the site's security duty"
+                    .to_owned()
+            }
+            Self::TargetFailed { sentence, .. } => sentence.clone(),
+            Self::Shutdown => "session ended: the gateway is being stopped; try again in a few minutes".to_owned(),
+            Self::Internal { .. } => "session ended: a fault in the gateway; tell the site's administrator".to_owned(),
+        })
+    }
+
+    /// More for the operator: who, why, which.
+    pub(crate) fn detail(&self) -> String {
+        match self {
+            Self::Policy { sentence, .. } => sentence.clone(),
+            Self::RecorderFailed { why } | Self::TargetFailed { why, .. } | Self::Internal { why } => why.clone(),
+            Self::Killed { by, reason } => format!("by {by}: {reason}"),
+            Self::Finding { trigger } => trigger.clone(),
+            Self::Idle { seconds } => format!("{seconds} s without input"),
+            _ => String::new(),
+        }
+    }
+}
+
+/// Why a session is frozen for now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Frozen {
+    /// A person or operator suspended it.
+    Suspended {
+        /// Who.
+        by: String,
+    },
+    /// A trigger suspended it.
+    Finding {
+        /// Name of the trigger.
+        trigger: String,
+    },
+}
+
+impl Frozen {
+    /// What the person reads.
+    pub(crate) fn sentence(&self) -> String {
+        match self {
+            Self::Suspended { by } => format!("session suspended by {by}; it stands until somebody resumes it"),
+            Self::Finding { .. } => {
+                "session suspended: what happened in it does not fit the approved work; the site looks at it".to_owned()
+            }
+        }
+    }
+}
+

@@ -1,0 +1,273 @@
+//! A session that is allowed, audited and recorded: what the relay, the timers, the triggers and people with orders
+//! share. Nothing in here knows the protocol.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cofferdam_access::{
+    clock::{SharedClock, Timestamp},
+    decision::DecisionRecord,
+    grant::Grant,
+    ids::SessionId,
+};
+use cofferdam_recorder::{Event, SessionRecorder};
+use cofferdam_vault::Lease;
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    control::{Control, Ended},
+    end::{End, Frozen},
+    orders::Order,
+};
+use crate::detect::{Finding, Observation, Response, Triggers};
+
+/// Messages to the person that wait for a slow screen.
+const NOTICES: usize = 16;
+
+/// How the session reaches the person, apart from its channels.
+#[async_trait]
+pub(crate) trait PersonLeg: Send + Sync + fmt::Debug {
+    /// Closes the person's connection, saying why where the protocol can. Bounded in time by the caller.
+    async fn close(&self, why: Option<&str>);
+}
+
+/// What a session needs from the program around it, besides its own parts.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// The proof that policy allowed it.
+    pub(crate) grant: Grant,
+    /// The decision with its five answers.
+    pub(crate) record: DecisionRecord,
+    /// Where everything is recorded.
+    pub(crate) recorder: SessionRecorder,
+    /// The time.
+    pub(crate) clock: SharedClock,
+    /// What is looked out for.
+    pub(crate) triggers: Triggers,
+    /// Where findings go to be audited.
+    pub(crate) findings: mpsc::Sender<(SessionId, Finding)>,
+}
+
+/// A live session.
+pub(crate) struct Session {
+    parts: Parts,
+    control: Control,
+    last_input: AtomicI64,
+    not_after: AtomicI64,
+    notices: broadcast::Sender<Arc<str>>,
+    channels: AtomicU32,
+    moved: AtomicU64,
+    triggers: Mutex<Triggers>,
+    lease: Mutex<Option<Lease>>,
+    /// Tasks that still have last words for the person; the end waits for them a moment.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Session({})", self.id())
+    }
+}
+
+impl Session {
+    /// A session that starts now.
+    pub(crate) fn new(mut parts: Parts) -> Self {
+        let now = parts.clock.now();
+        let triggers = std::mem::take(&mut parts.triggers);
+        Self {
+            control: Control::default(),
+            last_input: AtomicI64::new(now.micros()),
+            not_after: AtomicI64::new(parts.grant.not_after().micros()),
+            notices: broadcast::Sender::new(NOTICES),
+            channels: AtomicU32::new(0),
+            moved: AtomicU64::new(0),
+            triggers: Mutex::new(triggers),
+            lease: Mutex::new(None),
+            tasks: TaskTracker::new(),
+            parts,
+        }
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> SessionId {
+        self.parts.grant.session()
+    }
+    /// The proof that it may exist.
+    pub(crate) fn grant(&self) -> &Grant {
+        &self.parts.grant
+    }
+    /// The decision behind it.
+    pub(crate) fn decision(&self) -> &DecisionRecord {
+        &self.parts.record
+    }
+    /// Its switch.
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
+    }
+    /// Its recorder.
+    pub(crate) fn recorder(&self) -> &SessionRecorder {
+        &self.parts.recorder
+    }
+    /// The time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+    /// Human input arrived.
+    pub(crate) fn touch(&self) {
+        self.last_input.store(self.now().micros(), Ordering::Relaxed);
+    }
+    /// When the last human input arrived.
+    pub(crate) fn last_input(&self) -> Timestamp {
+        Timestamp(self.last_input.load(Ordering::Relaxed))
+    }
+    /// The absolute end as it stands.
+    pub(crate) fn not_after(&self) -> Timestamp {
+        Timestamp(self.not_after.load(Ordering::Relaxed))
+    }
+    /// Moves the absolute end: only what policy said goes in here.
+    pub(super) fn set_not_after(&self, at: Timestamp) {
+        self.not_after.store(at.micros(), Ordering::Relaxed);
+    }
+    /// A number for a new channel, unique in the session.
+    pub(crate) fn next_channel(&self) -> u32 {
+        self.channels.fetch_add(1, Ordering::Relaxed)
+    }
+    /// Bytes of files were moved.
+    pub(crate) fn add_moved(&self, bytes: u64) {
+        self.moved.fetch_add(bytes, Ordering::Relaxed);
+    }
+    /// Bytes of files moved since this was last asked.
+    pub(crate) fn take_moved(&self) -> u64 {
+        self.moved.swap(0, Ordering::Relaxed)
+    }
+    /// Keeps the lease until the session ends.
+    pub(crate) fn hold(&self, lease: Lease) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
+    }
+    /// Returns the lease.
+    pub(super) fn release(&self) {
+        drop(self.lease.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+    /// Messages for the person, for each of their screens.
+    pub(crate) fn notices(&self) -> broadcast::Receiver<Arc<str>> {
+        self.notices.subscribe()
+    }
+
+    /// Hands an event to the recorder. When it is not accepted the session ends: no record, no session.
+    pub(crate) async fn record(&self, event: Event) -> Result<(), Ended> {
+        match self.parts.recorder.record(event).await {
+            Ok(()) => Ok(()),
+            Err(stopped) => {
+                self.control.end(End::RecorderFailed { why: stopped.to_string() });
+                Err(Ended)
+            }
+        }
+    }
+
+    /// Tells the person something; it is recorded first.
+    pub(crate) async fn say(&self, text: &str) -> Result<(), Ended> {
+        self.record(Event::Notice { text: text.to_owned() }).await?;
+        self.show(text);
+        Ok(())
+    }
+
+    /// Shows without recording: for what has to be said while the recorder itself is in trouble.
+    pub(super) fn show(&self, text: &str) {
+        // No receiver: there is no screen yet, and the reason stands in the recording.
+        self.notices.send(Arc::from(text)).map(drop).unwrap_or_default();
+    }
+
+    /// Freezes the session and says so.
+    pub(crate) async fn freeze(&self, why: Frozen) {
+        let (sentence, by) = (
+            why.sentence(),
+            match &why {
+                Frozen::Suspended { by } => by.clone(),
+                Frozen::Finding { trigger } => trigger.clone(),
+            },
+        );
+        if self.control.freeze(why) {
+            // An error has ended the session already.
+            self.record(Event::Suspend { by }).await.unwrap_or_default();
+            self.say(&sentence).await.unwrap_or_default();
+        }
+    }
+
+    /// Lets a frozen session go on and says so.
+    pub(crate) async fn thaw(&self, by: &str) {
+        if self.control.frozen().is_some() {
+            self.record(Event::Resume { by: by.to_owned() }).await.unwrap_or_default();
+            self.touch();
+            self.control.thaw();
+            self.say(&format!("session resumed by {by}")).await.unwrap_or_default();
+        }
+    }
+
+    /// Looks at something that happened; what does not fit is recorded, audited and answered before this returns, so
+    /// that a caller who asks before forwarding forwards nothing after a finding that ends or suspends.
+    pub(crate) async fn observe(&self, observation: Observation<'_>) -> Result<(), Ended> {
+        let found = self
+            .triggers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .observe(observation, self.now().micros());
+        for finding in found {
+            self.answer(finding).await?;
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, finding: Finding) -> Result<(), Ended> {
+        self.record(Event::Finding(Box::new(cofferdam_recorder::Finding {
+            trigger: finding.trigger.to_owned(),
+            severity: finding.severity.as_str().to_owned(),
+            text: finding.text.clone(),
+            response: finding.response.as_str().to_owned(),
+        })))
+        .await?;
+        let (trigger, response) = (finding.trigger.to_owned(), finding.response);
+        if self.parts.findings.send((self.id(), finding)).await.is_err() {
+            // Nobody audits any more: a session must not go on unaudited.
+            self.control.end(End::Internal { why: "the audit of findings stopped".into() });
+            return Err(Ended);
+        }
+        match response {
+            Response::Notify => Ok(()),
+            Response::Suspend => {
+                self.freeze(Frozen::Finding { trigger }).await;
+                self.control.running().await
+            }
+            Response::End => {
+                self.control.end(End::Finding { trigger });
+                Err(Ended)
+            }
+        }
+    }
+
+    /// Carries out a person's order.
+    pub(super) async fn obey(&self, order: Order) {
+        match order {
+            Order::Suspend { by } => self.freeze(Frozen::Suspended { by }).await,
+            Order::Resume { by } => self.thaw(&by).await,
+            Order::End { by, reason } => {
+                self.control.end(End::Killed { by, reason });
+            }
+            Order::Message { by, text } => {
+                self.say(&format!("message from {by}: {text}")).await.unwrap_or_default();
+            }
+        }
+    }
+}
+
+/// Text for a terminal in raw mode: on lines of its own, marked as the gateway's.
+pub(crate) fn on_screen(text: &str) -> Bytes {
+    Bytes::from(format!("\r\n[cofferdam] {text}\r\n"))
+}

@@ -1,0 +1,262 @@
+//! Forwarded connections (`ssh -L`, `-D`, `-J`; RFC 4254 §7.2): to endpoints that the window covers, and nowhere else.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use cofferdam_access::policy::{
+    ChannelDecision, ChannelPermit, ChannelRequest, ForwardPermit,
+};
+use cofferdam_recorder::{Direction, Event, StreamKeeper};
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, server};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+
+use super::relay::{close_keepers, kept};
+use crate::{
+    detect::Observation,
+    session::{control::Ended, live::Session},
+    ssh::{connection::Connection, jump},
+};
+
+/// How long an endpoint may take to answer. Other channels do not wait for it.
+const DIAL: Duration = Duration::from_secs(10);
+/// Bytes read from an endpoint at a time.
+const PIECE: usize = 128 * 1024;
+
+/// Where the client wants to go.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    /// The host as typed.
+    pub(crate) host: String,
+    /// The port.
+    pub(crate) port: u16,
+    /// Where the connection came from on the client's side, as the client says.
+    pub(crate) origin: String,
+}
+
+/// Serves one request to open a forwarded connection. Runs on its own: nothing else waits for it.
+pub(crate) async fn serve(
+    connection: Arc<Connection>,
+    channel: Channel<server::Msg>,
+    reply: server::ChannelOpenHandle,
+    wanted: Wanted,
+) {
+    // SSH inside a forward is terminated here, inspected and recorded like any other session.
+    if let Some(asset) = connection.gateway.ssh_asset_at(&wanted.host, wanted.port) {
+        reply.accept().await;
+        return jump::serve(connection, channel, asset).await;
+    }
+    let Some(named) = connection.named.clone() else {
+        let sentence = format!(
+            "no forward without an asset: name one, as in `ssh -L … {}+ASSET@…`",
+            connection.identity.user
+        );
+        connection.gateway.audit_refused_forward(&connection.identity, None, &wanted, &sentence).await;
+        return refuse(reply, sentence).await;
+    };
+    let session = match connection.brokered(&named).await {
+        Ok(brokered) => brokered.session.clone(),
+        Err(refusal) => {
+            connection.gateway.audit_refused_forward(&connection.identity, None, &wanted, &refusal.sentence).await;
+            return refuse(reply, refusal.sentence).await;
+        }
+    };
+    let number = session.next_channel();
+    let permit = match decide(&connection, &session, number, &wanted).await {
+        Ok(permit) => permit,
+        Err(sentence) => return refuse(reply, sentence).await,
+    };
+    let stream = match dial(&connection, &session, &permit).await {
+        Ok(stream) => stream,
+        Err(why) => {
+            let text = format!("forward to {}:{} did not come up: {why}", wanted.host, wanted.port);
+            session.record(Event::Notice { text }).await.unwrap_or_default();
+            return reply.reject(ChannelOpenFailure::ConnectFailed).await;
+        }
+    };
+    let opened = Event::Forward(Box::new(event(number, &wanted, None)));
+    if session.record(opened).await.is_err() {
+        return refuse(reply, "session ended".into()).await;
+    }
+    reply.accept().await;
+    let full = permit.keep_full_bytes();
+    let task = session.tasks.track_future(relay(session.clone(), number, channel, stream, full));
+    task.await;
+}
+
+async fn refuse(reply: server::ChannelOpenHandle, sentence: String) {
+    reply.reject(ChannelOpenFailure::Other { code: 1, reason: sentence }).await;
+}
+
+fn event(channel: u32, wanted: &Wanted, refused: Option<String>) -> cofferdam_recorder::Forward {
+    cofferdam_recorder::Forward {
+        channel,
+        kind: "local".into(),
+        host: wanted.host.chars().filter(|c| !c.is_control()).take(255).collect(),
+        port: wanted.port.into(),
+        origin: wanted.origin.clone(),
+        refused,
+    }
+}
+
+/// Policy, for this forward. A refusal is recorded, audited and looked at before the person hears of it.
+async fn decide(
+    connection: &Connection,
+    session: &Session,
+    number: u32,
+    wanted: &Wanted,
+) -> Result<ForwardPermit, String> {
+    let snapshot = connection.gateway.snapshots.borrow().clone();
+    let request = ChannelRequest::Forward { host: &wanted.host, port: wanted.port };
+    let reasons = match session.grant().decide_channel(&snapshot, request, session.now()) {
+        ChannelDecision::Permit(ChannelPermit::Forward(permit)) => return Ok(permit),
+        ChannelDecision::Permit(_) => vec!["this is no forward".to_owned()],
+        ChannelDecision::Deny { reasons, .. } => reasons,
+    };
+    let sentence = reasons.join("; ");
+    let said = async {
+        session.record(Event::Forward(Box::new(event(number, wanted, Some(sentence.clone()))))).await?;
+        connection
+            .gateway
+            .audit_refused_forward(&connection.identity, Some(session.id()), wanted, &sentence)
+            .await;
+        session.observe(Observation::RefusedForward).await
+    };
+    // An error means that the session ended over it; the refusal stands either way.
+    said.await.unwrap_or_default();
+    Err(sentence)
+}
+
+/// Connects to the endpoint that the permit names. What a name resolves to is checked again: a name must not lead home.
+async fn dial(connection: &Connection, session: &Session, permit: &ForwardPermit) -> Result<TcpStream, String> {
+    let to = permit.dial();
+    let dialling = async {
+        let found: Vec<SocketAddr> = tokio::net::lookup_host((to.host.as_str(), to.port))
+            .await
+            .map_err(|e| e.to_string())?
+            .take(8)
+            .collect();
+        let mut last = "the name has no address".to_owned();
+        for address in found {
+            if let Err(forbidden) = connection.gateway.destinations.check(address) {
+                last = forbidden.to_string();
+                continue;
+            }
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(e) => last = e.to_string(),
+            }
+        }
+        Err(last)
+    };
+    let stream = tokio::select! {
+        biased;
+        () = session.control().ended() => return Err("the session ended".into()),
+        r = tokio::time::timeout(DIAL, dialling) => r.map_err(|_| "no answer in 10 s".to_owned())??,
+    };
+    stream.set_nodelay(true).map_err(|e| e.to_string())?;
+    Ok(stream)
+}
+
+async fn relay(session: Arc<Session>, number: u32, channel: Channel<server::Msg>, stream: TcpStream, full: u64) {
+    let (mut read, write) = channel.split();
+    let (mut from_target, mut to_target) = stream.into_split();
+    let keeper = |direction| StreamKeeper::keeping(session.recorder().clone(), number, direction, full);
+    let (mut up_keep, mut down_keep) = (keeper(Direction::ToTarget), keeper(Direction::ToPerson));
+    {
+        let up = up(&session, &mut up_keep, &mut read, &mut to_target);
+        let down = down(&session, &mut down_keep, &mut from_target, &write);
+        let relay = async {
+            tokio::pin!(up, down);
+            // The client may close for writing and go on reading; once it has closed the channel nothing is left to do.
+            tokio::select! {
+                _ = &mut down => {}
+                left = &mut up => if left == Ok(Left::HalfClosed) {
+                    down.await.unwrap_or_default();
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = session.control().ended() => {}
+            () = relay => {}
+        }
+    }
+    close_keepers(&session, [up_keep, down_keep]).await;
+    session.record(Event::ChannelClose { channel: number, exit: None }).await.unwrap_or_default();
+    write.eof().await.unwrap_or_default();
+    write.close().await.unwrap_or_default();
+}
+
+/// How the person's direction came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Nothing more comes from the person, who still listens.
+    HalfClosed,
+    /// The channel, or the target's side of it, is closed.
+    Closed,
+}
+
+async fn up(
+    session: &Session,
+    keep: &mut StreamKeeper,
+    read: &mut ChannelReadHalf,
+    target: &mut OwnedWriteHalf,
+) -> Result<Left, Ended> {
+    while let Some(message) = read.wait().await {
+        match message {
+            ChannelMsg::Data { data } => {
+                session.control().running().await?;
+                session.touch();
+                kept(session, keep.record(&data, session.now().micros()).await)?;
+                if target.write_all(&data).await.is_err() {
+                    return Ok(Left::Closed);
+                }
+            }
+            ChannelMsg::Eof => {
+                target.shutdown().await.unwrap_or_default();
+                return Ok(Left::HalfClosed);
+            }
+            ChannelMsg::Close => break,
+            _ => {}
+        }
+    }
+    target.shutdown().await.unwrap_or_default();
+    Ok(Left::Closed)
+}
+
+async fn down(
+    session: &Session,
+    keep: &mut StreamKeeper,
+    target: &mut OwnedReadHalf,
+    person: &ChannelWriteHalf<server::Msg>,
+) -> Result<(), Ended> {
+    let mut buffer = BytesMut::new();
+    loop {
+        // Waits without holding a buffer: an idle forward costs nothing.
+        if target.readable().await.is_err() {
+            break;
+        }
+        buffer.reserve(PIECE);
+        match target.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        let data = buffer.split().freeze();
+        session.control().running().await?;
+        kept(session, keep.record(&data, session.now().micros()).await)?;
+        if person.data_bytes(data).await.is_err() {
+            return Ok(());
+        }
+        if buffer.capacity() < PIECE / 4 {
+            buffer = BytesMut::new();
+        }
+    }
+    person.eof().await.unwrap_or_default();
+    Ok(())
+}

@@ -1,0 +1,366 @@
+//! The relay of one channel: record → detect → forward, bounded both ways.
+//!
+//! Invariant: nothing is written to either side before the recorder accepted it.
+//! Invariant: each direction reads only as fast as the other side takes; what waits is bounded by the channel's queue.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use cofferdam_recorder::{Direction, Event, StreamKeeper};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, server};
+
+use super::session::{PersonEnd, TargetEnd, clamp};
+use super::files::Files;
+use crate::{
+    detect::{EchoGuard, LineTracker, Observation},
+    session::{
+        control::Ended,
+        end::End,
+        live::{Session, on_screen},
+    },
+    transfer::Inspector,
+};
+
+/// How long the target may take to close after the person closed the channel.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// What kind of content a channel carries.
+pub(crate) enum Kind {
+    /// A terminal: kept in full, rendered for triggers.
+    Terminal,
+    /// Bytes: in full up to a bound, then by digest.
+    Stream {
+        /// The bound, bytes of each direction.
+        full: u64,
+    },
+    /// File transfer: understood, enforced, kept as file events; raw bytes by digest.
+    Files(Box<dyn Inspector>),
+}
+
+/// What both directions of a terminal know.
+#[derive(Debug, Default)]
+struct Screen {
+    echo: EchoGuard,
+    line: LineTracker,
+}
+
+fn lock(screen: &Mutex<Screen>) -> MutexGuard<'_, Screen> {
+    screen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Relays until the target closes, the person leaves or the session ends; then both sides are closed.
+pub(crate) async fn run(session: Arc<Session>, channel: u32, mut person: PersonEnd, mut target: TargetEnd, kind: Kind) {
+    let mut exit = None;
+    let ended = match kind {
+        Kind::Terminal => {
+            let screen = Mutex::new(Screen::default());
+            let relay = async {
+                let up = terminal_up(&session, channel, &screen, &mut person.read, &target.write);
+                let down = terminal_down(&session, channel, &screen, &mut target.read, &person.write, &person.handle, &mut exit);
+                both(up, down).await
+            };
+            let notices = show_notices(&session, &person.write);
+            tokio::select! {
+                biased;
+                () = session.control().ended() => true,
+                () = notices => true,
+                r = relay => r.is_err(),
+            }
+        }
+        Kind::Stream { full } => {
+            let mut up_keep = StreamKeeper::keeping(session.recorder().clone(), channel, Direction::ToTarget, full);
+            let mut down_keep = StreamKeeper::keeping(session.recorder().clone(), channel, Direction::ToPerson, full);
+            let ended = {
+                let relay = async {
+                    let up = stream_up(&session, channel, &mut up_keep, &mut person.read, &target.write);
+                    let down =
+                        stream_down(&session, channel, &mut down_keep, &mut target.read, &person.write, &person.handle, &mut exit);
+                    both(up, down).await
+                };
+                tokio::select! {
+                    biased;
+                    () = session.control().ended() => true,
+                    r = relay => r.is_err(),
+                }
+            };
+            close_keepers(&session, [up_keep, down_keep]).await;
+            ended
+        }
+        Kind::Files(inspector) => {
+            let files = Files::new(session.clone(), channel, inspector);
+            let ended = {
+                let relay = async {
+                    let up = files.up(&mut person.read, &person.write, &target.write);
+                    let down = files.down(&mut target.read, &person.write, &person.handle, &mut exit);
+                    both(up, down).await
+                };
+                tokio::select! {
+                    biased;
+                    () = session.control().ended() => true,
+                    r = relay => r.is_err(),
+                }
+            };
+            files.close().await;
+            ended
+        }
+    };
+    session.record(Event::ChannelClose { channel, exit }).await.unwrap_or_default();
+    if ended && let Some(sentence) = session.control().reason().and_then(End::sentence) {
+        person.write.extended_data_bytes(1, on_screen(&sentence)).await.unwrap_or_default();
+        person.write.exit_status(1).await.unwrap_or_default();
+    }
+    person.close().await;
+    target.write.close().await.unwrap_or_default();
+}
+
+/// The channel is over when the target closed it; when the person did, the target gets a moment to follow.
+async fn both(
+    up: impl Future<Output = Result<(), Ended>>,
+    down: impl Future<Output = Result<(), Ended>>,
+) -> Result<(), Ended> {
+    tokio::pin!(up, down);
+    tokio::select! {
+        over = &mut down => over,
+        left = &mut up => {
+            left?;
+            tokio::time::timeout(CLOSING, down).await.unwrap_or(Ok(()))
+        }
+    }
+}
+
+/// Person → target on a terminal. What is typed is recorded masked first; what the target then shows proves that it
+/// was no secret.
+async fn terminal_up(
+    session: &Session,
+    channel: u32,
+    screen: &Mutex<Screen>,
+    read: &mut ChannelReadHalf,
+    target: &ChannelWriteHalf<client::Msg>,
+) -> Result<(), Ended> {
+    while let Some(message) = read.wait().await {
+        match message {
+            ChannelMsg::Data { data } => {
+                session.control().running().await?;
+                session.touch();
+                session.record(Event::Input { channel, data: data.clone(), masked: true }).await?;
+                let command = {
+                    let mut screen = lock(screen);
+                    screen.echo.typed(&data);
+                    if data.iter().any(|b| matches!(b, b'\r' | b'\n')) { screen.line.command_at_enter() } else { None }
+                };
+                if let Some(command) = command {
+                    session.observe(Observation::Command { text: &command }).await?;
+                    session.control().running().await?;
+                }
+                if target.data_bytes(data).await.is_err() {
+                    return Ok(());
+                }
+            }
+            other => {
+                if !control_up(session, channel, other, target).await? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    target.close().await.unwrap_or_default();
+    Ok(())
+}
+
+/// Target → person on a terminal.
+async fn terminal_down(
+    session: &Session,
+    channel: u32,
+    screen: &Mutex<Screen>,
+    read: &mut ChannelReadHalf,
+    person: &ChannelWriteHalf<server::Msg>,
+    handle: &server::Handle,
+    exit: &mut Option<i32>,
+) -> Result<(), Ended> {
+    while let Some(message) = read.wait().await {
+        match message {
+            ChannelMsg::Data { data } => {
+                session.control().running().await?;
+                session.record(Event::Output { channel, data: data.clone() }).await?;
+                let echoed = {
+                    let mut screen = lock(screen);
+                    screen.line.shown(&data);
+                    screen.echo.shown(&data)
+                };
+                if !echoed.is_empty() {
+                    session.record(Event::Input { channel, data: echoed.into(), masked: false }).await?;
+                }
+                if person.data_bytes(data).await.is_err() {
+                    return Ok(());
+                }
+            }
+            other => {
+                if !control_down(session, channel, other, person, handle, exit).await? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Messages for the person go onto the screen as they come, also while the relay stands.
+async fn show_notices(session: &Session, person: &ChannelWriteHalf<server::Msg>) {
+    let mut notices = session.notices();
+    loop {
+        match notices.recv().await {
+            Ok(text) => {
+                if person.extended_data_bytes(1, on_screen(&text)).await.is_err() {
+                    break;
+                }
+            }
+            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+            Err(tokio::sync::broadcast::error::RecvError::Closed) => break,
+        }
+    }
+    // The screen is gone; the relay notices by itself.
+    std::future::pending::<()>().await;
+}
+
+async fn stream_up(
+    session: &Session,
+    channel: u32,
+    keep: &mut StreamKeeper,
+    read: &mut ChannelReadHalf,
+    target: &ChannelWriteHalf<client::Msg>,
+) -> Result<(), Ended> {
+    while let Some(message) = read.wait().await {
+        match message {
+            ChannelMsg::Data { data } => {
+                session.control().running().await?;
+                session.touch();
+                kept(session, keep.record(&data, session.now().micros()).await)?;
+                if target.data_bytes(data).await.is_err() {
+                    return Ok(());
+                }
+            }
+            other => {
+                if !control_up(session, channel, other, target).await? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    target.close().await.unwrap_or_default();
+    Ok(())
+}
+
+async fn stream_down(
+    session: &Session,
+    channel: u32,
+    keep: &mut StreamKeeper,
+    read: &mut ChannelReadHalf,
+    person: &ChannelWriteHalf<server::Msg>,
+    handle: &server::Handle,
+    exit: &mut Option<i32>,
+) -> Result<(), Ended> {
+    while let Some(message) = read.wait().await {
+        match message {
+            ChannelMsg::Data { data } => {
+                session.control().running().await?;
+                kept(session, keep.record(&data, session.now().micros()).await)?;
+                if person.data_bytes(data).await.is_err() {
+                    return Ok(());
+                }
+            }
+            other => {
+                if !control_down(session, channel, other, person, handle, exit).await? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A keeper that was not heard ends the session.
+pub(super) fn kept<T, E: std::fmt::Display>(session: &Session, result: Result<T, E>) -> Result<(), Ended> {
+    result.map(drop).map_err(|e| {
+        session.control().end(End::RecorderFailed { why: e.to_string() });
+        Ended
+    })
+}
+
+/// The final digests of both directions.
+pub(super) async fn close_keepers(session: &Session, keepers: [StreamKeeper; 2]) {
+    for keeper in keepers {
+        kept(session, keeper.finish().await).unwrap_or_default();
+    }
+}
+
+/// What is not data, from the person. `false`: the channel is over.
+pub(super) async fn control_up(
+    session: &Session,
+    channel: u32,
+    message: ChannelMsg,
+    target: &ChannelWriteHalf<client::Msg>,
+) -> Result<bool, Ended> {
+    // A target that is gone is noticed by the other direction.
+    match message {
+        ChannelMsg::WindowChange { col_width, row_height, pix_width, pix_height } => {
+            session.control().running().await?;
+            session.touch();
+            let (cols, rows) = (clamp(col_width), clamp(row_height));
+            session.record(Event::Resize { channel, cols, rows }).await?;
+            target.window_change(cols.into(), rows.into(), pix_width, pix_height).await.unwrap_or_default();
+        }
+        ChannelMsg::Signal { signal } => {
+            session.control().running().await?;
+            session.touch();
+            session.record(Event::Notice { text: format!("the client sent signal {signal:?}") }).await?;
+            target.signal(signal).await.unwrap_or_default();
+        }
+        ChannelMsg::Eof => {
+            session.control().running().await?;
+            target.eof().await.unwrap_or_default();
+        }
+        ChannelMsg::Close => {
+            target.close().await.unwrap_or_default();
+            return Ok(false);
+        }
+        _ => {}
+    }
+    Ok(true)
+}
+
+/// What is not data, from the target. `false`: the channel is over.
+pub(super) async fn control_down(
+    session: &Session,
+    channel: u32,
+    message: ChannelMsg,
+    person: &ChannelWriteHalf<server::Msg>,
+    handle: &server::Handle,
+    exit: &mut Option<i32>,
+) -> Result<bool, Ended> {
+    // A person who is gone is noticed by the other direction.
+    match message {
+        ChannelMsg::ExtendedData { data, ext: 1 } => {
+            session.control().running().await?;
+            session.record(Event::Stderr { channel, data: data.clone() }).await?;
+            person.extended_data_bytes(1, data).await.unwrap_or_default();
+        }
+        ChannelMsg::ExitStatus { exit_status } => {
+            *exit = i32::try_from(exit_status).ok();
+            person.exit_status(exit_status).await.unwrap_or_default();
+        }
+        ChannelMsg::ExitSignal { signal_name, core_dumped, error_message, lang_tag } => {
+            *exit = None;
+            handle
+                .exit_signal_request(person.id(), signal_name, core_dumped, error_message, lang_tag)
+                .await
+                .unwrap_or_default();
+        }
+        ChannelMsg::Eof => person.eof().await.unwrap_or_default(),
+        ChannelMsg::Close => return Ok(false),
+        _ => {}
+    }
+    Ok(true)
+}

@@ -1,0 +1,170 @@
+//! One authenticated connection of a person: who they are, what they named, and the session that it carries.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use async_trait::async_trait;
+use cofferdam_access::{
+    decision::{AccessRequest, Device, Factors},
+    ids::{Login, Name},
+    site::Protocol,
+};
+use russh::{Disconnect, server};
+use tokio::sync::{Mutex, OnceCell};
+use tokio_util::sync::CancellationToken;
+
+use super::target::{self, Asker, Destination, TargetError, TargetLeg};
+use crate::{
+    gateway::{Gateway, Refusal},
+    session::{end::End, live::{PersonLeg, Session}},
+};
+
+/// Who is at the other end, once log-in is over.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    /// The person.
+    pub(crate) user: Name,
+    /// Where they come from.
+    pub(crate) source: SocketAddr,
+    /// What they came with.
+    pub(crate) device: Device,
+    /// What they proved.
+    pub(crate) factors: Factors,
+}
+
+/// What the person named behind their own name: `vera+pump-hmi+root`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// The asset.
+    pub(crate) asset: Name,
+    /// The account there; none: the asset's default.
+    pub(crate) login: Option<Login>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// The program's services.
+    pub(crate) gateway: Arc<Gateway>,
+    /// Who.
+    pub(crate) identity: Identity,
+    /// Their connection's handle.
+    pub(crate) handle: server::Handle,
+    /// Closes the person's socket at once.
+    pub(crate) cut: CancellationToken,
+    /// What was named; none: the menu.
+    pub(crate) named: Option<Named>,
+    brokered: Mutex<Option<Arc<Brokered>>>,
+}
+
+impl Connection {
+    /// A connection without a session yet.
+    pub(crate) fn new(
+        gateway: Arc<Gateway>,
+        identity: Identity,
+        handle: server::Handle,
+        cut: CancellationToken,
+        named: Option<Named>,
+    ) -> Self {
+        Self { gateway, identity, handle, cut, named, brokered: Mutex::new(None) }
+    }
+
+    /// The session that this connection carries; opened by the first channel that needs it, shared by the others.
+    /// A refusal is not kept: a window may have been approved meanwhile.
+    pub(crate) async fn brokered(&self, named: &Named) -> Result<Arc<Brokered>, Refusal> {
+        let mut slot = self.brokered.lock().await;
+        if let Some(open) = slot.as_ref() {
+            return Ok(open.clone());
+        }
+        let leg = Arc::new(SshPersonLeg { handle: self.handle.clone(), cut: Some(self.cut.clone()) });
+        let opened = Arc::new(self.open(named, leg).await?);
+        *slot = Some(opened.clone());
+        Ok(opened)
+    }
+
+    /// Opens a session of its own, as the menu does for each choice: its end leaves the connection open.
+    pub(crate) async fn open_apart(&self, named: &Named) -> Result<Arc<Brokered>, Refusal> {
+        let leg = Arc::new(SshPersonLeg { handle: self.handle.clone(), cut: None });
+        self.open(named, leg).await.map(Arc::new)
+    }
+
+    async fn open(&self, named: &Named, leg: Arc<dyn PersonLeg>) -> Result<Brokered, Refusal> {
+        let gateway = &self.gateway;
+        let request = AccessRequest {
+            session: gateway.new_session_id(),
+            user: self.identity.user.clone(),
+            asset: named.asset.clone(),
+            login: named.login.clone(),
+            protocol: gateway.protocol_of(&named.asset).unwrap_or(Protocol::Ssh),
+            source: self.identity.source,
+            device: self.identity.device.clone(),
+            factors: self.identity.factors.clone(),
+            observed: gateway.observed(&self.identity.user, self.identity.source).await,
+        };
+        let session = gateway.open_session(request, leg).await?;
+        Ok(Brokered { gateway: gateway.clone(), session, leg: OnceCell::new() })
+    }
+
+    /// The person went away: what the connection carried ends.
+    pub(crate) async fn closed(&self) {
+        if let Some(brokered) = self.brokered.lock().await.take() {
+            brokered.session.control().end(End::Closed);
+        }
+    }
+}
+
+/// A session and its leg toward the target.
+#[derive(Debug)]
+pub(crate) struct Brokered {
+    gateway: Arc<Gateway>,
+    /// The session.
+    pub(crate) session: Arc<Session>,
+    leg: OnceCell<Arc<TargetLeg>>,
+}
+
+impl Brokered {
+    /// The connection to the target: dialled by the first channel that needs it. Takes a lease first; the grant pays.
+    pub(crate) async fn target(&self, asker: Option<&Asker>) -> Result<Arc<TargetLeg>, TargetError> {
+        self.leg.get_or_try_init(|| self.dial(asker)).await.cloned()
+    }
+
+    async fn dial(&self, asker: Option<&Asker>) -> Result<Arc<TargetLeg>, TargetError> {
+        let grant = self.session.grant();
+        let mut lease = self.gateway.lease(grant).await?;
+        let material = lease.material().map_err(|e| TargetError {
+            why: e.to_string(),
+            sentence: "the site's secret for this account cannot be used; tell the site's administrator".into(),
+        })?;
+        self.session.hold(lease);
+        let to = Destination {
+            asset: grant.account().asset.to_string(),
+            host: grant.dial().host.clone(),
+            port: grant.dial().port,
+            login: grant.account().login.to_string(),
+            host_keys: grant.host_keys().to_vec(),
+            dangerous_algorithms: grant.dangerous_ssh_algorithms().to_vec(),
+        };
+        let leg = target::dial(&to, material, asker, self.session.control().cut_token()).await?;
+        Ok(Arc::new(leg))
+    }
+}
+
+/// The person's side of an SSH session.
+#[derive(Debug)]
+struct SshPersonLeg {
+    handle: server::Handle,
+    /// None where the connection outlives the session.
+    cut: Option<CancellationToken>,
+}
+
+#[async_trait]
+impl PersonLeg for SshPersonLeg {
+    async fn close(&self, why: Option<&str>) {
+        let Some(cut) = &self.cut else { return };
+        let text = why.unwrap_or("closed").to_owned();
+        // A connection that is gone already needs no farewell.
+        self.handle.disconnect(Disconnect::ByApplication, text, String::new()).await.unwrap_or_default();
+        // The library has queued the farewell; the socket closes once it is written, or at the caller's bound.
+        tokio::task::yield_now().await;
+        cut.cancel();
+    }
+}

@@ -1,0 +1,315 @@
+//! The person's side: log-in, and what each channel they open becomes.
+//!
+//! Invariant: no channel is served before `auth_succeeded`; nothing here dials.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
+use cofferdam_access::ids::{Login as AccountLogin, Name};
+use russh::{
+    Channel, ChannelId, MethodKind, MethodSet, Pty,
+    keys::{Certificate, PublicKey},
+    server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    channel::{
+        forward::{self, Wanted},
+        session, start,
+    },
+    connection::{Connection, Identity, Named},
+    login::{Answer, Login},
+};
+use crate::gateway::Gateway;
+
+/// Channels that one connection may have open.
+const CHANNELS: usize = 64;
+
+/// One connection's handler.
+pub(crate) struct Front {
+    gateway: Arc<Gateway>,
+    cut: CancellationToken,
+    logged_in: CancellationToken,
+    login: Login,
+    /// Set for a jump: the person is known, and the asset is named by the outer connection.
+    inside: Option<(Identity, Name)>,
+    /// For a jump: the account that the inner log-in names.
+    account: Option<AccountLogin>,
+    connection: Arc<OnceLock<Arc<Connection>>>,
+    open_channels: usize,
+}
+
+impl Front {
+    /// For a connection that just arrived.
+    pub(crate) fn new(gateway: Arc<Gateway>, peer: SocketAddr, cut: CancellationToken) -> Self {
+        Self {
+            login: Login::new(gateway.clone(), peer),
+            gateway,
+            cut,
+            logged_in: CancellationToken::new(),
+            inside: None,
+            account: None,
+            connection: Arc::default(),
+            open_channels: 0,
+        }
+    }
+
+    /// For an SSH connection inside another one whose person is known.
+    pub(crate) fn inside(outer: &Connection, asset: Name, cut: CancellationToken) -> Self {
+        let mut front = Self::new(outer.gateway.clone(), outer.identity.source, cut);
+        front.inside = Some((outer.identity.clone(), asset));
+        front
+    }
+
+    /// Cancelled once log-in has succeeded.
+    pub(crate) fn logged_in(&self) -> CancellationToken {
+        self.logged_in.clone()
+    }
+
+    /// Where the connection stands once log-in has succeeded.
+    pub(crate) fn connection(&self) -> Arc<OnceLock<Arc<Connection>>> {
+        self.connection.clone()
+    }
+
+    fn authenticated(&self) -> Option<&Arc<Connection>> {
+        self.connection.get()
+    }
+}
+
+/// The answer of the log-in as the library wants it.
+fn auth(answer: Answer) -> Auth {
+    match answer {
+        Answer::Accept => Auth::Accept,
+        Answer::Reject => Auth::Reject { proceed_with_methods: None, partial_success: false },
+        Answer::ThenAsk => {
+            let methods = MethodSet::from(&[MethodKind::KeyboardInteractive][..]);
+            Auth::Reject { proceed_with_methods: Some(methods), partial_success: true }
+        }
+        Answer::Ask { prompt } => {
+            Auth::Partial { name: "".into(), instructions: "".into(), prompts: vec![(prompt.into(), false)].into() }
+        }
+        Answer::Say { text } => {
+            Auth::Partial { name: "".into(), instructions: text.into(), prompts: Vec::new().into() }
+        }
+    }
+}
+
+impl Handler for Front {
+    type Error = russh::Error;
+
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
+        if self.inside.is_none() {
+            return Ok(auth(Answer::Reject));
+        }
+        self.account = AccountLogin::new(user).ok();
+        Ok(if self.account.is_some() { Auth::Accept } else { auth(Answer::Reject) })
+    }
+
+    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
+        // Only spares a signature that could not help; proves nothing.
+        let known = self.inside.is_none() && self.login.may_sign(user, offer.public_key);
+        Ok(if known { Auth::Accept } else { auth(Answer::Reject) })
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        if self.inside.is_some() {
+            return Ok(auth(Answer::Reject));
+        }
+        Ok(auth(self.login.key(user, key.public_key).await))
+    }
+
+    async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
+        if self.inside.is_some() {
+            return Ok(auth(Answer::Reject));
+        }
+        Ok(auth(self.login.certificate(user, certificate).await))
+    }
+
+    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
+        if self.inside.is_some() {
+            return Ok(auth(Answer::Reject));
+        }
+        Ok(auth(self.login.password(user, password).await))
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, Self::Error> {
+        if self.inside.is_some() {
+            return Ok(auth(Answer::Reject));
+        }
+        let typed = match response {
+            None => None,
+            Some(mut answers) => Some(answers.next().unwrap_or_default()),
+        };
+        Ok(auth(self.login.interactive(user, typed.as_deref()).await))
+    }
+
+    async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
+        Ok(if self.inside.is_some() { None } else { self.gateway.banner.clone() })
+    }
+
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
+        let (identity, named) = match &self.inside {
+            Some((identity, asset)) => {
+                (identity.clone(), Some(Named { asset: asset.clone(), login: self.account.clone() }))
+            }
+            None => {
+                let Some(done) = self.login.done() else {
+                    // Cannot be: the library says so only after `Accept`. If it does, nobody gets in.
+                    return Err(russh::Error::NotAuthenticated);
+                };
+                done
+            }
+        };
+        let mut identity = identity;
+        if self.inside.is_none() {
+            let version = String::from_utf8_lossy(session.remote_sshid());
+            identity.device.client_version = version.chars().filter(|c| !c.is_control()).take(128).collect();
+        }
+        let connection = Arc::new(Connection::new(
+            self.gateway.clone(),
+            identity,
+            session.handle(),
+            self.cut.clone(),
+            named,
+        ));
+        if self.connection.set(connection).is_err() {
+            return Err(russh::Error::Inconsistent);
+        }
+        self.logged_in.cancel();
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let Some(connection) = self.authenticated().cloned() else { return Ok(()) };
+        if self.open_channels >= CHANNELS {
+            reply.reject(russh::ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        self.open_channels += 1;
+        reply.accept().await;
+        tokio::spawn(session::serve(connection, channel));
+        Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        origin: &str,
+        origin_port: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let Some(connection) = self.authenticated().cloned() else { return Ok(()) };
+        let Ok(port) = u16::try_from(port) else { return Ok(()) };
+        if self.open_channels >= CHANNELS || self.inside.is_some() || host.len() > 255 {
+            reply.reject(russh::ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        self.open_channels += 1;
+        let origin: String = format!("{origin}:{origin_port}").chars().filter(|c| !c.is_control()).take(128).collect();
+        let wanted = Wanted { host: host.to_owned(), port, origin };
+        tokio::spawn(forward::serve(connection, channel, reply, wanted));
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, _: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
+        self.open_channels = self.open_channels.saturating_sub(1);
+        Ok(())
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        _term: &str,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: &[(Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        // The gateway's own terminal; whether the target gives one shows in its answer to what is started on it.
+        session.channel_success(channel)
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        _value: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let allowed = start::may_pass(&self.gateway.snapshots.borrow().site.settings.environment, name);
+        if allowed { session.channel_success(channel) } else { session.channel_failure(channel) }
+    }
+
+    async fn agent_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<bool, Self::Error> {
+        self.refused("agent forwarding").await;
+        session.channel_failure(channel)?;
+        Ok(false)
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _: bool,
+        _: &str,
+        _: &str,
+        _: u32,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.refused("X11 forwarding").await;
+        session.channel_failure(channel)
+    }
+
+    async fn tcpip_forward(&mut self, address: &str, port: &mut u32, _: &mut Session) -> Result<bool, Self::Error> {
+        self.refused(&format!("remote forwarding from {address}:{port}")).await;
+        Ok(false)
+    }
+
+    async fn streamlocal_forward(&mut self, path: &str, _: &mut Session) -> Result<bool, Self::Error> {
+        self.refused(&format!("remote forwarding from socket {path}")).await;
+        Ok(false)
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.refused(&format!("forwarding to socket {path}")).await;
+        reply.reject(russh::ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+}
+
+impl Front {
+    /// A forbidden kind of forwarding was tried: audited as a blocked lateral movement.
+    async fn refused(&self, what: &str) {
+        if let Some(connection) = self.authenticated() {
+            self.gateway.audit_forbidden(&connection.identity, what).await;
+        }
+    }
+}
+
+/// Fingerprint of a key as people compare it.
+pub(crate) fn fingerprint(key: &PublicKey) -> String {
+    key.fingerprint(russh::keys::HashAlg::Sha256).to_string()
+}

@@ -1,0 +1,183 @@
+//! Accepts people's connections, within limits that hold before anybody has logged in.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use russh::server;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+use super::{front::Front, wire::Wire};
+use crate::gateway::Gateway;
+
+/// Bounds on connections.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Connections in all, logged in or not.
+    pub(crate) connections: usize,
+    /// Connections of one source address that have not logged in yet.
+    pub(crate) waiting_per_source: usize,
+    /// How long a log-in may take, from accept to its end.
+    pub(crate) login: Duration,
+}
+
+/// Accepts until `stop`; connections that are open then go on, tracked by `tasks`.
+pub(crate) async fn serve(
+    gateway: Arc<Gateway>,
+    socket: TcpListener,
+    config: Arc<server::Config>,
+    limits: Limits,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let waiting = Arc::new(Waiting::default());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            accepted = socket.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(pair) => pair,
+            Err(e) => {
+                // Out of descriptors: wait for connections to end rather than spin.
+                warn!(error = %e, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            debug!(source = %peer.ip(), "all places are taken; the connection is closed");
+            continue;
+        };
+        let Some(ticket) = waiting.enter(peer.ip(), limits.waiting_per_source) else {
+            debug!(source = %peer.ip(), "too many connections of this source wait for log-in; the connection is closed");
+            continue;
+        };
+        if let Err(e) = stream.set_nodelay(true) {
+            debug!(error = %e, "the connection closed at once");
+            continue;
+        }
+        let (gateway, config) = (gateway.clone(), config.clone());
+        tasks.spawn(async move {
+            one(gateway, stream, peer, config, limits, Holding { place, ticket }).await;
+        });
+    }
+}
+
+struct Holding {
+    place: OwnedSemaphorePermit,
+    ticket: Ticket,
+}
+
+async fn one(
+    gateway: Arc<Gateway>,
+    stream: tokio::net::TcpStream,
+    peer: SocketAddr,
+    config: Arc<server::Config>,
+    limits: Limits,
+    holding: Holding,
+) {
+    let cut = CancellationToken::new();
+    let front = Front::new(gateway, peer, cut.clone());
+    let logged_in = front.logged_in();
+    let wire = Wire::new(stream, &cut);
+    let Holding { place, ticket } = holding;
+    let serving = run(config, wire, front, cut.clone());
+    tokio::pin!(serving);
+    let in_time = tokio::select! {
+        () = &mut serving => return,
+        () = logged_in.cancelled() => true,
+        () = tokio::time::sleep(limits.login) => false,
+    };
+    drop(ticket);
+    if !in_time {
+        debug!(source = %peer.ip(), "log-in took too long; the connection is closed");
+        cut.cancel();
+    }
+    serving.await;
+    drop(place);
+}
+
+/// Runs one SSH connection to its end, and ends what it carried.
+pub(crate) async fn run<S>(config: Arc<server::Config>, stream: S, front: Front, cut: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = front.connection();
+    match server::run_stream(config, stream, front).await {
+        Ok(session) => {
+            if let Err(e) = session.await {
+                debug!(error = %e, "the connection ended with an error");
+            }
+        }
+        Err(e) => debug!(error = %e, "the connection did not come up"),
+    }
+    if let Some(connection) = connection.get() {
+        connection.closed().await;
+    }
+    cut.cancel();
+}
+
+/// Connections per source that have not logged in.
+#[derive(Debug, Default)]
+struct Waiting(Mutex<HashMap<IpAddr, usize>>);
+
+/// One place among the waiting; given back on drop.
+#[derive(Debug)]
+struct Ticket {
+    waiting: Arc<Waiting>,
+    source: IpAddr,
+}
+
+impl Waiting {
+    fn enter(self: &Arc<Self>, source: IpAddr, most: usize) -> Option<Ticket> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(source).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Ticket { waiting: self.clone(), source })
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut counts = self.waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.source) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&self.source);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_gets_its_places_back() {
+        let waiting = Arc::new(Waiting::default());
+        let a: IpAddr = "192.0.2.1".parse().unwrap();
+        let b: IpAddr = "192.0.2.2".parse().unwrap();
+        let first = waiting.enter(a, 2).unwrap();
+        let _second = waiting.enter(a, 2).unwrap();
+        assert!(waiting.enter(a, 2).is_none());
+        assert!(waiting.enter(b, 2).is_some());
+        drop(first);
+        assert!(waiting.enter(a, 2).is_some());
+    }
+}

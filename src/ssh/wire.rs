@@ -1,0 +1,159 @@
+//! The byte stream under an SSH connection, with two properties that the protocol library does not give: it can be cut
+//! at once from outside, whatever either peer does, and it reads in large pieces while data flows.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// Buffer of a connection on which little happens, bytes.
+const SMALL: usize = 2 * 1024;
+/// Buffer of a connection that fills the small one, bytes.
+const LARGE: usize = 256 * 1024;
+/// Reads at least this long go to the socket without a copy when nothing is buffered, bytes.
+const DIRECT: usize = 64 * 1024;
+
+/// A stream that ends with an error as soon as its token is cancelled.
+///
+/// A peer that neither reads nor writes cannot hold it open: a blocked write is woken by the token as well.
+#[derive(Debug)]
+pub(crate) struct Wire<S> {
+    inner: S,
+    cut_read: Pin<Box<WaitForCancellationFutureOwned>>,
+    cut_write: Pin<Box<WaitForCancellationFutureOwned>>,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    size: usize,
+}
+
+impl<S> Wire<S> {
+    /// Wraps `inner`; `cut` ends both directions.
+    pub(crate) fn new(inner: S, cut: &CancellationToken) -> Self {
+        Self {
+            inner,
+            cut_read: Box::pin(cut.clone().cancelled_owned()),
+            cut_write: Box::pin(cut.clone().cancelled_owned()),
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            size: SMALL,
+        }
+    }
+}
+
+fn cut() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "cut by the gateway")
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.cut_read.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(cut()));
+        }
+        if this.start == this.end {
+            if out.remaining() >= DIRECT {
+                return Pin::new(&mut this.inner).poll_read(cx, out);
+            }
+            if this.buffer.len() != this.size {
+                this.buffer = vec![0; this.size];
+            }
+            let mut into = ReadBuf::new(&mut this.buffer);
+            match Pin::new(&mut this.inner).poll_read(cx, &mut into) {
+                Poll::Pending => {
+                    // Nothing flows: hold no large buffer while waiting.
+                    if this.size == LARGE {
+                        this.size = SMALL;
+                        this.buffer = Vec::new();
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(r) => r?,
+            }
+            this.start = 0;
+            this.end = into.filled().len();
+            if this.end == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            this.size = if this.end >= SMALL { LARGE } else { SMALL };
+        }
+        let available = this.buffer.get(this.start..this.end).unwrap_or_default();
+        let n = available.len().min(out.remaining());
+        out.put_slice(available.get(..n).unwrap_or_default());
+        this.start += n;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.cut_write.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(cut()));
+        }
+        Pin::new(&mut this.inner).poll_write(cx, data)
+    }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.cut_write.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(cut()));
+        }
+        Pin::new(&mut this.inner).poll_flush(cx)
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.cut_write.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(cut()));
+        }
+        ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_arrive_whole_and_in_order_whatever_the_sizes() {
+        let (mut far, near) = duplex(300_000);
+        let mut wire = Wire::new(near, &CancellationToken::new());
+        let sent: Vec<u8> = (0..2_000_000u32).map(|i| (i % 251) as u8).collect();
+        let expected = sent.clone();
+        let writer = tokio::spawn(async move {
+            far.write_all(&sent).await.unwrap();
+        });
+        let mut got = Vec::new();
+        let mut piece = 1;
+        while got.len() < expected.len() {
+            let mut part = vec![0; piece.min(expected.len() - got.len())];
+            wire.read_exact(&mut part).await.unwrap();
+            got.extend_from_slice(&part);
+            piece = piece * 3 % 100_003 + 1;
+        }
+        assert_eq!(got, expected);
+        writer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_cut_wakes_a_reader_and_a_blocked_writer() {
+        let (_far, near) = duplex(16);
+        let token = CancellationToken::new();
+        let wire = Wire::new(near, &token);
+        let (mut r, mut w) = tokio::io::split(wire);
+        let reading = tokio::spawn(async move { r.read_u8().await });
+        let writing = tokio::spawn(async move { w.write_all(&[0; 1000]).await });
+        tokio::task::yield_now().await;
+        token.cancel();
+        assert!(reading.await.unwrap().is_err());
+        assert!(writing.await.unwrap().is_err());
+    }
+}

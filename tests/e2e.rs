@@ -1,0 +1,24 @@
+//! End to end: the real binary, real clients, a real target. One file per behaviour area; a test's name is a sentence.
+//!
+//! The peers are Debian's own programs and are part of what is tested: one that is missing is a failure, never a skip
+//! (`./test` installs them).
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+#[path = "e2e/connecting.rs"]
+mod connecting;
+#[path = "e2e/ending.rs"]
+mod ending;
+#[path = "e2e/files.rs"]
+mod files;
+#[path = "e2e/forwarding.rs"]
+mod forwarding;
+#[path = "e2e/hostile.rs"]
+mod hostile;
+#[path = "e2e/peers.rs"]
+mod peers;
+#[path = "e2e/records.rs"]
+mod records;
+#[path = "e2e/second_factor.rs"]
+mod second_factor;

@@ -1,0 +1,130 @@
+//! How sessions end: killed, revoked, disabled, suspended; each within a second, each with its own reason.
+
+use std::time::Duration;
+
+use crate::support::{
+    Gateway, Live,
+    cli::{id_of, state_of},
+    run, wait_for,
+};
+
+/// Longest from a cause to the cut, as seen from outside: a second, and what the observer itself takes.
+const CUT: Duration = Duration::from_millis(1300);
+
+/// A shell of vera's on the pump, with a prompt.
+fn shell(gateway: &Gateway) -> Live {
+    let mut shell = Live::start(gateway.vera().ssh("pump-hmi", ["-tt"]));
+    shell.expect("# ");
+    shell
+}
+
+/// Asserts that the only session ended for that reason, and that the person was told.
+#[track_caller]
+fn ended_for(gateway: &Gateway, shell: &mut Live, reason: &str) {
+    let (_, took) = shell.ended_within(Duration::from_secs(10));
+    assert!(took <= CUT, "{reason}: took {took:?}");
+    let (row, _) = wait_for("the session's end in the store", Duration::from_secs(5), || {
+        let row = gateway.only_session();
+        state_of(&row).starts_with("ended").then_some(row)
+    });
+    assert!(row.to_string().to_lowercase().contains(reason), "{row:#}");
+    let told = shell.transcript().to_lowercase();
+    assert!(told.contains(reason), "the person was not told {reason:?}:\n{told}");
+    let closed = gateway.audit("session.closed");
+    assert!(closed.iter().any(|e| e.to_string().to_lowercase().contains(reason)), "{closed:#?}");
+}
+
+#[test]
+fn killing_a_session_cuts_it_within_a_second() {
+    let gateway = Gateway::start();
+    let mut shell = shell(&gateway);
+    let id = id_of(&gateway.only_session());
+    gateway.kill_session(&id).ok();
+    ended_for(&gateway, &mut shell, "kill");
+}
+
+#[test]
+fn revoking_the_window_cuts_its_live_session() {
+    let gateway = Gateway::start();
+    let mut shell = shell(&gateway);
+    gateway
+        .cofferdam(["window", "revoke", &gateway.demo_window(), "--as", "olga", "--reason", "leak in hall 2"])
+        .ok();
+    ended_for(&gateway, &mut shell, "revoked");
+    run(gateway.vera().ssh("pump-hmi", ["true"])).failed();
+}
+
+#[test]
+fn a_change_of_the_plants_state_cuts_what_it_does_not_allow() {
+    let gateway = Gateway::start();
+    let mut shell = shell(&gateway);
+    let pump = gateway.list(&["asset", "list"]).into_iter().find(|a| a["name"] == "pump-hmi").unwrap();
+    let zone = pump["zone"].as_str().unwrap();
+    gateway.cofferdam(["plant-state", "set", zone, "emergency", "--as", "olga"]).ok();
+    ended_for(&gateway, &mut shell, "plant");
+}
+
+#[test]
+fn disabling_the_person_cuts_their_session() {
+    let gateway = Gateway::start();
+    let mut shell = shell(&gateway);
+    gateway.cofferdam(["user", "disable", "vera", "--as", "ada"]).ok();
+    ended_for(&gateway, &mut shell, "disabled");
+}
+
+#[test]
+fn a_suspended_session_stands_still_and_goes_on() {
+    let gateway = Gateway::start();
+    let mut shell = shell(&gateway);
+    let id = id_of(&gateway.only_session());
+    gateway.cofferdam(["session", "suspend", &id, "--as", "olga", "--reason", "wait"]).ok();
+    wait_for("the suspension", Duration::from_secs(3), || {
+        (state_of(&gateway.only_session()) == "suspended").then_some(())
+    });
+    let before = shell.transcript();
+    shell.send("echo typed-while-$((6*7))\r");
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(!shell.transcript()[before.len()..].contains("typed-while-42"), "input passed");
+    assert!(shell.is_running());
+    gateway.cofferdam(["session", "resume", &id, "--as", "olga"]).ok();
+    wait_for("the resumption", Duration::from_secs(3), || {
+        (state_of(&gateway.only_session()) == "active").then_some(())
+    });
+    shell.send("echo after-$((6*7))\r");
+    shell.expect("after-42");
+}
+
+#[test]
+fn a_crash_leaves_an_ended_session_a_readable_recording_and_a_whole_audit() {
+    let mut gateway = Gateway::start();
+    let mut shell = shell(&gateway);
+    shell.send("echo before-the-$((1+0))st-crash\r");
+    shell.expect("before-the-1st-crash");
+    // What is older than the flush interval has to survive.
+    std::thread::sleep(Duration::from_millis(1500));
+    drop(shell);
+    gateway.crash_and_restart();
+    let row = gateway.only_session();
+    assert!(state_of(&row).starts_with("ended") && row.to_string().contains("crash"), "{row:#}");
+    let id = id_of(&row);
+    gateway.cofferdam(["recording", "export", &id, "--format", "text"]).ok().said("before-the-1st-crash");
+    gateway.cofferdam(["audit", "verify"]).ok();
+}
+
+#[test]
+fn memory_and_descriptors_are_given_back() {
+    let gateway = Gateway::start();
+    let vera = gateway.vera();
+    for _ in 0..3 {
+        run(vera.ssh("pump-hmi", ["true"])).ok();
+    }
+    let (memory, descriptors) = (gateway.resident_kib(), gateway.descriptors());
+    for _ in 0..30 {
+        run(vera.ssh("pump-hmi", ["head -c 1000000 /dev/zero | wc -c"])).ok();
+    }
+    wait_for("the sessions to end", Duration::from_secs(10), || {
+        gateway.live_sessions().is_empty().then_some(())
+    });
+    assert!(gateway.descriptors() <= descriptors + 2, "{descriptors} then {}", gateway.descriptors());
+    assert!(gateway.resident_kib() <= memory + 16 * 1024, "{memory} KiB then {} KiB", gateway.resident_kib());
+}

@@ -1,0 +1,140 @@
+//! File transfer: whole files, both scp protocols, and the events that are made of them.
+
+use std::{fs, path::Path};
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use crate::support::{Gateway, Person, RealSshd, noise, run, run_with_input};
+
+fn sha256(bytes: &[u8]) -> String {
+    hex::encode(digest(&SHA256, bytes))
+}
+
+/// Uploads `bytes` by scp with `protocol` ("-O" old, "-s" SFTP), fetches them again, and compares.
+fn there_and_back(
+    gateway: &Gateway,
+    vera: &Person<'_>,
+    place: &str,
+    folder: &str,
+    protocol: &str,
+    bytes: &[u8],
+) {
+    let (sent, returned) = (gateway.scratch("sent"), gateway.scratch("returned"));
+    fs::write(&sent, bytes).unwrap();
+    let remote = vera.remote(place, &format!("{folder}/carried"));
+    let mut up = vera.transfer("scp");
+    up.arg(protocol).arg(&sent).arg(&remote);
+    run(up).ok();
+    let mut down = vera.transfer("scp");
+    down.arg(protocol).arg(&remote).arg(&returned);
+    run(down).ok();
+    assert!(fs::read(&returned).unwrap() == bytes, "{protocol}: the file changed on its way");
+}
+
+#[test]
+fn scp_both_protocols_carry_a_file_whole() {
+    let (gateway, target) = (Gateway::start(), RealSshd::start());
+    target.join(&gateway);
+    let vera = gateway.vera();
+    let bytes = noise(5_000_001);
+    for protocol in ["-O", "-s"] {
+        there_and_back(&gateway, &vera, "workshop", &target.home.to_string_lossy(), protocol, &bytes);
+    }
+    there_and_back(&gateway, &vera, "workshop", &target.home.to_string_lossy(), "-s", b"");
+}
+
+#[test]
+fn scp_reaches_the_demos_own_host() {
+    let gateway = Gateway::start();
+    there_and_back(&gateway, &gateway.vera(), "pump-hmi", "/tmp", "-s", &noise(70_000));
+}
+
+#[test]
+fn rsync_carries_a_tree() {
+    let (gateway, target) = (Gateway::start(), RealSshd::start());
+    target.join(&gateway);
+    let vera = gateway.vera();
+    let tree = gateway.scratch("tree");
+    for folder in ["", "a", "a/b", "empty"] {
+        fs::create_dir_all(tree.join(folder)).unwrap();
+    }
+    for (name, size) in [("one", 1), ("a/two", 100_000), ("a/b/a name with spaces", 3_000_000)] {
+        fs::write(tree.join(name), noise(size)).unwrap();
+    }
+    let remote = vera.remote("workshop", &format!("{}/tree/", target.home.display()));
+    let rsync = |from: &str, to: &str| {
+        let mut command = vera.transfer("rsync");
+        command.args(["-a", "--delete", "--stats", from, to]);
+        run(command).ok()
+    };
+    let local = format!("{}/", tree.display());
+    rsync(&local, &remote);
+    assert_same_tree(&tree, &target.home.join("tree"));
+    fs::remove_file(tree.join("one")).unwrap();
+    rsync(&local, &remote);
+    assert_same_tree(&tree, &target.home.join("tree"));
+    let fetched = gateway.scratch("fetched");
+    rsync(&remote, &format!("{}/", fetched.display()));
+    assert_same_tree(&tree, &fetched);
+}
+
+fn assert_same_tree(left: &Path, right: &Path) {
+    let mut diff = std::process::Command::new("diff");
+    diff.arg("-r").arg(left).arg(right);
+    run(diff).ok();
+}
+
+#[test]
+fn sftp_lists_renames_and_removes() {
+    let gateway = Gateway::start();
+    let vera = gateway.vera();
+    let local = gateway.scratch("local");
+    fs::write(&local, "pump curve\n").unwrap();
+    let batch = format!(
+        "cd /tmp\nput {} first\nls -l\nrename first second\nget second {}.back\nrm second\nls -l\n",
+        local.display(),
+        local.display()
+    );
+    let mut sftp = vera.transfer("sftp");
+    sftp.args(["-oBatchMode=no", "-b", "-"]).arg(vera.remote("pump-hmi", "/tmp"));
+    run_with_input(sftp, batch.as_bytes()).ok().said("first");
+    assert_eq!(fs::read_to_string(format!("{}.back", local.display())).unwrap(), "pump curve\n");
+}
+
+#[test]
+fn every_file_is_an_event_with_path_size_digest_and_direction() {
+    let gateway = Gateway::start();
+    let vera = gateway.vera();
+    let bytes = noise(123_457);
+    there_and_back(&gateway, &vera, "pump-hmi", "/tmp", "-s", &bytes);
+    let mut seen = Vec::new();
+    for session in gateway.sessions() {
+        let id = session["id"].as_str().unwrap();
+        let events = gateway.cofferdam(["recording", "export", id, "--format", "jsonl"]).ok().out();
+        seen.extend(events.lines().filter(|l| l.contains("carried")).map(str::to_owned));
+    }
+    let digest = sha256(&bytes);
+    for direction in ["upload", "download"] {
+        let found = seen.iter().any(|e| e.contains(direction) && e.contains(&digest) && e.contains("123457"));
+        assert!(found, "no {direction} event of {digest}: {seen:#?}");
+    }
+}
+
+#[test]
+fn an_upload_is_kept_for_evidence() {
+    let gateway = Gateway::start();
+    let vera = gateway.vera();
+    let bytes = noise(50_000);
+    let sent = gateway.scratch("firmware.bin");
+    fs::write(&sent, &bytes).unwrap();
+    let mut up = vera.transfer("scp");
+    up.arg("-s").arg(&sent).arg(vera.remote("pump-hmi", "/tmp/firmware.bin"));
+    run(up).ok();
+    let id = gateway.only_session()["id"].as_str().unwrap().to_owned();
+    let folder = gateway.scratch("evidence");
+    gateway
+        .cofferdam(["recording", "export", &id, "--format", "files", "--output", &folder.to_string_lossy()])
+        .ok();
+    let kept: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| fs::read(e.unwrap().path()).unwrap()).collect();
+    assert!(kept.contains(&bytes), "{} files, none of them what was sent", kept.len());
+}

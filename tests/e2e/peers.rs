@@ -1,0 +1,199 @@
+//! Other people's programs, as they are.
+
+use std::{fs, process::Command};
+
+use crate::support::{Gateway, RealSshd, noise, peer, person::First, python, run};
+
+/// What the other tests take for granted about their target, so that a fault of its own is seen as one.
+#[test]
+fn the_real_target_takes_its_key_its_password_and_a_certificate() {
+    let target = RealSshd::start();
+    let folder = tempfile::tempdir().unwrap();
+    let port = target.address.port().to_string();
+    let ssh = |identity: Option<&std::path::Path>| {
+        let mut ssh = Command::new("ssh");
+        ssh.args([
+            "-F",
+            "/dev/null",
+            "-oIdentityAgent=none",
+            "-oIdentitiesOnly=yes",
+            "-oStrictHostKeyChecking=yes",
+            "-p",
+            &port,
+        ]);
+        ssh.arg(format!("-oUserKnownHostsFile={}", folder.path().join("known_hosts").display()));
+        match identity {
+            Some(file) => ssh.arg("-oBatchMode=yes").arg("-i").arg(file),
+            None => ssh.args(["-oPubkeyAuthentication=no", "-oNumberOfPasswordPrompts=1"]),
+        };
+        ssh.env_remove("SSH_AUTH_SOCK").arg(format!("{}@127.0.0.1", target.login)).args(["id", "-un"]);
+        ssh
+    };
+    fs::write(folder.path().join("known_hosts"), format!("[127.0.0.1]:{port} {}\n", target.host_key()))
+        .unwrap();
+    run(ssh(Some(&target.account_key()))).ok().said(&target.login);
+
+    if let Some(password) = &target.password {
+        let mut by_password = ssh(None);
+        by_password
+            .env("SSH_ASKPASS", peer("askpass"))
+            .env("SSH_ASKPASS_REQUIRE", "force")
+            .env("COFFERDAM_PASSWORD", password);
+        run(by_password).ok().said(&target.login);
+    }
+
+    for name in ["ca", "user"] {
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(folder.path().join(name));
+        run(keygen).ok();
+    }
+    run(ssh(Some(&folder.path().join("user")))).failed();
+    target.trust_user_ca(&fs::read_to_string(folder.path().join("ca.pub")).unwrap());
+    let mut sign = Command::new("ssh-keygen");
+    sign.args(["-q", "-I", "test", "-n", &target.login, "-V", "-1m:+5m", "-s"]).arg(folder.path().join("ca"));
+    run({
+        sign.arg(folder.path().join("user.pub"));
+        sign
+    })
+    .ok();
+    run(ssh(Some(&folder.path().join("user")))).ok().said(&target.login);
+}
+
+#[test]
+fn plink_runs_a_command() {
+    let gateway = Gateway::start();
+    let vera = gateway.vera();
+    let mut plink = vera.putty("plink", "pump-hmi");
+    plink.arg("echo by-$((40+2))-plink; exit 5");
+    vera.on_a_terminal(&plink, &[("(?i)code", "@code")]).exited(5).said("by-42-plink");
+}
+
+#[test]
+fn psftp_carries_a_file() {
+    let gateway = Gateway::start();
+    let vera = gateway.vera();
+    let (sent, returned) = (gateway.scratch("sent"), gateway.scratch("returned"));
+    let bytes = noise(200_000);
+    fs::write(&sent, &bytes).unwrap();
+    let batch = gateway.scratch("batch");
+    let commands = format!(
+        "put {} /tmp/by-psftp\nget /tmp/by-psftp {}\nrm /tmp/by-psftp\nquit\n",
+        sent.display(),
+        returned.display()
+    );
+    fs::write(&batch, commands).unwrap();
+    let mut psftp = vera.putty("psftp", "pump-hmi");
+    psftp.arg("-b").arg(&batch);
+    vera.on_a_terminal(&psftp, &[("(?i)code", "@code")]).ok();
+    assert!(fs::read(&returned).unwrap() == bytes);
+}
+
+#[test]
+fn sshpass_answers_the_code() {
+    let gateway = Gateway::start();
+    let vera = gateway.vera();
+    let ssh = vera.ssh("pump-hmi", ["hostname"]);
+    let mut sshpass = Command::new("sshpass");
+    sshpass.args(["-P", "ode", "-p", &vera.code()]).arg(ssh.get_program()).args(ssh.get_args());
+    sshpass
+        .env_remove("SSH_ASKPASS")
+        .env_remove("SSH_ASKPASS_REQUIRE")
+        .env_remove("DISPLAY")
+        .env_remove("SSH_AUTH_SOCK");
+    run(sshpass).ok().said("pump-hmi");
+}
+
+fn python_peer(gateway: &Gateway, script: &str, place: &str, more: &[&str]) -> Command {
+    let (vera, address) = (gateway.vera(), gateway.ssh_address());
+    let mut command = Command::new(python());
+    command.arg(peer(script)).args([
+        &address.ip().to_string(),
+        &address.port().to_string(),
+        &vera.login(place),
+    ]);
+    command.arg(&vera.key).args(more);
+    vera.equip(&mut command);
+    command
+}
+
+#[test]
+fn paramiko_runs_commands_and_carries_files() {
+    let gateway = Gateway::start();
+    let local = gateway.scratch("local");
+    fs::write(&local, noise(1_000_000)).unwrap();
+    run(python_peer(
+        &gateway,
+        "paramiko_session.py",
+        "pump-hmi",
+        &[&local.to_string_lossy(), "/tmp/by-paramiko"],
+    ))
+    .ok()
+    .said("paramiko: done");
+}
+
+#[test]
+fn asyncssh_works_on_many_channels_at_once() {
+    let gateway = Gateway::start();
+    run(python_peer(&gateway, "asyncssh_session.py", "pump-hmi", &["20"])).ok().said("asyncssh: done");
+}
+
+#[test]
+fn ansible_pings_and_runs_a_playbook() {
+    let (gateway, target) = (Gateway::start(), RealSshd::start());
+    target.join(&gateway);
+    let vera = gateway.vera();
+    // Ansible cannot answer a code: the person logs in once, and the second factor counts for what follows.
+    run(vera.ssh("workshop", ["true"])).ok();
+    let inventory = gateway.scratch("inventory");
+    let address = gateway.ssh_address();
+    let host = format!(
+        "workshop ansible_host={} ansible_port={} ansible_user={} ansible_ssh_private_key_file={}\n",
+        address.ip(),
+        address.port(),
+        vera.login("workshop"),
+        vera.key.display()
+    );
+    fs::write(&inventory, host).unwrap();
+    let ansible = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.arg("-i").arg(&inventory).args(arguments);
+        command.current_dir(gateway.scratch(""));
+        vera.equip(&mut command);
+        // Ansible sees to prompts itself, and would be surprised by a helper.
+        command.env_remove("SSH_ASKPASS").env_remove("SSH_ASKPASS_REQUIRE").env_remove("DISPLAY");
+        command.env("ANSIBLE_SSH_ARGS", vera.options(First::Key).join(" "));
+        command
+            .env("ANSIBLE_LOCAL_TEMP", gateway.scratch("ansible"))
+            .env("ANSIBLE_HOST_KEY_CHECKING", "True");
+        command.env("ANSIBLE_REMOTE_TEMP", target.home.join(".ansible")).env("ANSIBLE_NOCOLOR", "1");
+        run(command)
+    };
+    ansible("ansible", &["all", "-m", "ansible.builtin.ping"]).ok().said("pong");
+    let folder = format!("folder={}", target.home.display());
+    let playbook = peer("maintenance.yml");
+    let playbook = playbook.to_string_lossy();
+    ansible("ansible-playbook", &["-e", &folder, &playbook]).ok().said("changed=1");
+    ansible("ansible-playbook", &["-e", &folder, &playbook]).ok().said("changed=0");
+    assert!(fs::read_to_string(target.home.join("setpoint.conf")).unwrap().starts_with("setpoint = 420"));
+}
+
+#[test]
+fn old_clients_without_modern_ciphers_are_told_so() {
+    let gateway = Gateway::start();
+    for weak in ["-oCiphers=aes128-cbc", "-oMACs=hmac-sha1-96", "-oKexAlgorithms=diffie-hellman-group1-sha1"]
+    {
+        run(gateway.vera().ssh("pump-hmi", [weak, "true"])).exited(255).said("no matching");
+    }
+}
+
+#[test]
+fn the_ciphers_that_clients_prefer_all_work() {
+    let gateway = Gateway::start();
+    for cipher in ["aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr"] {
+        run(gateway
+            .vera()
+            .ssh("pump-hmi", [&format!("-oCiphers={cipher}"), "head -c 300000 /dev/zero | wc -c"]))
+        .ok()
+        .said("300000");
+    }
+}

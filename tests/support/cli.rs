@@ -1,0 +1,95 @@
+//! What operators do with the command line of a running gateway: the one place that knows its arguments.
+
+use std::{ffi::OsStr, process::Command};
+
+use serde_json::Value;
+
+use super::{Done, Gateway, run};
+
+impl Gateway {
+    /// `cofferdam ARGUMENTS --config FILE` of this gateway.
+    pub(crate) fn cofferdam<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Done {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+        command.args(arguments).arg("--config").arg(self.config());
+        run(command)
+    }
+
+    /// A listing: the array that `--json` prints.
+    #[track_caller]
+    pub(crate) fn list(&self, arguments: &[&str]) -> Vec<Value> {
+        let done = self.cofferdam(arguments.iter().copied().chain(["--json"])).ok();
+        match serde_json::from_slice(&done.stdout) {
+            Ok(Value::Array(rows)) => rows,
+            other => panic!("{arguments:?} --json: not an array: {other:?}\n{}", done.out()),
+        }
+    }
+
+    /// All sessions, the newest first or last as the listing has them.
+    pub(crate) fn sessions(&self) -> Vec<Value> {
+        self.list(&["session", "list"])
+    }
+
+    /// The ids of sessions that have not ended.
+    pub(crate) fn live_sessions(&self) -> Vec<String> {
+        self.sessions().iter().filter(|s| !state_of(s).starts_with("ended")).map(id_of).collect()
+    }
+
+    /// The only session that there ever was.
+    #[track_caller]
+    pub(crate) fn only_session(&self) -> Value {
+        let sessions = self.sessions();
+        assert_eq!(sessions.len(), 1, "{sessions:#?}");
+        sessions.into_iter().next().unwrap()
+    }
+
+    /// `session show`, as JSON: with the decision record.
+    pub(crate) fn session(&self, id: &str) -> Value {
+        let done = self.cofferdam(["session", "show", id, "--json"]).ok();
+        serde_json::from_slice(&done.stdout).unwrap()
+    }
+
+    /// Audit entries of that kind, oldest first.
+    pub(crate) fn audit(&self, kind: &str) -> Vec<Value> {
+        let rows = self.list(&["audit", "tail", "--lines", "1000"]);
+        rows.into_iter().filter(|row| row["kind"] == kind).collect()
+    }
+
+    /// The whole audit log as text, for what must not stand in it.
+    pub(crate) fn audit_text(&self) -> String {
+        self.cofferdam(["audit", "export"]).ok().out()
+    }
+
+    /// Ends a session, as the operations approver.
+    pub(crate) fn kill_session(&self, id: &str) -> Done {
+        self.cofferdam(["session", "kill", id, "--as", "olga", "--reason", "end-to-end test"])
+    }
+
+    /// The id of the window that the demo comes with.
+    pub(crate) fn demo_window(&self) -> String {
+        id_of(self.list(&["window", "list"]).first().expect("the demo has a window"))
+    }
+
+    /// Asks for a window of `hours` from now on `accounts` (`login@asset`) as vera, and has both duties approve it.
+    pub(crate) fn open_window(&self, accounts: &[&str], hours: u32) -> String {
+        let mut request = vec!["window", "request", "--as", "vera", "--operation", "operate"];
+        let (purpose, end) = ("end-to-end test", format!("+{hours}h"));
+        request.extend(["--purpose", purpose, "--end", &end, "--json"]);
+        request.extend(accounts.iter().flat_map(|account| ["--account", *account]));
+        let made: Value = serde_json::from_slice(&self.cofferdam(request).ok().stdout).unwrap();
+        let id = id_of(&made);
+        for (person, duty) in [("olga", "operations"), ("sam", "security")] {
+            self.cofferdam(["window", "approve", &id, "--as", person, "--duty", duty]).ok();
+        }
+        id
+    }
+}
+
+/// The `id` that every listed object has.
+pub(crate) fn id_of(row: &Value) -> String {
+    row["id"].as_str().unwrap_or_else(|| panic!("no id: {row}")).to_owned()
+}
+
+/// A session's state (`active`, `suspended`, `ended` …).
+pub(crate) fn state_of(row: &Value) -> &str {
+    row["state"].as_str().unwrap_or_else(|| panic!("no state: {row}"))
+}

@@ -1,0 +1,139 @@
+//! A running `cofferdam demo` in a folder of its own.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Live, Person, run, wait_for};
+
+/// A gateway with the demo's targets, people and window; killed when dropped.
+pub(crate) struct Gateway {
+    pub(super) folder: TempDir,
+    process: Live,
+    demo: Value,
+}
+
+impl Gateway {
+    /// Starts one and waits until it can be used.
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("cofferdam-e2e-").tempdir().unwrap();
+        let (process, demo) = launch(folder.path());
+        Self { folder, process, demo }
+    }
+
+    /// Where it listens for SSH.
+    pub(crate) fn ssh_address(&self) -> SocketAddr {
+        self.demo["ssh"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Its configuration file.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.demo["config"].as_str().unwrap().into()
+    }
+
+    /// The public half of its CA for user certificates, one line.
+    pub(crate) fn ssh_user_ca(&self) -> String {
+        let config: toml::Table = fs::read_to_string(self.config()).unwrap().parse().unwrap();
+        let file = config["vault"]["ssh_user_ca_file"].as_str().unwrap();
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.arg("-y").arg("-f").arg(self.config().parent().unwrap().join(file));
+        run(keygen).ok().out().trim().to_owned()
+    }
+
+    /// One of the demo's people.
+    pub(crate) fn person(&self, name: &str) -> Person<'_> {
+        let given = &self.demo["users"][name];
+        let text = |key: &str| {
+            given[key].as_str().unwrap_or_else(|| panic!("demo.json: {name} has no {key}")).to_owned()
+        };
+        Person::new(self, name, text("password"), text("totp_secret"), text("ssh_key").into())
+    }
+
+    /// The vendor of the demo's window.
+    pub(crate) fn vera(&self) -> Person<'_> {
+        self.person("vera")
+    }
+
+    /// A path in the gateway's folder for a test's own files.
+    pub(crate) fn scratch(&self, name: &str) -> PathBuf {
+        let folder = self.folder.path().join("scratch");
+        fs::create_dir_all(&folder).unwrap();
+        folder.join(name)
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Resident memory, KiB (`VmRSS` of /proc/PID/status).
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Open file descriptors.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// Ends it as a power cut would (SIGKILL), and starts it again on the same folder.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.process.kill();
+        fs::remove_file(self.folder.path().join("demo.json")).unwrap();
+        (self.process, self.demo) = launch(self.folder.path());
+    }
+
+    /// No file it writes may grow beyond `bytes` from now on; none lifts the limit again.
+    pub(crate) fn limit_file_size(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let mut prlimit = Command::new("prlimit");
+        // Only the soft limit: the hard one could not be raised again without root.
+        prlimit.args(["--pid", &self.pid().to_string(), &format!("--fsize={limit}:")]);
+        run(prlimit).ok();
+    }
+
+    /// Ends it as a power cut would, and leaves it so.
+    pub(crate) fn crash(&mut self) {
+        self.process.kill();
+    }
+
+    /// What it wrote on its own output and error streams: where secrets must never stand.
+    pub(crate) fn log(&self) -> String {
+        self.process.transcript()
+    }
+}
+
+fn launch(folder: &Path) -> (Live, Value) {
+    // A write beyond a file-size limit is to fail (EFBIG) as one to a full disk does, rather than to raise a signal;
+    // what is ignored stays ignored in the program that the shell becomes.
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_cofferdam")]);
+    command.args(["demo", "--ssh", "127.0.0.1:0", "--dir"]).arg(folder).env("RUST_LOG", "debug");
+    let mut process = Live::start(command);
+    let ready = folder.join("demo.json");
+    let (demo, _) = wait_for("demo.json", Duration::from_secs(60), || {
+        assert!(process.is_running(), "`cofferdam demo` ended:\n{}", process.transcript());
+        fs::read(&ready).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok())
+    });
+    (process, demo)
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(60).collect();
+            eprintln!("--- the gateway's last lines");
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
