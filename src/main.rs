@@ -1,5 +1,18 @@
-#![forbid(unsafe_code)]
 //! Cofferdam: a privileged-access bastion for industrial sites.
-mod ssh;
+
+mod app;
+mod cli;
+mod config;
+mod context;
+mod demo;
+mod detect;
+mod gateway;
+mod privileges;
 mod session;
-fn main() {}
+mod setup;
+mod ssh;
+mod transfer;
+
+fn main() -> std::process::ExitCode {
+    cli::main(std::env::args_os())
+}

@@ -2,12 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{DirBuilder, OpenOptions},
-    io::Write as _,
     net::SocketAddr,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use clap::Args;
@@ -17,10 +13,6 @@ use cofferdam_access::{
     site::{Settings, Site},
     store::Store,
 };
-use cofferdam_recorder::Identity;
-use cofferdam_vault::{Entropy, Sealer, SecretBytes, SigningKey, SshCa, SystemEntropy, keyfile};
-use data_encoding::BASE32_NOPAD;
-use russh::keys::{PrivateKey, ssh_key};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -33,6 +25,7 @@ use super::{
 use crate::{
     config::{Config, StoreUrl, Template},
     context::Context,
+    setup,
 };
 
 /// `cofferdam init`
@@ -62,7 +55,7 @@ pub(crate) struct InitArgs {
     /// Where people connect by SSH
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:2222")]
     pub(crate) listen: SocketAddr,
-    /// Who can read every recording (age recipient); several may be given [default: a new investigators' key]
+    /// Who can read every recording (age recipient); several may be given besides the new investigators' key
     #[arg(long = "recipient", value_name = "AGE1…")]
     pub(crate) recipients: Vec<String>,
 }
@@ -86,16 +79,14 @@ pub(crate) async fn run(args: InitArgs) -> Result<Reply, CliError> {
     // Everything that can be wrong is looked at before the first file is made.
     let site = first_site(&args)?;
     super::desk::checked(site.clone())?;
-    let own_recipients: Vec<String> = args.recipients.clone();
-    for text in &own_recipients {
+    for text in &args.recipients {
         text.parse::<cofferdam_recorder::Recipient>().map_err(|e| {
             CliError::failed(format!("--recipient {text:?}: {e}; write an age recipient, \"age1…\""))
         })?;
     }
-    private_folder(&args.dir)?;
-    private_folder(&keys)?;
-    let investigators = make_keys(&keys, own_recipients.is_empty())?;
-    let recipients = investigators.clone().map_or(own_recipients, |r| vec![r]);
+    let made = setup::make_keys(&args.dir).map_err(|e| CliError::failed(e.to_string()))?;
+    let mut recipients = vec![made.investigator_recipient];
+    recipients.extend(args.recipients.iter().cloned());
     let template = Template {
         name: args.name.clone(),
         ssh_listen: args.listen,
@@ -107,11 +98,11 @@ pub(crate) async fn run(args: InitArgs) -> Result<Reply, CliError> {
         group: None,
         allow_loopback_targets: false,
     };
-    write_new(&config_file, &template.render())?;
+    setup::write_new(&config_file, template.render().as_bytes(), 0o600).map_err(|e| CliError::failed(e.to_string()))?;
     let context = Context::new(Config::load(&config_file)?);
     Store::migrate(&context.database()?, context.now()).await?;
     let desk = Desk::with(context).await?;
-    let reply = first_administrator(&desk, &args, site, &config_file, investigators.is_some()).await;
+    let reply = first_administrator(&desk, &args, site, &config_file).await;
     desk.close().await;
     reply
 }
@@ -141,50 +132,6 @@ fn first_site(args: &InitArgs) -> Result<Site, CliError> {
     })
 }
 
-/// Makes every key under the names that the configuration's template has. Answers the recipient of a new investigators'
-/// key, where one is made.
-fn make_keys(keys: &Path, investigators: bool) -> Result<Option<String>, CliError> {
-    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-    SigningKey::create(&keys.join("audit_signing"), entropy.as_ref())?;
-    Sealer::create(&keys.join("vault_identity"), Arc::clone(&entropy))?;
-    SshCa::create(&keys.join("ssh_user_ca"), &keys.join("ssh_host_ca"), entropy)
-        .map_err(|e| CliError::failed(e.to_string()))?;
-    host_key(&keys.join("ssh_host_ed25519"))?;
-    age_identity(&keys.join("replay_identity"))?;
-    investigators.then(|| age_identity(&keys.join("investigators_identity"))).transpose()
-}
-
-/// A new SSH host key in OpenSSH's form.
-fn host_key(path: &Path) -> Result<(), CliError> {
-    let failed = |e: ssh_key::Error| CliError::failed(format!("the host key cannot be made: {e}"));
-    let mut seed = Zeroizing::new([0u8; 32]);
-    SystemEntropy.fill(seed.as_mut_slice()).map_err(|e| CliError::failed(e.to_string()))?;
-    let pair = ssh_key::private::Ed25519Keypair::from_seed(&seed);
-    let key = PrivateKey::new(pair.into(), "cofferdam").map_err(failed)?;
-    let text = key.to_openssh(ssh_key::LineEnding::LF).map_err(failed)?;
-    Ok(keyfile::create(path, &SecretBytes::new(text.as_bytes().to_vec()))?)
-}
-
-/// A new age identity in the form of `age-keygen`; answers its recipient.
-fn age_identity(path: &Path) -> Result<String, CliError> {
-    let identity = Identity::generate();
-    let recipient = identity.recipient().to_string();
-    let text = Zeroizing::new(format!("# public key: {recipient}\n{}\n", identity.expose().as_str()));
-    keyfile::create(path, &SecretBytes::new(text.as_bytes().to_vec()))?;
-    Ok(recipient)
-}
-
-fn private_folder(path: &Path) -> Result<(), CliError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(CliError::io(path.display().to_string()))
-}
-
-fn write_new(path: &Path, text: &str) -> Result<(), CliError> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut f| f.write_all(text.as_bytes()).and_then(|()| f.sync_all()))
-        .map_err(CliError::io(path.display().to_string()))
-}
-
 fn absolute(path: PathBuf) -> Result<PathBuf, CliError> {
     std::path::absolute(&path).map_err(CliError::io(path.display().to_string()))
 }
@@ -196,23 +143,15 @@ async fn first_administrator(
     args: &InitArgs,
     site: Site,
     config_file: &Path,
-    new_investigators: bool,
 ) -> Result<Reply, CliError> {
     let file = config_file.display();
+    let keys = args.dir.join("keys");
+    let keys = keys.display();
     let next = format!(
-        "next:\n  1. keep a copy of {}/keys in a safe: what they seal is lost without them\n{}  3. describe the site: \
-         cofferdam export --config {file} > site.toml, edit it, cofferdam apply site.toml --config {file}\n  4. look it over: \
-         cofferdam doctor --config {file}\n  5. start: cofferdam serve --config {file}",
-        args.dir.display(),
-        if new_investigators {
-            format!(
-                "  2. move {}/keys/investigators_identity away from this machine, to those who may read recordings with \
-                 everything in them\n",
-                args.dir.display()
-            )
-        } else {
-            String::new()
-        },
+        "next:\n  1. keep a copy of {keys} in a safe: what they seal is lost without them\n  2. move \
+         {keys}/investigator_identity away from this machine, to those who may read recordings with everything in them\n  \
+         3. describe the site: cofferdam export --config {file} > site.toml, edit it, cofferdam apply site.toml --config \
+         {file}\n  4. look it over: cofferdam doctor --config {file}\n  5. start: cofferdam serve --config {file}",
     );
     if !desk.site.users.is_empty() {
         let text =
@@ -221,7 +160,8 @@ async fn first_administrator(
     }
     let act = desk.own_act();
     desk.change_site(&act, site).await?;
-    let password = new_secret_text();
+    // 32 letters to choose from: 120 random bits.
+    let password = Zeroizing::new(setup::random_text(24));
     desk.store.set_password(&act, &args.admin, hashed(&password)?.as_phc()).await?;
     let (secret, sealed) = new_totp(&desk.context.sealer()?, &args.admin)?;
     desk.store.set_totp(&act, &args.admin, &sealed).await?;
@@ -238,11 +178,4 @@ async fn first_administrator(
         "totp_secret": secret.to_base32().as_str(),
     });
     Ok(Reply::new(text, json))
-}
-
-/// 120 random bits that can be typed.
-fn new_secret_text() -> Zeroizing<String> {
-    let mut bytes = Zeroizing::new([0u8; 15]);
-    rand::RngCore::fill_bytes(&mut rand::rng(), bytes.as_mut_slice());
-    Zeroizing::new(BASE32_NOPAD.encode(bytes.as_slice()).to_ascii_lowercase())
 }

@@ -34,14 +34,15 @@ pub(super) fn values(config: &Config, document: &Document, problems: &mut Vec<Pr
     if config.recordings.recipients.is_empty() {
         add("recordings.recipients", Fault::Empty);
     }
-    for (index, recipient) in config.recordings.recipients.iter().enumerate() {
-        let key = format!("recordings.recipients.{index}");
-        if recipient.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
-            let fault =
-                "this is a private identity, not a recipient: take it out of here, and make a new one";
-            add(&key, Fault::Unfit(fault));
-        } else if !is_age_recipient(recipient) {
-            add(&key, Fault::Unfit("not an age X25519 recipient: copy the whole \"age1…\" line"));
+    let lists = [
+        ("recordings.recipients", &config.recordings.recipients),
+        ("recordings.reveal_recipients", &config.recordings.reveal_recipients),
+    ];
+    for (list, recipients) in lists {
+        for (index, recipient) in recipients.iter().enumerate() {
+            if let Some(why) = refuse_recipient(recipient) {
+                add(&format!("{list}.{index}"), Fault::Unfit(why));
+            }
         }
     }
     if matches!(config.store.url, StoreUrl::Sqlite(_)) && config.store.password_file.is_some() {
@@ -72,6 +73,17 @@ fn numbers(config: &Config) -> [(&'static str, u64, u64, u64); 13] {
         ("limits.dial_timeout_seconds", limits.dial_timeout_seconds.into(), 1, 120),
         ("run.shutdown_seconds", config.run.shutdown_seconds.into(), 0, 3600),
     ]
+}
+
+/// Why `text` cannot be a recipient, without repeating it: it may be a secret in the wrong place.
+fn refuse_recipient(text: &str) -> Option<&'static str> {
+    if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
+        Some("this is a private identity, not a recipient: take it out of here, and make a new one")
+    } else if !is_age_recipient(text) {
+        Some("not an age X25519 recipient: copy the whole \"age1…\" line")
+    } else {
+        None
+    }
 }
 
 /// Whether `text` is a Bech32 string (BIP 173) of the prefix `age` with a good checksum and 32 bytes of data.

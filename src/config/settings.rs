@@ -104,6 +104,9 @@ pub(crate) struct Recordings {
     pub(crate) dir: PathBuf,
     /// age X25519 recipients (`age1…`) that can read every recording: investigators and escrow.
     pub(crate) recipients: Vec<String>,
+    /// Those who may also read masked input (what was typed while echo was off); none: it is not kept.
+    #[serde(default)]
+    pub(crate) reveal_recipients: Vec<String>,
     /// age identity with which this process may read recordings, for replay and search (secret file).
     #[serde(default)]
     pub(crate) replay_identity_file: Option<PathBuf>,

@@ -197,7 +197,7 @@ fn values_out_of_range_are_all_named_at_once_with_their_bounds() {
 
 #[test]
 fn values_that_cannot_be_right_are_refused() {
-    let cases: [(&'static str, &'static str, &str); 9] = [
+    let cases: [(&'static str, &'static str, &str); 10] = [
         ("name = \"plant\"", "name = \" \"", "site.name: give 1 to 63"),
         ("banner = \"\"", "banner = \"\\u001b[2J\"", "ssh.banner: give at most"),
         ("[\"keys/ssh_host_ed25519\"]", "[]", "ssh.host_key_files: empty"),
@@ -208,6 +208,11 @@ fn values_that_cannot_be_right_are_refused() {
         ),
         ("arc0savhh7m", "arc0savhh7n", "recordings.recipients.0: not an age X25519 recipient"),
         ("age1qqqsy", "AGE-SECRET-KEY-1QQQSY", "this is a private identity"),
+        (
+            "reveal_recipients = []",
+            "reveal_recipients = [\"me\"]",
+            "recordings.reveal_recipients.0: not an age",
+        ),
         ("# password_file", "password_file", "store.password_file: does not go together with store.url"),
         ("# group", "group", "run.group: does not go together with run.user"),
         (

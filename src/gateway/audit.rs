@@ -21,7 +21,7 @@ impl Gateway {
     }
 
     /// A forward to a place that the window does not cover: a blocked lateral movement.
-    pub async fn audit_refused_forward(
+    pub(crate) async fn audit_refused_forward(
         &self,
         who: &Identity,
         session: Option<SessionId>,
@@ -36,7 +36,7 @@ impl Gateway {
     }
 
     /// A kind of forwarding that is never allowed was tried.
-    pub async fn audit_forbidden(&self, who: &Identity, what: &str) {
+    pub(crate) async fn audit_forbidden(&self, who: &Identity, what: &str) {
         let event = AuditEvent::new(AuditKind::ForwardRefused, what)
             .with("reason", "this kind of forwarding is never allowed")
             .with("lateral_movement", true);
@@ -44,7 +44,7 @@ impl Gateway {
     }
 
     /// A channel that policy refused.
-    pub async fn audit_refused_channel(&self, who: &Identity, session: SessionId, action: &str, reason: &str) {
+    pub(crate) async fn audit_refused_channel(&self, who: &Identity, session: SessionId, action: &str, reason: &str) {
         let event = AuditEvent::new(AuditKind::ChannelRefused, session).with("action", action).with("reason", reason);
         self.note(who, event).await;
     }

@@ -25,7 +25,7 @@ const POLL: Duration = Duration::from_millis(100);
 const BLIND: Duration = Duration::from_secs(10);
 
 /// Reads a picture from the store. `before` lends its compiled policies where the site has not changed.
-pub async fn read_snapshot(
+pub(crate) async fn read_snapshot(
     store: &Store,
     now: Timestamp,
     before: Option<&Snapshot>,
@@ -63,7 +63,7 @@ pub async fn read_snapshot(
 
 /// Publishes a new picture whenever the store's revision moves. When the store stays away too long, a picture in which
 /// nothing is allowed is published instead.
-pub async fn follow_policy(gateway: Arc<Gateway>, pictures: watch::Sender<Arc<Snapshot>>, stop: CancellationToken) {
+pub(crate) async fn follow_policy(gateway: Arc<Gateway>, pictures: watch::Sender<Arc<Snapshot>>, stop: CancellationToken) {
     let mut away = Duration::ZERO;
     let mut blind = false;
     loop {
@@ -103,7 +103,7 @@ pub async fn follow_policy(gateway: Arc<Gateway>, pictures: watch::Sender<Arc<Sn
 }
 
 /// Orders that were given before this node looked.
-pub async fn follow_orders(gateway: &Gateway) {
+pub(crate) async fn follow_orders(gateway: &Gateway) {
     carry_out_orders(gateway).await;
 }
 
@@ -157,7 +157,7 @@ impl Gateway {
 }
 
 /// Writes findings into the audit log. When one cannot be written, its session ends: nothing goes on unaudited.
-pub async fn write_findings(gateway: Arc<Gateway>, mut findings: mpsc::Receiver<(SessionId, Finding)>) {
+pub(crate) async fn write_findings(gateway: Arc<Gateway>, mut findings: mpsc::Receiver<(SessionId, Finding)>) {
     while let Some((session, finding)) = findings.recv().await {
         let now = gateway.clock.now();
         let record = FindingRecord {

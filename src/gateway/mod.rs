@@ -3,10 +3,11 @@
 
 mod audit;
 mod feed;
+mod files;
 mod requests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -23,12 +24,12 @@ use cofferdam_access::{
     store::{NewSession, OpenOutcome, Opening, RememberedFactor, SessionEnd, SessionState, Store},
 };
 use cofferdam_recorder::{AuditAnchor, Event, Header, RecorderService, RecordingId, Sealed};
-use cofferdam_vault::{CertificateTerms, Lease, SealedSecret, Sharing, SshCa, Vault, Warrant};
+use cofferdam_vault::{CertificateTerms, Lease, SealedSecret, Sealer, Sharing, SshCa, Vault, Warrant};
 use russh::server;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-pub use feed::{follow_orders, follow_policy, read_snapshot, write_findings};
+pub(crate) use feed::{follow_orders, follow_policy, read_snapshot, write_findings};
 
 use crate::{
     detect::{Finding, Observation, TriggerConfig},
@@ -43,9 +44,9 @@ use crate::{
 
 /// A refusal as the person reads it: why, and what next.
 #[derive(Debug, Clone)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// The sentence.
-    pub sentence: String,
+    pub(crate) sentence: String,
 }
 
 impl Refusal {
@@ -56,40 +57,53 @@ impl Refusal {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     /// This node's name.
-    pub node: String,
+    pub(crate) node: String,
     /// The time.
-    pub clock: SharedClock,
+    pub(crate) clock: SharedClock,
     /// What must outlive the process.
-    pub store: Store,
+    pub(crate) store: Store,
     /// The newest picture of everything that decides.
-    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     /// Where sessions are recorded.
-    pub recorder: RecorderService,
+    pub(crate) recorder: RecorderService,
     /// Opens secrets for grants.
-    pub vault: Vault,
+    pub(crate) vault: Vault,
     /// Live sessions.
-    pub registry: Registry,
+    pub(crate) registry: Registry,
     /// Which addresses are never dialled for a person.
-    pub destinations: DestinationRules,
+    pub(crate) destinations: DestinationRules,
     /// What sessions are looked at for.
-    pub triggers: TriggerConfig,
+    pub(crate) triggers: TriggerConfig,
     /// Findings on their way into the audit log.
-    pub findings: mpsc::Sender<(SessionId, Finding)>,
+    pub(crate) findings: mpsc::Sender<(SessionId, Finding)>,
     /// Shown before log-in.
-    pub banner: Option<String>,
+    pub(crate) banner: Option<String>,
     /// Toward people's clients, for jumps: the same as the listener's, but for the host certificate.
-    pub ssh_config: JumpConfigs,
+    pub(crate) ssh_config: JumpConfigs,
+    /// What is left of windows' file budgets, on this node.
+    pub(crate) budgets: Mutex<HashMap<WindowId, crate::transfer::Budget>>,
+    /// Certificate authorities whose user certificates count as a first factor.
+    pub(crate) authorities: crate::ssh::login::TrustedAuthorities,
+    /// Bounds.
+    pub(crate) limits: crate::config::settings::Limits,
+    /// Opens people's second factors.
+    pub(crate) sealer: Sealer,
     /// Log-in attempts, counted.
-    pub throttle: crate::ssh::login::Throttle,
+    pub(crate) throttle: crate::ssh::login::Throttle,
 }
 
 /// Server configurations for jumps, one per asset, made when first needed.
-#[derive(Debug)]
-pub struct JumpConfigs {
+pub(crate) struct JumpConfigs {
     base: Arc<dyn Fn() -> server::Config + Send + Sync>,
     made: Mutex<BTreeMap<Name, (i64, Arc<server::Config>)>>,
+}
+
+impl std::fmt::Debug for JumpConfigs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JumpConfigs").finish_non_exhaustive()
+    }
 }
 
 /// How long a host certificate for a jump lives, seconds; renewed at half of it.
@@ -97,7 +111,7 @@ const HOST_CERTIFICATE: i64 = 24 * 3600;
 
 impl JumpConfigs {
     /// `base` gives the listener's own configuration anew.
-    pub fn new(base: Arc<dyn Fn() -> server::Config + Send + Sync>) -> Self {
+    pub(crate) fn new(base: Arc<dyn Fn() -> server::Config + Send + Sync>) -> Self {
         Self { base, made: Mutex::default() }
     }
 
@@ -126,12 +140,12 @@ impl JumpConfigs {
 
 impl Gateway {
     /// An id for a session that somebody asks for now.
-    pub fn new_session_id(&self) -> SessionId {
+    pub(crate) fn new_session_id(&self) -> SessionId {
         SessionId::new(self.clock.now(), &mut rand::rng())
     }
 
     /// What an asset's session would speak: SSH where it does, else the first protocol that it has.
-    pub fn protocol_of(&self, asset: &Name) -> Option<Protocol> {
+    pub(crate) fn protocol_of(&self, asset: &Name) -> Option<Protocol> {
         let snapshot = self.snapshots.borrow();
         let endpoints = &snapshot.site.asset(asset)?.endpoints;
         let ssh = endpoints.iter().find(|e| e.protocol == Protocol::Ssh);
@@ -139,7 +153,7 @@ impl Gateway {
     }
 
     /// The asset whose SSH endpoint a forward names, by the asset's name and the endpoint's port (or 22).
-    pub fn ssh_asset_at(&self, host: &str, port: u16) -> Option<Name> {
+    pub(crate) fn ssh_asset_at(&self, host: &str, port: u16) -> Option<Name> {
         let snapshot = self.snapshots.borrow();
         let asset = snapshot.site.assets.iter().find(|a| {
             a.name.as_str().eq_ignore_ascii_case(host) || a.address.eq_ignore_ascii_case(host)
@@ -149,7 +163,7 @@ impl Gateway {
     }
 
     /// The SSH server configuration for a jump to `asset`.
-    pub fn jump_config(&self, asset: &Name) -> Result<Arc<server::Config>, String> {
+    pub(crate) fn jump_config(&self, asset: &Name) -> Result<Arc<server::Config>, String> {
         let ca = self.vault.authority().ok_or("there is no SSH authority: run `cofferdam init`")?;
         let port = {
             let snapshot = self.snapshots.borrow();
@@ -160,7 +174,7 @@ impl Gateway {
     }
 
     /// What is known of a person's behaviour before the session. What cannot be read counts as unusual.
-    pub async fn observed(&self, user: &Name, source: SocketAddr) -> Observed {
+    pub(crate) async fn observed(&self, user: &Name, source: SocketAddr) -> Observed {
         let seen = self.store.source_seen(user, source.ip()).await;
         let elsewhere = self
             .registry
@@ -171,7 +185,7 @@ impl Gateway {
     }
 
     /// Decides, audits, starts the recording, and only then is there a session. Any part that fails refuses.
-    pub async fn open_session(
+    pub(crate) async fn open_session(
         self: &Arc<Self>,
         request: AccessRequest,
         person: Arc<dyn PersonLeg>,
@@ -281,7 +295,7 @@ impl Gateway {
         record: DecisionRecord,
         _new_source: bool,
     ) -> Result<Arc<Session>, String> {
-        let id = RecordingId::new(&request.session.to_string()).map_err(|e| e.to_string())?;
+        let id = request.session.to_string().parse::<RecordingId>().map_err(|e| e.to_string())?;
         let mut labels = BTreeMap::new();
         labels.insert("window".to_owned(), grant.window().to_string());
         labels.insert("source".to_owned(), request.source.ip().to_string());
@@ -353,7 +367,7 @@ impl Gateway {
     }
 
     /// A lease for the session's account: the grant is the warrant.
-    pub async fn lease(&self, grant: &Grant) -> Result<Lease, TargetError> {
+    pub(crate) async fn lease(&self, grant: &Grant) -> Result<Lease, TargetError> {
         let no_secret = |why: String| TargetError {
             why,
             sentence: "the site's secret for this account cannot be used; tell the site's administrator".into(),
@@ -369,8 +383,8 @@ impl Gateway {
                     no_secret(format!("{account} has no secret yet: run `cofferdam account set-secret {account}`"))
                 })?;
                 match kind {
-                    Credential::Password => SealedSecret::password(stored.sealed, sharing),
-                    _ => SealedSecret::private_key(stored.sealed, sharing),
+                    Credential::Password => SealedSecret::password(stored.sealed.clone(), sharing),
+                    _ => SealedSecret::private_key(stored.sealed.clone(), sharing),
                 }
             }
         };
@@ -379,7 +393,7 @@ impl Gateway {
     }
 
     /// Writes a session's end. What cannot be written now is found and written at the next start.
-    pub async fn close_session(&self, session: &Session, end: &End, sealed: Option<&Sealed>) {
+    pub(crate) async fn close_session(&self, session: &Session, end: &End, sealed: Option<&Sealed>) {
         let record = SessionEnd {
             reason: end.code().to_owned(),
             detail: Some(end.detail()).filter(|d| !d.is_empty()),
@@ -405,7 +419,7 @@ fn a_name(name: &str, host: &str) -> bool {
 }
 
 /// The decision as the store keeps it.
-pub fn kept(record: &DecisionRecord) -> cofferdam_access::store::DecisionRecord {
+pub(crate) fn kept(record: &DecisionRecord) -> cofferdam_access::store::DecisionRecord {
     cofferdam_access::store::DecisionRecord {
         id: record.id,
         at: record.at,

@@ -15,7 +15,7 @@ use crate::ssh::connection::Identity;
 
 impl Gateway {
     /// Asks for a window on one account, in the site's time zone. Says what happens next; the error says what is wrong.
-    pub async fn ask_for_window(
+    pub(crate) async fn ask_for_window(
         &self,
         who: &Identity,
         entry: &MenuEntry,

@@ -14,11 +14,11 @@ use super::end::{End, Frozen};
 /// The session has ended: nothing may be relayed any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the session has ended")]
-pub struct Ended;
+pub(crate) struct Ended;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Control {
+pub(crate) struct Control {
     end: OnceLock<End>,
     ended: CancellationToken,
     cut: CancellationToken,
@@ -41,44 +41,44 @@ impl Default for Control {
 
 impl Control {
     /// Ends the session for that reason. The first reason stays; says whether this was the first.
-    pub fn end(&self, end: End) -> bool {
+    pub(crate) fn end(&self, end: End) -> bool {
         let first = self.end.set(end).is_ok();
         self.ended.cancel();
         first
     }
     /// The reason, once ended.
-    pub fn reason(&self) -> Option<&End> {
+    pub(crate) fn reason(&self) -> Option<&End> {
         self.end.get()
     }
     /// Whether the session has ended.
-    pub fn is_ended(&self) -> bool {
+    pub(crate) fn is_ended(&self) -> bool {
         self.ended.is_cancelled()
     }
     /// Waits for the end.
-    pub async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         self.ended.cancelled().await;
     }
     /// Cancelled when both sockets must close now, whatever is still unsaid.
-    pub fn cut_token(&self) -> &CancellationToken {
+    pub(crate) fn cut_token(&self) -> &CancellationToken {
         &self.cut
     }
     /// Freezes the session both ways; says whether that was new.
-    pub fn freeze(&self, why: Frozen) -> bool {
+    pub(crate) fn freeze(&self, why: Frozen) -> bool {
         let new = self.frozen.send_replace(Some(why)).is_none();
         self.is_frozen.store(true, Ordering::SeqCst);
         new
     }
     /// Lets it go on; says whether it was frozen.
-    pub fn thaw(&self) -> bool {
+    pub(crate) fn thaw(&self) -> bool {
         self.is_frozen.store(false, Ordering::SeqCst);
         self.frozen.send_replace(None).is_some()
     }
     /// Why it is frozen, if it is.
-    pub fn frozen(&self) -> Option<Frozen> {
+    pub(crate) fn frozen(&self) -> Option<Frozen> {
         self.frozen.borrow().clone()
     }
     /// Returns at once while the session runs, waits while it is frozen, and fails once it has ended.
-    pub async fn running(&self) -> Result<(), Ended> {
+    pub(crate) async fn running(&self) -> Result<(), Ended> {
         if self.ended.is_cancelled() {
             return Err(Ended);
         }

@@ -2,7 +2,7 @@
 
 /// Why a session ended. The code goes into audit and listings, the sentence to the person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// The person closed it.
     Closed,
     /// The target closed it.
@@ -56,7 +56,7 @@ pub enum End {
 
 impl End {
     /// The stable code for audit, recording and listings.
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         match self {
             Self::Closed => "closed",
             Self::TargetClosed => "target_closed",
@@ -73,7 +73,7 @@ impl End {
     }
 
     /// Whether the person should be told, and what.
-    pub fn sentence(&self) -> Option<String> {
+    pub(crate) fn sentence(&self) -> Option<String> {
         Some(match self {
             Self::Closed | Self::TargetClosed | Self::Crash => return None,
             Self::Idle { seconds } => {
@@ -96,7 +96,7 @@ impl End {
     }
 
     /// More for the operator: who, why, which.
-    pub fn detail(&self) -> String {
+    pub(crate) fn detail(&self) -> String {
         match self {
             Self::Policy { sentence, .. } => sentence.clone(),
             Self::RecorderFailed { why } | Self::TargetFailed { why, .. } | Self::Internal { why } => why.clone(),
@@ -110,7 +110,7 @@ impl End {
 
 /// Why a session is frozen for now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Frozen {
+pub(crate) enum Frozen {
     /// A person or operator suspended it.
     Suspended {
         /// Who.
@@ -125,7 +125,7 @@ pub enum Frozen {
 
 impl Frozen {
     /// What the person reads.
-    pub fn sentence(&self) -> String {
+    pub(crate) fn sentence(&self) -> String {
         match self {
             Self::Suspended { by } => format!("session suspended by {by}; it stands until somebody resumes it"),
             Self::Finding { .. } => {

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU32, Ordering},
+        atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -34,41 +34,41 @@ const NOTICES: usize = 16;
 
 /// How the session reaches the person, apart from its channels.
 #[async_trait]
-pub trait PersonLeg: Send + Sync + fmt::Debug {
+pub(crate) trait PersonLeg: Send + Sync + fmt::Debug {
     /// Closes the person's connection, saying why where the protocol can. Bounded in time by the caller.
     async fn close(&self, why: Option<&str>);
 }
 
 /// What a session needs from the program around it, besides its own parts.
 #[derive(Debug)]
-pub struct Parts {
+pub(crate) struct Parts {
     /// The proof that policy allowed it.
-    pub grant: Grant,
+    pub(crate) grant: Grant,
     /// The decision with its five answers.
-    pub record: DecisionRecord,
+    pub(crate) record: DecisionRecord,
     /// Where everything is recorded.
-    pub recorder: SessionRecorder,
+    pub(crate) recorder: SessionRecorder,
     /// The time.
-    pub clock: SharedClock,
+    pub(crate) clock: SharedClock,
     /// What is looked out for.
-    pub triggers: Triggers,
+    pub(crate) triggers: Triggers,
     /// Where findings go to be audited.
-    pub findings: mpsc::Sender<(SessionId, Finding)>,
+    pub(crate) findings: mpsc::Sender<(SessionId, Finding)>,
 }
 
 /// A live session.
-pub struct Session {
+pub(crate) struct Session {
     parts: Parts,
     control: Control,
     last_input: AtomicI64,
     not_after: AtomicI64,
     notices: broadcast::Sender<Arc<str>>,
     channels: AtomicU32,
-    files: AtomicU32,
+    moved: AtomicU64,
     triggers: Mutex<Triggers>,
     lease: Mutex<Option<Lease>>,
     /// Tasks that still have last words for the person; the end waits for them a moment.
-    pub tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
 }
 
 impl fmt::Debug for Session {
@@ -79,7 +79,7 @@ impl fmt::Debug for Session {
 
 impl Session {
     /// A session that starts now.
-    pub fn new(mut parts: Parts) -> Self {
+    pub(crate) fn new(mut parts: Parts) -> Self {
         let now = parts.clock.now();
         let triggers = std::mem::take(&mut parts.triggers);
         Self {
@@ -88,7 +88,7 @@ impl Session {
             not_after: AtomicI64::new(parts.grant.not_after().micros()),
             notices: broadcast::Sender::new(NOTICES),
             channels: AtomicU32::new(0),
-            files: AtomicU32::new(0),
+            moved: AtomicU64::new(0),
             triggers: Mutex::new(triggers),
             lease: Mutex::new(None),
             tasks: TaskTracker::new(),
@@ -97,39 +97,39 @@ impl Session {
     }
 
     /// Its id.
-    pub fn id(&self) -> SessionId {
+    pub(crate) fn id(&self) -> SessionId {
         self.parts.grant.session()
     }
     /// The proof that it may exist.
-    pub fn grant(&self) -> &Grant {
+    pub(crate) fn grant(&self) -> &Grant {
         &self.parts.grant
     }
     /// The decision behind it.
-    pub fn decision(&self) -> &DecisionRecord {
+    pub(crate) fn decision(&self) -> &DecisionRecord {
         &self.parts.record
     }
     /// Its switch.
-    pub fn control(&self) -> &Control {
+    pub(crate) fn control(&self) -> &Control {
         &self.control
     }
     /// Its recorder.
-    pub fn recorder(&self) -> &SessionRecorder {
+    pub(crate) fn recorder(&self) -> &SessionRecorder {
         &self.parts.recorder
     }
     /// The time.
-    pub fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.parts.clock.now()
     }
     /// Human input arrived.
-    pub fn touch(&self) {
+    pub(crate) fn touch(&self) {
         self.last_input.store(self.now().micros(), Ordering::Relaxed);
     }
     /// When the last human input arrived.
-    pub fn last_input(&self) -> Timestamp {
+    pub(crate) fn last_input(&self) -> Timestamp {
         Timestamp(self.last_input.load(Ordering::Relaxed))
     }
     /// The absolute end as it stands.
-    pub fn not_after(&self) -> Timestamp {
+    pub(crate) fn not_after(&self) -> Timestamp {
         Timestamp(self.not_after.load(Ordering::Relaxed))
     }
     /// Moves the absolute end: only what policy said goes in here.
@@ -137,15 +137,19 @@ impl Session {
         self.not_after.store(at.micros(), Ordering::Relaxed);
     }
     /// A number for a new channel, unique in the session.
-    pub fn next_channel(&self) -> u32 {
+    pub(crate) fn next_channel(&self) -> u32 {
         self.channels.fetch_add(1, Ordering::Relaxed)
     }
-    /// A number for a new file, unique in the session.
-    pub fn next_file(&self) -> u32 {
-        self.files.fetch_add(1, Ordering::Relaxed)
+    /// Bytes of files were moved.
+    pub(crate) fn add_moved(&self, bytes: u64) {
+        self.moved.fetch_add(bytes, Ordering::Relaxed);
+    }
+    /// Bytes of files moved since this was last asked.
+    pub(crate) fn take_moved(&self) -> u64 {
+        self.moved.swap(0, Ordering::Relaxed)
     }
     /// Keeps the lease until the session ends.
-    pub fn hold(&self, lease: Lease) {
+    pub(crate) fn hold(&self, lease: Lease) {
         *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
     }
     /// Returns the lease.
@@ -153,12 +157,12 @@ impl Session {
         drop(self.lease.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
     /// Messages for the person, for each of their screens.
-    pub fn notices(&self) -> broadcast::Receiver<Arc<str>> {
+    pub(crate) fn notices(&self) -> broadcast::Receiver<Arc<str>> {
         self.notices.subscribe()
     }
 
     /// Hands an event to the recorder. When it is not accepted the session ends: no record, no session.
-    pub async fn record(&self, event: Event) -> Result<(), Ended> {
+    pub(crate) async fn record(&self, event: Event) -> Result<(), Ended> {
         match self.parts.recorder.record(event).await {
             Ok(()) => Ok(()),
             Err(stopped) => {
@@ -169,7 +173,7 @@ impl Session {
     }
 
     /// Tells the person something; it is recorded first.
-    pub async fn say(&self, text: &str) -> Result<(), Ended> {
+    pub(crate) async fn say(&self, text: &str) -> Result<(), Ended> {
         self.record(Event::Notice { text: text.to_owned() }).await?;
         self.show(text);
         Ok(())
@@ -182,7 +186,7 @@ impl Session {
     }
 
     /// Freezes the session and says so.
-    pub async fn freeze(&self, why: Frozen) {
+    pub(crate) async fn freeze(&self, why: Frozen) {
         let (sentence, by) = (
             why.sentence(),
             match &why {
@@ -198,7 +202,7 @@ impl Session {
     }
 
     /// Lets a frozen session go on and says so.
-    pub async fn thaw(&self, by: &str) {
+    pub(crate) async fn thaw(&self, by: &str) {
         if self.control.frozen().is_some() {
             self.record(Event::Resume { by: by.to_owned() }).await.unwrap_or_default();
             self.touch();
@@ -209,7 +213,7 @@ impl Session {
 
     /// Looks at something that happened; what does not fit is recorded, audited and answered before this returns, so
     /// that a caller who asks before forwarding forwards nothing after a finding that ends or suspends.
-    pub async fn observe(&self, observation: Observation<'_>) -> Result<(), Ended> {
+    pub(crate) async fn observe(&self, observation: Observation<'_>) -> Result<(), Ended> {
         let found = self
             .triggers
             .lock()
@@ -264,6 +268,6 @@ impl Session {
 }
 
 /// Text for a terminal in raw mode: on lines of its own, marked as the gateway's.
-pub fn on_screen(text: &str) -> Bytes {
+pub(crate) fn on_screen(text: &str) -> Bytes {
     Bytes::from(format!("\r\n[cofferdam] {text}\r\n"))
 }

@@ -1,4 +1,8 @@
 //! The life of one session, whatever the protocol.
-pub mod control;
-pub mod end;
-pub mod timers;
+pub(crate) mod control;
+pub(crate) mod end;
+pub(crate) mod live;
+pub(crate) mod orders;
+pub(crate) mod registry;
+pub(crate) mod supervise;
+pub(crate) mod timers;

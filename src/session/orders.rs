@@ -2,7 +2,7 @@
 
 /// What somebody wants of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// Freeze it both ways.
     Suspend {
         /// Who.

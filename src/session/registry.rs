@@ -21,7 +21,7 @@ struct Entry {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Registry {
+pub(crate) struct Registry {
     live: Mutex<HashMap<SessionId, Entry>>,
 }
 
@@ -30,17 +30,17 @@ impl Registry {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// Enters a session; its orders arrive at what this returns.
-    pub fn enter(&self, session: &Arc<Session>) -> mpsc::Receiver<Order> {
+    pub(crate) fn enter(&self, session: &Arc<Session>) -> mpsc::Receiver<Order> {
         let (orders, receiver) = mpsc::channel(ORDERS);
         self.lock().insert(session.id(), Entry { session: session.clone(), orders });
         receiver
     }
     /// Takes an ended session out.
-    pub fn leave(&self, id: SessionId) {
+    pub(crate) fn leave(&self, id: SessionId) {
         self.lock().remove(&id);
     }
     /// Passes an order on; says whether the session is here and could take it.
-    pub fn order(&self, id: SessionId, order: Order) -> bool {
+    pub(crate) fn order(&self, id: SessionId, order: Order) -> bool {
         let live = self.lock();
         match live.get(&id) {
             // An end must never wait behind other orders.
@@ -55,11 +55,11 @@ impl Registry {
         }
     }
     /// All of them.
-    pub fn all(&self) -> Vec<Arc<Session>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Session>> {
         self.lock().values().map(|e| e.session.clone()).collect()
     }
     /// How many.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.lock().len()
     }
 }

@@ -25,7 +25,7 @@ const CLOSING: Duration = Duration::from_secs(30);
 
 /// Watches until the end, then closes the person's and the target's side, seals the recording, audits the end and
 /// returns the lease, in this order.
-pub async fn supervise(
+pub(crate) async fn supervise(
     gateway: Arc<Gateway>,
     session: Arc<Session>,
     person: Arc<dyn PersonLeg>,
@@ -87,7 +87,7 @@ fn recheck(session: &Session, timers: &mut Timers, snapshot: &Snapshot) {
             timers.set_not_after(now, not_after);
         }
         Recheck::Ended(reason) => {
-            session.control().end(End::Policy { code: reason.code(), sentence: reason.to_string() });
+            session.control().end(End::Policy { code: reason.as_str(), sentence: reason.to_string() });
         }
     }
 }

@@ -9,7 +9,7 @@ const BEFORE_IDLE: i64 = 30;
 
 /// What is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Due {
+pub(crate) enum Due {
     /// Tell the person.
     Notice(String),
     /// The window's end.
@@ -20,7 +20,7 @@ pub enum Due {
 
 /// The deadlines.
 #[derive(Debug)]
-pub struct Timers {
+pub(crate) struct Timers {
     not_after: Timestamp,
     idle_seconds: u32,
     /// Warnings before the end that are still to come, by index into `BEFORE_END`.
@@ -30,7 +30,7 @@ pub struct Timers {
 
 impl Timers {
     /// For a session that starts at `now` and must be over at `not_after`; warnings whose time has passed already are not given.
-    pub fn new(now: Timestamp, not_after: Timestamp, idle_seconds: u32) -> Self {
+    pub(crate) fn new(now: Timestamp, not_after: Timestamp, idle_seconds: u32) -> Self {
         let mut timers = Self { not_after, idle_seconds, warned: [false; 2], warned_idle_at: None };
         timers.skip_passed(now);
         timers
@@ -43,7 +43,7 @@ impl Timers {
     }
 
     /// The absolute end moved (a shortened window, a fresh approval).
-    pub fn set_not_after(&mut self, now: Timestamp, not_after: Timestamp) {
+    pub(crate) fn set_not_after(&mut self, now: Timestamp, not_after: Timestamp) {
         if not_after != self.not_after {
             self.not_after = not_after;
             self.skip_passed(now);
@@ -51,12 +51,12 @@ impl Timers {
     }
 
     /// The absolute end.
-    pub fn not_after(&self) -> Timestamp {
+    pub(crate) fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
     /// What is due at `now`, given the last human input. Asked again until it says nothing.
-    pub fn due(&mut self, now: Timestamp, last_input: Timestamp) -> Option<Due> {
+    pub(crate) fn due(&mut self, now: Timestamp, last_input: Timestamp) -> Option<Due> {
         if now >= self.not_after {
             return Some(Due::Expired);
         }
@@ -81,7 +81,7 @@ impl Timers {
     }
 
     /// When to ask next: the earliest moment at which something becomes due.
-    pub fn next(&self, last_input: Timestamp) -> Timestamp {
+    pub(crate) fn next(&self, last_input: Timestamp) -> Timestamp {
         let mut next = self.not_after;
         for (warned, before) in self.warned.iter().zip(BEFORE_END) {
             if !warned {

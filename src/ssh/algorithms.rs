@@ -47,7 +47,7 @@ const HOST_KEYS: &[Algorithm] = &[
 
 /// What people's clients are offered: nothing old. No compression: it tells an observer about content, and a
 /// compressed flood costs more than a plain one.
-pub fn toward_people() -> Preferred {
+pub(crate) fn toward_people() -> Preferred {
     Preferred {
         kex: Cow::Borrowed(KEX),
         key: Cow::Borrowed(HOST_KEYS),
@@ -60,7 +60,7 @@ pub fn toward_people() -> Preferred {
 
 /// What a target is offered: the same, preferring host keys of the kinds that are pinned, and, at the end, the old
 /// algorithms that the asset names as needed. An unknown name is the error.
-pub fn toward_target(pinned: &[Algorithm], dangerous: &[String]) -> Result<Preferred, String> {
+pub(crate) fn toward_target(pinned: &[Algorithm], dangerous: &[String]) -> Result<Preferred, String> {
     let mut offered = toward_people();
     offered.key.to_mut().sort_by_key(|algorithm| !pinned.iter().any(|p| same_kind(p, algorithm)));
     for name in dangerous {

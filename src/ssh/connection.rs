@@ -20,45 +20,45 @@ use crate::{
 
 /// Who is at the other end, once log-in is over.
 #[derive(Debug, Clone)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The person.
-    pub user: Name,
+    pub(crate) user: Name,
     /// Where they come from.
-    pub source: SocketAddr,
+    pub(crate) source: SocketAddr,
     /// What they came with.
-    pub device: Device,
+    pub(crate) device: Device,
     /// What they proved.
-    pub factors: Factors,
+    pub(crate) factors: Factors,
 }
 
 /// What the person named behind their own name: `vera+pump-hmi+root`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
+pub(crate) struct Named {
     /// The asset.
-    pub asset: Name,
+    pub(crate) asset: Name,
     /// The account there; none: the asset's default.
-    pub login: Option<Login>,
+    pub(crate) login: Option<Login>,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// The program's services.
-    pub gateway: Arc<Gateway>,
+    pub(crate) gateway: Arc<Gateway>,
     /// Who.
-    pub identity: Identity,
+    pub(crate) identity: Identity,
     /// Their connection's handle.
-    pub handle: server::Handle,
+    pub(crate) handle: server::Handle,
     /// Closes the person's socket at once.
-    pub cut: CancellationToken,
+    pub(crate) cut: CancellationToken,
     /// What was named; none: the menu.
-    pub named: Option<Named>,
+    pub(crate) named: Option<Named>,
     brokered: Mutex<Option<Arc<Brokered>>>,
 }
 
 impl Connection {
     /// A connection without a session yet.
-    pub fn new(
+    pub(crate) fn new(
         gateway: Arc<Gateway>,
         identity: Identity,
         handle: server::Handle,
@@ -70,7 +70,7 @@ impl Connection {
 
     /// The session that this connection carries; opened by the first channel that needs it, shared by the others.
     /// A refusal is not kept: a window may have been approved meanwhile.
-    pub async fn brokered(&self, named: &Named) -> Result<Arc<Brokered>, Refusal> {
+    pub(crate) async fn brokered(&self, named: &Named) -> Result<Arc<Brokered>, Refusal> {
         let mut slot = self.brokered.lock().await;
         if let Some(open) = slot.as_ref() {
             return Ok(open.clone());
@@ -82,7 +82,7 @@ impl Connection {
     }
 
     /// Opens a session of its own, as the menu does for each choice: its end leaves the connection open.
-    pub async fn open_apart(&self, named: &Named) -> Result<Arc<Brokered>, Refusal> {
+    pub(crate) async fn open_apart(&self, named: &Named) -> Result<Arc<Brokered>, Refusal> {
         let leg = Arc::new(SshPersonLeg { handle: self.handle.clone(), cut: None });
         self.open(named, leg).await.map(Arc::new)
     }
@@ -105,7 +105,7 @@ impl Connection {
     }
 
     /// The person went away: what the connection carried ends.
-    pub async fn closed(&self) {
+    pub(crate) async fn closed(&self) {
         if let Some(brokered) = self.brokered.lock().await.take() {
             brokered.session.control().end(End::Closed);
         }
@@ -114,16 +114,16 @@ impl Connection {
 
 /// A session and its leg toward the target.
 #[derive(Debug)]
-pub struct Brokered {
+pub(crate) struct Brokered {
     gateway: Arc<Gateway>,
     /// The session.
-    pub session: Arc<Session>,
+    pub(crate) session: Arc<Session>,
     leg: OnceCell<Arc<TargetLeg>>,
 }
 
 impl Brokered {
     /// The connection to the target: dialled by the first channel that needs it. Takes a lease first; the grant pays.
-    pub async fn target(&self, asker: Option<&Asker>) -> Result<Arc<TargetLeg>, TargetError> {
+    pub(crate) async fn target(&self, asker: Option<&Asker>) -> Result<Arc<TargetLeg>, TargetError> {
         self.leg.get_or_try_init(|| self.dial(asker)).await.cloned()
     }
 

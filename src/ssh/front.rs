@@ -29,45 +29,48 @@ use crate::gateway::Gateway;
 const CHANNELS: usize = 64;
 
 /// One connection's handler.
-pub struct Front {
+pub(crate) struct Front {
     gateway: Arc<Gateway>,
     cut: CancellationToken,
     logged_in: CancellationToken,
     login: Login,
     /// Set for a jump: the person is known, and the asset is named by the outer connection.
     inside: Option<(Identity, Name)>,
+    /// For a jump: the account that the inner log-in names.
+    account: Option<AccountLogin>,
     connection: Arc<OnceLock<Arc<Connection>>>,
     open_channels: usize,
 }
 
 impl Front {
     /// For a connection that just arrived.
-    pub fn new(gateway: Arc<Gateway>, peer: SocketAddr, cut: CancellationToken) -> Self {
+    pub(crate) fn new(gateway: Arc<Gateway>, peer: SocketAddr, cut: CancellationToken) -> Self {
         Self {
             login: Login::new(gateway.clone(), peer),
             gateway,
             cut,
             logged_in: CancellationToken::new(),
             inside: None,
+            account: None,
             connection: Arc::default(),
             open_channels: 0,
         }
     }
 
     /// For an SSH connection inside another one whose person is known.
-    pub fn inside(outer: &Connection, asset: Name, cut: CancellationToken) -> Self {
+    pub(crate) fn inside(outer: &Connection, asset: Name, cut: CancellationToken) -> Self {
         let mut front = Self::new(outer.gateway.clone(), outer.identity.source, cut);
         front.inside = Some((outer.identity.clone(), asset));
         front
     }
 
     /// Cancelled once log-in has succeeded.
-    pub fn logged_in(&self) -> CancellationToken {
+    pub(crate) fn logged_in(&self) -> CancellationToken {
         self.logged_in.clone()
     }
 
     /// Where the connection stands once log-in has succeeded.
-    pub fn connection(&self) -> Arc<OnceLock<Arc<Connection>>> {
+    pub(crate) fn connection(&self) -> Arc<OnceLock<Arc<Connection>>> {
         self.connection.clone()
     }
 
@@ -81,32 +84,34 @@ fn auth(answer: Answer) -> Auth {
     match answer {
         Answer::Accept => Auth::Accept,
         Answer::Reject => Auth::Reject { proceed_with_methods: None, partial_success: false },
-        Answer::Then(methods) => {
-            Auth::Reject { proceed_with_methods: Some(MethodSet::from(methods)), partial_success: true }
+        Answer::ThenAsk => {
+            let methods = MethodSet::from(&[MethodKind::KeyboardInteractive][..]);
+            Auth::Reject { proceed_with_methods: Some(methods), partial_success: true }
         }
-        Answer::Ask { instructions, prompt, echo } => Auth::Partial {
-            name: "".into(),
-            instructions: instructions.into(),
-            prompts: vec![(prompt.into(), echo)].into(),
-        },
+        Answer::Ask { prompt } => {
+            Auth::Partial { name: "".into(), instructions: "".into(), prompts: vec![(prompt.into(), false)].into() }
+        }
+        Answer::Say { text } => {
+            Auth::Partial { name: "".into(), instructions: text.into(), prompts: Vec::new().into() }
+        }
     }
 }
 
 impl Handler for Front {
     type Error = russh::Error;
 
-    async fn auth_none(&mut self, _: &str) -> Result<Auth, Self::Error> {
-        Ok(if self.inside.is_some() {
-            Auth::Accept
-        } else {
-            auth(Answer::Reject)
-        })
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
+        if self.inside.is_none() {
+            return Ok(auth(Answer::Reject));
+        }
+        self.account = AccountLogin::new(user).ok();
+        Ok(if self.account.is_some() { Auth::Accept } else { auth(Answer::Reject) })
     }
 
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
-        // Only spares a signature; proves nothing. Every key is asked for, so that nobody learns which ones are known.
-        let _ = (user, offer);
-        Ok(if self.inside.is_some() { auth(Answer::Reject) } else { Auth::Accept })
+        // Only spares a signature that could not help; proves nothing.
+        let known = self.inside.is_none() && self.login.may_sign(user, offer.public_key);
+        Ok(if known { Auth::Accept } else { auth(Answer::Reject) })
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
@@ -152,10 +157,8 @@ impl Handler for Front {
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
         let (identity, named) = match &self.inside {
-            // The library has kept the account's name; it arrives with the channels' names instead.
             Some((identity, asset)) => {
-                let login = AccountLogin::new(session.auth_user()).ok();
-                (identity.clone(), Some(Named { asset: asset.clone(), login }))
+                (identity.clone(), Some(Named { asset: asset.clone(), login: self.account.clone() }))
             }
             None => {
                 let Some(done) = self.login.done() else {
@@ -306,12 +309,7 @@ impl Front {
     }
 }
 
-/// Methods that follow the first factor.
-pub fn second_factor_methods() -> Vec<MethodKind> {
-    vec![MethodKind::KeyboardInteractive]
-}
-
 /// Fingerprint of a key as people compare it.
-pub fn fingerprint(key: &PublicKey) -> String {
+pub(crate) fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(russh::keys::HashAlg::Sha256).to_string()
 }

@@ -9,7 +9,7 @@ use russh::{Channel, server};
 use super::{connection::Connection, front::Front, listener, wire::Wire};
 
 /// Serves SSH to `asset` inside a channel of a connection whose person is known already: the inner log-in asks nothing.
-pub async fn serve(outer: Arc<Connection>, channel: Channel<server::Msg>, asset: Name) {
+pub(crate) async fn serve(outer: Arc<Connection>, channel: Channel<server::Msg>, asset: Name) {
     let config = match outer.gateway.jump_config(&asset) {
         Ok(config) => config,
         Err(why) => {

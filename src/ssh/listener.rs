@@ -21,17 +21,17 @@ use crate::gateway::Gateway;
 
 /// Bounds on connections.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Connections in all, logged in or not.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// Connections of one source address that have not logged in yet.
-    pub waiting_per_source: usize,
+    pub(crate) waiting_per_source: usize,
     /// How long a log-in may take, from accept to its end.
-    pub login: Duration,
+    pub(crate) login: Duration,
 }
 
 /// Accepts until `stop`; connections that are open then go on, tracked by `tasks`.
-pub async fn serve(
+pub(crate) async fn serve(
     gateway: Arc<Gateway>,
     socket: TcpListener,
     config: Arc<server::Config>,
@@ -110,7 +110,7 @@ async fn one(
 }
 
 /// Runs one SSH connection to its end, and ends what it carried.
-pub async fn run<S>(config: Arc<server::Config>, stream: S, front: Front, cut: CancellationToken)
+pub(crate) async fn run<S>(config: Arc<server::Config>, stream: S, front: Front, cut: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

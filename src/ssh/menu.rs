@@ -188,6 +188,11 @@ impl Menu {
     }
 }
 
+#[allow(clippy::expect_used, reason = "UTC needs no database of zones")]
+fn utc() -> SiteZone {
+    SiteZone::new("UTC").expect("UTC is always known")
+}
+
 fn describe(state: &MenuState, zone: &SiteZone, now: Timestamp) -> String {
     match state {
         MenuState::Open { until, .. } => format!("open, {} left", time_left(now, *until)),
@@ -217,7 +222,7 @@ fn plain(entries: &[MenuEntry], zone: &SiteZone, now: Timestamp) -> String {
 }
 
 /// Serves the menu on a channel.
-pub async fn serve(connection: Arc<Connection>, mut person: PersonEnd, mut asked: Asked) {
+pub(crate) async fn serve(connection: Arc<Connection>, mut person: PersonEnd, mut asked: Asked) {
     let (Some(terminal), Start::Shell) = (&asked.terminal, &asked.start) else {
         let text = with_list(&connection, |entries, zone, now| plain(&entries, zone, now));
         return person.refuse(&text).await;
@@ -283,9 +288,10 @@ fn with_list<T>(connection: &Connection, f: impl FnOnce(Vec<MenuEntry>, &SiteZon
     let now = connection.gateway.clock.now();
     let snapshot = connection.gateway.snapshots.borrow().clone();
     let entries = reachable(&snapshot, &connection.identity.user, connection.identity.source.ip(), now);
+    // A set of policies that cannot be used has no zone, and lists nothing.
     match snapshot.policies.zone() {
         Some(zone) => f(entries, zone, now),
-        None => f(entries, &SiteZone::utc(), now),
+        None => f(Vec::new(), &utc(), now),
     }
 }
 
@@ -395,7 +401,7 @@ mod tests {
             let (mut keys, mut menu) = (Keys::default(), menu());
             for key in keys.feed(&data) {
                 let _ = menu.key(key);
-                let screen = menu.draw("vera", &SiteZone::utc(), Timestamp(0), cols, rows, "");
+                let screen = menu.draw("vera", &utc(), Timestamp(0), cols, rows, "");
                 prop_assert!(screen.lines().count() <= usize::from(rows.max(8)) + 2);
             }
         }

@@ -24,29 +24,29 @@ const QUESTIONS: usize = 8;
 
 /// What to dial and whom to expect.
 #[derive(Debug, Clone)]
-pub struct Destination {
+pub(crate) struct Destination {
     /// For messages: the asset's name.
-    pub asset: String,
+    pub(crate) asset: String,
     /// Host name or address.
-    pub host: String,
+    pub(crate) host: String,
     /// Port.
-    pub port: u16,
+    pub(crate) port: u16,
     /// The account's login on the target.
-    pub login: String,
+    pub(crate) login: String,
     /// Pinned host keys, OpenSSH one-line form.
-    pub host_keys: Vec<String>,
+    pub(crate) host_keys: Vec<String>,
     /// Old algorithms that the asset needs.
-    pub dangerous_algorithms: Vec<String>,
+    pub(crate) dangerous_algorithms: Vec<String>,
 }
 
 /// Why the target could not be reached: what the operator's log gets, and what the person reads.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
-pub struct TargetError {
+pub(crate) struct TargetError {
     /// For the operator.
-    pub why: String,
+    pub(crate) why: String,
     /// For the person: why, and what next; never the secret, never the address.
-    pub sentence: String,
+    pub(crate) sentence: String,
 }
 
 impl TargetError {
@@ -57,24 +57,24 @@ impl TargetError {
 
 /// A question of the target's own second factor, passed on to the person.
 #[derive(Debug)]
-pub struct Question {
+pub(crate) struct Question {
     /// What the target asks, as it wrote it.
-    pub prompt: String,
+    pub(crate) prompt: String,
     /// Whether what is typed may be shown.
-    pub echo: bool,
+    pub(crate) echo: bool,
     /// Where the answer goes.
-    pub answer: tokio::sync::oneshot::Sender<SecretString>,
+    pub(crate) answer: tokio::sync::oneshot::Sender<SecretString>,
 }
 
 /// Asks the person; absent where there is nobody to ask (no terminal).
-pub type Asker = mpsc::Sender<Question>;
+pub(crate) type Asker = mpsc::Sender<Question>;
 
 /// An authenticated connection to a target.
-pub struct TargetLeg {
+pub(crate) struct TargetLeg {
     /// Opens channels on it.
-    pub handle: client::Handle<Watchman>,
+    pub(crate) handle: client::Handle<Watchman>,
     /// The target's banner, cut to a sane length; to be shown to the person.
-    pub banner: Option<String>,
+    pub(crate) banner: Option<String>,
 }
 
 impl std::fmt::Debug for TargetLeg {
@@ -85,7 +85,7 @@ impl std::fmt::Debug for TargetLeg {
 
 /// Guards the connection: checks the host key, and refuses every channel that the target tries to open.
 #[derive(Debug)]
-pub struct Watchman {
+pub(crate) struct Watchman {
     pinned: Vec<PublicKey>,
     seen: mpsc::Sender<Seen>,
 }
@@ -198,7 +198,7 @@ impl client::Handler for Watchman {
 ///
 /// # Errors
 /// [`TargetError`] with one text for the operator and another for the person.
-pub async fn dial(
+pub(crate) async fn dial(
     to: &Destination,
     material: Material,
     asker: Option<&Asker>,

@@ -22,7 +22,7 @@ const DIRECT: usize = 64 * 1024;
 ///
 /// A peer that neither reads nor writes cannot hold it open: a blocked write is woken by the token as well.
 #[derive(Debug)]
-pub struct Wire<S> {
+pub(crate) struct Wire<S> {
     inner: S,
     cut_read: Pin<Box<WaitForCancellationFutureOwned>>,
     cut_write: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -34,7 +34,7 @@ pub struct Wire<S> {
 
 impl<S> Wire<S> {
     /// Wraps `inner`; `cut` ends both directions.
-    pub fn new(inner: S, cut: &CancellationToken) -> Self {
+    pub(crate) fn new(inner: S, cut: &CancellationToken) -> Self {
         Self {
             inner,
             cut_read: Box::pin(cut.clone().cancelled_owned()),

@@ -8,12 +8,15 @@
 //! Paths are checked as text. A symbolic link that already lies on the target can lead out of an allowed folder;
 //! only the target's own permissions can prevent that.
 
+pub(crate) mod command;
 pub(crate) mod path;
 pub(crate) mod rsync;
 pub(crate) mod scp;
 pub(crate) mod sftp;
 
 mod flow;
+#[cfg(test)]
+mod peers;
 #[cfg(test)]
 mod testing;
 

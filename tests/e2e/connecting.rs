@@ -1,6 +1,8 @@
 //! From a stock client to the target: shells, commands, and what comes back.
 
-use crate::support::{Gateway, Live, RealSshd, person::First, run, run_with_input};
+use std::{process::Command, time::Duration};
+
+use crate::support::{Gateway, Live, RealSshd, noise, person::First, run, run_with_input, wait_for};
 
 #[test]
 fn a_vendor_reaches_the_pump_through_an_approved_window() {
@@ -71,7 +73,7 @@ fn a_command_killed_by_a_signal_is_reported_as_one() {
 fn the_end_of_input_reaches_the_command_and_its_last_byte_comes_back() {
     let gateway = Gateway::start();
     let vera = gateway.vera();
-    let input = crate::support::noise(3_000_000);
+    let input = noise(3_000_000);
     let done = run_with_input(vera.ssh("pump-hmi", ["cat"]), &input).ok();
     assert!(done.stdout == input, "{} of {} bytes came back", done.stdout.len(), input.len());
     let counted = run_with_input(vera.ssh("pump-hmi", ["wc -c"]), &input).ok();
@@ -85,6 +87,41 @@ fn a_shell_has_a_terminal_of_the_clients_size() {
     let done = vera
         .on_a_terminal(&vera.ssh("pump-hmi", ["-tt"]), &[("[#$] ", "stty size\r"), ("30 100", "exit 3\r")]);
     done.exited(3);
+}
+
+#[test]
+fn a_window_that_is_resized_is_resized_on_the_target() {
+    let gateway = Gateway::start();
+    let vera = gateway.vera();
+    let socket = gateway.scratch("tmux");
+    let tmux = |arguments: &[&str]| {
+        let mut tmux = Command::new("tmux");
+        tmux.args(["-f", "/dev/null", "-S"])
+            .arg(&socket)
+            .args(arguments)
+            .env_remove("TMUX")
+            .env("LC_ALL", "C.UTF-8");
+        vera.equip(&mut tmux);
+        tmux
+    };
+    let screen = |text: &str| {
+        let what = format!("{text:?} on the screen");
+        wait_for(&what, Duration::from_secs(30), || {
+            run(tmux(&["capture-pane", "-p"])).out().contains(text).then_some(())
+        });
+    };
+    let ssh = vera.ssh("pump-hmi", ["-tt"]);
+    let words: Vec<_> = ssh.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
+    let mut start = tmux(&["new-session", "-d", "-x", "90", "-y", "25", "ssh"]);
+    start.args(words);
+    run(start).ok();
+    // The status line takes one row of the client's; without it the sizes are the window's own.
+    run(tmux(&["set-option", "-g", "status", "off"])).ok();
+    screen("# ");
+    run(tmux(&["resize-window", "-x", "117", "-y", "41"])).ok();
+    run(tmux(&["send-keys", "stty size", "Enter"])).ok();
+    screen("41 117");
+    run(tmux(&["kill-server"])).ok();
 }
 
 #[test]
@@ -129,7 +166,7 @@ fn a_jump_through_the_gateway_is_terminated_and_shows_a_certificate_of_its_ca() 
     );
     std::fs::write(&config, format!("{jump}Host pump-hmi\n    User root\n    ProxyJump gateway\n{options}"))
         .unwrap();
-    let mut ssh = std::process::Command::new("ssh");
+    let mut ssh = Command::new("ssh");
     ssh.arg("-v").arg("-F").arg(&config).args(["pump-hmi", "hostname"]);
     vera.equip(&mut ssh);
     run(ssh).ok().said("pump-hmi").said("ssh-ed25519-cert-v01@openssh.com");
@@ -154,9 +191,7 @@ fn several_channels_share_one_connection_and_each_is_decided_anew() {
     let path = format!("-oControlPath={}", control.display());
     let mut master =
         Live::start(vera.ssh("pump-hmi", [&path, "-oControlMaster=yes", "-oControlPersist=no", "-N"]));
-    crate::support::wait_for("the control socket", std::time::Duration::from_secs(30), || {
-        control.exists().then_some(())
-    });
+    wait_for("the control socket", Duration::from_secs(30), || control.exists().then_some(()));
     for number in 0..5 {
         run(vera.ssh("pump-hmi", [path.as_str(), &format!("echo channel {number}; exit {number}")]))
             .exited(number)
@@ -167,7 +202,7 @@ fn several_channels_share_one_connection_and_each_is_decided_anew() {
     gateway
         .cofferdam(["window", "revoke", &gateway.demo_window(), "--as", "olga", "--reason", "enough"])
         .ok();
-    master.ended_within(std::time::Duration::from_secs(10));
+    master.ended_within(Duration::from_secs(10));
 }
 
 #[test]

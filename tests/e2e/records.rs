@@ -18,6 +18,12 @@ fn a_session_is_recorded_and_its_recording_is_whole() {
     gateway.cofferdam(["recording", "export", &id, "--format", "text"]).ok().said("seen-by-42-the-recorder");
     let cast = gateway.cofferdam(["recording", "export", &id, "--format", "asciicast-v2"]).ok().out();
     assert!(cast.starts_with("{\"version\": 2") || cast.starts_with("{\"version\":2"), "{cast}");
+    let file = gateway.scratch("session.cast");
+    fs::write(&file, cast).unwrap();
+    let mut player = std::process::Command::new("asciinema");
+    player.arg("cat").arg(&file).env("LC_ALL", "C.UTF-8");
+    // It wants a terminal of its own to play on.
+    vera.on_a_terminal(&player, &[]).ok().said("seen-by-42-the-recorder");
     let found = gateway.list(&["recording", "search", "seen-by-42"]);
     assert_eq!(found.len(), 1, "{found:#?}");
 }

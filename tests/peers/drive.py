@@ -34,7 +34,10 @@ def main() -> int:
             return 97
         if reply:
             child.send(answer(reply))
-    child.expect(pexpect.EOF)
+    if child.expect([pexpect.EOF, pexpect.TIMEOUT]) != 0:
+        print("\n[drive: the program did not end]", flush=True)
+        child.close(force=True)
+        return 98
     child.close()
     sys.stdout.flush()
     return child.exitstatus if child.exitstatus is not None else 128 + (child.signalstatus or 0)

@@ -112,6 +112,8 @@ impl<'g> Person<'g> {
             .env("SSH_ASKPASS_REQUIRE", "force")
             .env("DISPLAY", "none")
             .env_remove("SSH_AUTH_SOCK")
+            // The peers' scripts import from their own folder, which belongs to the repository.
+            .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("COFFERDAM_PASSWORD", &self.password)
             .env("COFFERDAM_TOTP_SECRET", &self.totp_secret)
             .env("COFFERDAM_TOTP_STATE", self.gateway.scratch(&format!("codes-of-{}", self.name)))
@@ -164,6 +166,10 @@ impl<'g> Person<'g> {
         command
             .args(["-P", &address.port().to_string(), "-hostkey", &self.host_key_fingerprint(), "-i"])
             .arg(ppk);
+        if program == "plink" {
+            // Else it waits for Return after the log-in, so that a server cannot forge its local prompts.
+            command.arg("-no-antispoof");
+        }
         command.arg("-l").arg(self.login(place)).arg(address.ip().to_string());
         command.env("HOME", self.gateway.scratch(""));
         self.equip(&mut command);

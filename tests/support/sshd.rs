@@ -21,7 +21,7 @@ pub(crate) struct RealSshd {
     pub(crate) address: SocketAddr,
     /// The account's name on this machine.
     pub(crate) login: String,
-    /// Its password; none when the tests run without root and so use the present user.
+    /// Its password; none when the tests have no way to root and so use the present user.
     pub(crate) password: Option<String>,
     /// A folder that the account may write.
     pub(crate) home: PathBuf,
@@ -29,7 +29,8 @@ pub(crate) struct RealSshd {
 }
 
 impl RealSshd {
-    /// Starts one. As root it makes an account and removes it again; else the account is the present user's.
+    /// Starts one. With root, or sudo without a password, it makes an account and removes it again; else the account is
+    /// the present user's.
     pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("cofferdam-sshd-").tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
@@ -42,7 +43,7 @@ impl RealSshd {
         }
         let home = at("home");
         fs::create_dir(&home).unwrap();
-        let root = nix::unistd::geteuid().is_root();
+        let root = has_root();
         let (login, password) = if root { make_account(&home) } else { (present_user(), None) };
         fs::copy(at("account_key.pub"), at("authorized_keys")).unwrap();
         fs::set_permissions(at("authorized_keys"), fs::Permissions::from_mode(0o644)).unwrap();
@@ -51,9 +52,12 @@ impl RealSshd {
         let address = free_port();
         fs::write(at("sshd_config"), configuration(folder.path(), address)).unwrap();
         if root {
-            fs::create_dir_all("/run/sshd").unwrap();
+            let mut mkdir = as_root("mkdir");
+            mkdir.args(["-p", "/run/sshd"]);
+            run(mkdir).ok();
         }
-        let process = Command::new("/usr/sbin/sshd")
+        let mut sshd = if root { as_root("/usr/sbin/sshd") } else { Command::new("/usr/sbin/sshd") };
+        let process = sshd
             .args(["-D", "-e", "-f"])
             .arg(at("sshd_config"))
             .stdin(Stdio::null())
@@ -91,17 +95,23 @@ impl RealSshd {
 
     /// Stops it answering without closing anything: a target that hangs.
     pub(crate) fn freeze(&self) {
-        self.signal(nix::sys::signal::Signal::SIGSTOP);
+        self.signal("-STOP");
     }
 
     /// Lets it go on.
     pub(crate) fn thaw(&self) {
-        self.signal(nix::sys::signal::Signal::SIGCONT);
+        self.signal("-CONT");
     }
 
-    fn signal(&self, signal: nix::sys::signal::Signal) {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.process.id()).unwrap());
-        nix::sys::signal::kill(pid, signal).unwrap();
+    /// Signals the daemon itself, which may run as root under sudo.
+    fn signal(&self, signal: &str) {
+        let pid = fs::read_to_string(self.folder.path().join("pid")).unwrap_or_default();
+        if pid.trim().is_empty() {
+            return;
+        }
+        let mut kill = if self.made_account { as_root("kill") } else { Command::new("kill") };
+        kill.args([signal, pid.trim()]);
+        drop(run(kill));
     }
 
     /// Adds this target to the gateway's site as the asset `workshop`, trusts its host key, gives the vault the
@@ -185,7 +195,7 @@ impl RealSshd {
 fn configuration(folder: &Path, address: SocketAddr) -> String {
     let folder = folder.display();
     format!(
-        "Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\nStrictModes no\n\
+        "Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile {folder}/pid\nStrictModes no\n\
          AuthorizedKeysFile {folder}/authorized_keys\nTrustedUserCAKeys {folder}/user_ca.pub\n\
          PasswordAuthentication yes\nKbdInteractiveAuthentication no\nUsePAM no\nPrintMotd no\nUseDNS no\n\
          MaxStartups 200\nMaxSessions 200\nAcceptEnv LANG LC_*\nAllowTcpForwarding yes\n\
@@ -203,14 +213,30 @@ fn make_account(home: &Path) -> (String, Option<String>) {
     let login = format!("cfd{}", std::process::id());
     // Only ever on loopback, and gone with the account; distinct, so that it can be looked for in logs and recordings.
     let password = format!("known-to-the-target-only-{}", std::process::id());
-    let mut useradd = Command::new("useradd");
+    let mut useradd = as_root("useradd");
     useradd.args(["--no-create-home", "--shell", "/bin/bash", "--home-dir"]).arg(home).arg(&login);
     run(useradd).ok();
-    run_with_input(Command::new("chpasswd"), format!("{login}:{password}\n").as_bytes()).ok();
-    let mut chown = Command::new("chown");
+    run_with_input(as_root("chpasswd"), format!("{login}:{password}\n").as_bytes()).ok();
+    let mut chown = as_root("chown");
     chown.arg(format!("{login}:")).arg(home);
     run(chown).ok();
     (login, Some(password))
+}
+
+/// Whether the tests may act as root.
+fn has_root() -> bool {
+    nix::unistd::geteuid().is_root()
+        || Command::new("sudo").args(["-n", "true"]).output().is_ok_and(|o| o.status.success())
+}
+
+/// `program` as root, through sudo if need be.
+fn as_root(program: &str) -> Command {
+    if nix::unistd::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut sudo = Command::new("sudo");
+    sudo.args(["-n", program]);
+    sudo
 }
 
 fn present_user() -> String {
@@ -223,15 +249,16 @@ impl Drop for RealSshd {
             eprintln!("--- sshd\n{}", self.log());
         }
         self.thaw();
-        drop(self.process.kill());
+        self.signal("-KILL");
         drop(self.process.wait());
         if self.made_account {
-            // The sessions of the account end with their connections; `--force` does not wait for the last of them.
-            drop(run({
-                let mut userdel = Command::new("userdel");
-                userdel.args(["--force", &self.login]);
-                userdel
-            }));
+            // Sessions of the account end with their connections; `--force` does not wait for the last of them.
+            let mut userdel = as_root("userdel");
+            userdel.args(["--force", &self.login]);
+            drop(run(userdel));
+            let mut clear = as_root("rm");
+            clear.arg("-rf").arg(&self.home);
+            drop(run(clear));
         }
     }
 }

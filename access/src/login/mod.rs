@@ -268,6 +268,11 @@ impl LoginMachine {
         self.rules.attempts.saturating_sub(self.failed)
     }
 
+    /// Whether the first factor is proved and a code is awaited.
+    pub fn awaits_code(&self) -> bool {
+        matches!(self.stage, Stage::Second(_))
+    }
+
     /// Why the last attempt failed.
     pub fn last_failure(&self) -> Option<Failure> {
         self.last_failure

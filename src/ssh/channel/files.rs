@@ -16,7 +16,7 @@ use crate::{
 
 /// Both directions of one channel. The lock orders what is written to the person: an answer of the gateway's own never
 /// lands inside a packet of the target's.
-pub struct Files {
+pub(crate) struct Files {
     session: Arc<Session>,
     channel: u32,
     shared: Mutex<Shared>,
@@ -31,8 +31,8 @@ struct Shared {
 
 impl Files {
     /// For one channel.
-    pub fn new(session: Arc<Session>, channel: u32, inspector: Box<dyn Inspector>) -> Self {
-        let keeper = |direction| StreamKeeper::new(session.recorder().clone(), channel, direction, 0);
+    pub(crate) fn new(session: Arc<Session>, channel: u32, inspector: Box<dyn Inspector>) -> Self {
+        let keeper = |direction| StreamKeeper::keeping(session.recorder().clone(), channel, direction, 0);
         let shared = Mutex::new(Shared {
             inspector,
             steps: Vec::new(),
@@ -43,7 +43,7 @@ impl Files {
     }
 
     /// Person → target.
-    pub async fn up(
+    pub(crate) async fn up(
         &self,
         read: &mut ChannelReadHalf,
         person: &ChannelWriteHalf<server::Msg>,
@@ -62,7 +62,7 @@ impl Files {
             let onward = {
                 let mut shared = self.shared.lock().await;
                 let shared = &mut *shared;
-                kept(session, shared.up.keep(&data).await)?;
+                kept(session, shared.up.record(&data, session.now().micros()).await)?;
                 shared.inspector.from_person(data, &mut shared.steps);
                 self.take(&mut shared.steps, person).await?
             };
@@ -80,7 +80,7 @@ impl Files {
     }
 
     /// Target → person.
-    pub async fn down(
+    pub(crate) async fn down(
         &self,
         read: &mut ChannelReadHalf,
         person: &ChannelWriteHalf<server::Msg>,
@@ -98,7 +98,7 @@ impl Files {
             session.control().running().await?;
             let mut shared = self.shared.lock().await;
             let shared = &mut *shared;
-            kept(session, shared.down.keep(&data).await)?;
+            kept(session, shared.down.record(&data, session.now().micros()).await)?;
             shared.inspector.from_target(data, &mut shared.steps);
             if self.take(&mut shared.steps, person).await?.over {
                 return Ok(());
@@ -108,16 +108,17 @@ impl Files {
     }
 
     /// The channel is over: what was under way is said, the digests are final.
-    pub async fn close(self) {
-        let Shared { mut inspector, mut steps, up, down } = self.shared.into_inner();
+    pub(crate) async fn close(self) {
+        let Self { session, channel, shared } = self;
+        let Shared { mut inspector, mut steps, up, down } = shared.into_inner();
         inspector.close(&mut steps);
         for step in steps {
             if let Step::Event(event) = step {
                 // An error has ended the session already.
-                self.event(event).await.unwrap_or_default();
+                keep_event(&session, channel, event).await.unwrap_or_default();
             }
         }
-        close_keepers(&self.session, [up, down]).await;
+        close_keepers(&session, [up, down]).await;
     }
 
     /// Records every step that is evidence, then writes what is for the person; what is for the target is the caller's.
@@ -132,7 +133,7 @@ impl Files {
             match step {
                 Step::ToTarget(data) => onward.to_target.push(data),
                 Step::ToPerson(data) => to_person.push(data),
-                Step::Event(event) => self.event(event).await?,
+                Step::Event(event) => keep_event(&self.session, self.channel, event).await?,
                 Step::Keep { file, offset, data } => {
                     self.session.record(Event::FileContent { file, offset, data }).await?;
                 }
@@ -160,16 +161,19 @@ impl Files {
         Ok(onward)
     }
 
-    async fn event(&self, event: FileEvent) -> Result<(), Ended> {
-        let (bytes, refused) = (event.bytes, event.refused.is_some());
-        self.session.record(Event::File(Box::new(op(self.channel, event)))).await?;
-        if refused {
-            self.session.observe(Observation::RefusedFile).await?;
-        } else if bytes > 0 {
-            self.session.observe(Observation::FileMoved { bytes }).await?;
-        }
-        Ok(())
+}
+
+/// Records one file operation, counts it, and lets the triggers see it.
+pub(super) async fn keep_event(session: &Session, channel: u32, event: FileEvent) -> Result<(), Ended> {
+    let (bytes, refused) = (event.bytes, event.refused.is_some());
+    session.add_moved(bytes);
+    session.record(Event::File(Box::new(op(channel, event)))).await?;
+    if refused {
+        session.observe(Observation::RefusedFile).await?;
+    } else if bytes > 0 {
+        session.observe(Observation::FileMoved { bytes }).await?;
     }
+    Ok(())
 }
 
 #[derive(Default)]
@@ -181,23 +185,24 @@ struct Onward {
 fn op(channel: u32, event: FileEvent) -> FileOp {
     FileOp {
         channel,
-        file: event.file,
-        op: event.operation.as_str().to_owned(),
+        file: event.file.unwrap_or_default(),
+        op: event.operation.name().to_owned(),
         path: transfer::printable(&event.path),
         target: event.to.as_deref().map(transfer::printable),
-        direction: event.operation.direction().map(|d| match d {
-            transfer::Direction::ToTarget => Direction::ToTarget,
-            transfer::Direction::ToPerson => Direction::ToPerson,
-        }),
+        direction: match event.operation {
+            transfer::Operation::Upload => Some(Direction::ToTarget),
+            transfer::Operation::Download => Some(Direction::ToPerson),
+            _ => None,
+        },
         size: event.bytes,
         sha256: event.sha256.map(hex::encode),
-        outcome: match (&event.refused, &event.error, event.whole) {
+        outcome: match (&event.refused, &event.error, event.whole || event.bytes == 0) {
             (Some(_), _, _) => "refused",
             (None, Some(_), _) => "failed",
             (None, None, true) => "done",
             (None, None, false) => "partial",
         }
         .to_owned(),
-        note: event.refused.or(event.error).unwrap_or_default(),
+        note: [event.refused, event.error, event.note].into_iter().flatten().collect::<Vec<_>>().join("; "),
     }
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use cofferdam_access::policy::{
-    ChannelDecision, ChannelPermit, ChannelRequest, ForwardPermit, is_forbidden_destination,
+    ChannelDecision, ChannelPermit, ChannelRequest, ForwardPermit,
 };
 use cofferdam_recorder::{Direction, Event, StreamKeeper};
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, server};
@@ -30,17 +30,17 @@ const PIECE: usize = 128 * 1024;
 
 /// Where the client wants to go.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// The host as typed.
-    pub host: String,
+    pub(crate) host: String,
     /// The port.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Where the connection came from on the client's side, as the client says.
-    pub origin: String,
+    pub(crate) origin: String,
 }
 
 /// Serves one request to open a forwarded connection. Runs on its own: nothing else waits for it.
-pub async fn serve(
+pub(crate) async fn serve(
     connection: Arc<Connection>,
     channel: Channel<server::Msg>,
     reply: server::ChannelOpenHandle,
@@ -84,7 +84,8 @@ pub async fn serve(
         return refuse(reply, "session ended".into()).await;
     }
     reply.accept().await;
-    let task = session.tasks.track_future(relay(session.clone(), number, channel, stream));
+    let full = permit.keep_full_bytes();
+    let task = session.tasks.track_future(relay(session.clone(), number, channel, stream, full));
     task.await;
 }
 
@@ -111,8 +112,8 @@ async fn decide(
     wanted: &Wanted,
 ) -> Result<ForwardPermit, String> {
     let snapshot = connection.gateway.snapshots.borrow().clone();
-    let request = ChannelRequest::Forward { host: wanted.host.clone(), port: wanted.port };
-    let reasons = match session.grant().decide_channel(&snapshot, &request, session.now()) {
+    let request = ChannelRequest::Forward { host: &wanted.host, port: wanted.port };
+    let reasons = match session.grant().decide_channel(&snapshot, request, session.now()) {
         ChannelDecision::Permit(ChannelPermit::Forward(permit)) => return Ok(permit),
         ChannelDecision::Permit(_) => vec!["this is no forward".to_owned()],
         ChannelDecision::Deny { reasons, .. } => reasons,
@@ -142,9 +143,8 @@ async fn dial(connection: &Connection, session: &Session, permit: &ForwardPermit
             .collect();
         let mut last = "the name has no address".to_owned();
         for address in found {
-            if is_forbidden_destination(address.ip(), &connection.gateway.own_addresses, connection.gateway.allow_loopback)
-            {
-                last = "the address is none that may be reached".to_owned();
+            if let Err(forbidden) = connection.gateway.destinations.check(address) {
+                last = forbidden.to_string();
                 continue;
             }
             match TcpStream::connect(address).await {
@@ -163,11 +163,10 @@ async fn dial(connection: &Connection, session: &Session, permit: &ForwardPermit
     Ok(stream)
 }
 
-async fn relay(session: Arc<Session>, number: u32, channel: Channel<server::Msg>, stream: TcpStream) {
+async fn relay(session: Arc<Session>, number: u32, channel: Channel<server::Msg>, stream: TcpStream, full: u64) {
     let (mut read, write) = channel.split();
     let (mut from_target, mut to_target) = stream.into_split();
-    let full = session.grant().keep_full_bytes();
-    let keeper = |direction| StreamKeeper::new(session.recorder().clone(), number, direction, full);
+    let keeper = |direction| StreamKeeper::keeping(session.recorder().clone(), number, direction, full);
     let (mut up_keep, mut down_keep) = (keeper(Direction::ToTarget), keeper(Direction::ToPerson));
     {
         let up = up(&session, &mut up_keep, &mut read, &mut to_target);
@@ -214,7 +213,7 @@ async fn up(
             ChannelMsg::Data { data } => {
                 session.control().running().await?;
                 session.touch();
-                kept(session, keep.keep(&data).await)?;
+                kept(session, keep.record(&data, session.now().micros()).await)?;
                 if target.write_all(&data).await.is_err() {
                     return Ok(Left::Closed);
                 }
@@ -250,7 +249,7 @@ async fn down(
         }
         let data = buffer.split().freeze();
         session.control().running().await?;
-        kept(session, keep.keep(&data).await)?;
+        kept(session, keep.record(&data, session.now().micros()).await)?;
         if person.data_bytes(data).await.is_err() {
             return Ok(());
         }

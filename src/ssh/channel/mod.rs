@@ -1,6 +1,7 @@
 //! What a person's channels become: a shell, a command, a subsystem, a forward, a jump.
 
-pub mod forward;
-pub mod relay;
-pub mod session;
-pub mod start;
+pub(crate) mod files;
+pub(crate) mod forward;
+pub(crate) mod relay;
+pub(crate) mod session;
+pub(crate) mod start;

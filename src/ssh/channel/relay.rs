@@ -28,7 +28,7 @@ use crate::{
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// What kind of content a channel carries.
-pub enum Kind {
+pub(crate) enum Kind {
     /// A terminal: kept in full, rendered for triggers.
     Terminal,
     /// Bytes: in full up to a bound, then by digest.
@@ -52,7 +52,7 @@ fn lock(screen: &Mutex<Screen>) -> MutexGuard<'_, Screen> {
 }
 
 /// Relays until the target closes, the person leaves or the session ends; then both sides are closed.
-pub async fn run(session: Arc<Session>, channel: u32, mut person: PersonEnd, mut target: TargetEnd, kind: Kind) {
+pub(crate) async fn run(session: Arc<Session>, channel: u32, mut person: PersonEnd, mut target: TargetEnd, kind: Kind) {
     let mut exit = None;
     let ended = match kind {
         Kind::Terminal => {
@@ -71,11 +71,11 @@ pub async fn run(session: Arc<Session>, channel: u32, mut person: PersonEnd, mut
             }
         }
         Kind::Stream { full } => {
-            let mut up_keep = StreamKeeper::new(session.recorder().clone(), channel, Direction::ToTarget, full);
-            let mut down_keep = StreamKeeper::new(session.recorder().clone(), channel, Direction::ToPerson, full);
+            let mut up_keep = StreamKeeper::keeping(session.recorder().clone(), channel, Direction::ToTarget, full);
+            let mut down_keep = StreamKeeper::keeping(session.recorder().clone(), channel, Direction::ToPerson, full);
             let ended = {
                 let relay = async {
-                    let up = stream_up(&session, &mut up_keep, &mut person.read, &target.write);
+                    let up = stream_up(&session, channel, &mut up_keep, &mut person.read, &target.write);
                     let down =
                         stream_down(&session, channel, &mut down_keep, &mut target.read, &person.write, &person.handle, &mut exit);
                     both(up, down).await
@@ -227,6 +227,7 @@ async fn show_notices(session: &Session, person: &ChannelWriteHalf<server::Msg>)
 
 async fn stream_up(
     session: &Session,
+    channel: u32,
     keep: &mut StreamKeeper,
     read: &mut ChannelReadHalf,
     target: &ChannelWriteHalf<client::Msg>,
@@ -236,13 +237,13 @@ async fn stream_up(
             ChannelMsg::Data { data } => {
                 session.control().running().await?;
                 session.touch();
-                kept(session, keep.keep(&data).await)?;
+                kept(session, keep.record(&data, session.now().micros()).await)?;
                 if target.data_bytes(data).await.is_err() {
                     return Ok(());
                 }
             }
             other => {
-                if !control_up(session, keep.channel(), other, target).await? {
+                if !control_up(session, channel, other, target).await? {
                     return Ok(());
                 }
             }
@@ -265,7 +266,7 @@ async fn stream_down(
         match message {
             ChannelMsg::Data { data } => {
                 session.control().running().await?;
-                kept(session, keep.keep(&data).await)?;
+                kept(session, keep.record(&data, session.now().micros()).await)?;
                 if person.data_bytes(data).await.is_err() {
                     return Ok(());
                 }
@@ -281,8 +282,8 @@ async fn stream_down(
 }
 
 /// A keeper that was not heard ends the session.
-pub(super) fn kept<E: std::fmt::Display>(session: &Session, result: Result<(), E>) -> Result<(), Ended> {
-    result.map_err(|e| {
+pub(super) fn kept<T, E: std::fmt::Display>(session: &Session, result: Result<T, E>) -> Result<(), Ended> {
+    result.map(drop).map_err(|e| {
         session.control().end(End::RecorderFailed { why: e.to_string() });
         Ended
     })

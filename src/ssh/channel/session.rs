@@ -3,24 +3,31 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use cofferdam_access::policy::{ChannelDecision, ChannelPermit, ChannelRequest};
+use cofferdam_access::policy::{ChannelDecision, ChannelRequest};
 use cofferdam_recorder::Event;
 use cofferdam_vault::SecretString;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, server};
 use tokio::sync::mpsc;
 
 use super::{
+    files::keep_event,
     relay::{self, Kind},
     start::{self, Asked, Start},
 };
 use crate::{
+    detect::Observation,
     session::{control::Ended, live::{Session, on_screen}},
     ssh::{
         connection::{Brokered, Connection},
         menu,
         target::{Question, TargetError, TargetLeg},
     },
-    transfer,
+    transfer::{
+        FileRules, Inspector, command,
+        rsync::RsyncInspector,
+        scp::{Refused, ScpInspector},
+        sftp::SftpInspector,
+    },
 };
 
 /// How long a target may take to open a channel and to answer its requests.
@@ -30,26 +37,26 @@ const ANSWER: usize = 256;
 
 /// The person's end of a channel.
 #[derive(Debug)]
-pub struct PersonEnd {
+pub(crate) struct PersonEnd {
     /// From the person.
-    pub read: ChannelReadHalf,
+    pub(crate) read: ChannelReadHalf,
     /// To the person.
-    pub write: Arc<ChannelWriteHalf<server::Msg>>,
+    pub(crate) write: Arc<ChannelWriteHalf<server::Msg>>,
     /// Their connection, for replies that the channel half cannot send.
-    pub handle: server::Handle,
+    pub(crate) handle: server::Handle,
 }
 
 /// The target's end of a channel.
 #[derive(Debug)]
-pub struct TargetEnd {
+pub(crate) struct TargetEnd {
     /// From the target.
-    pub read: ChannelReadHalf,
+    pub(crate) read: ChannelReadHalf,
     /// To the target.
-    pub write: ChannelWriteHalf<client::Msg>,
+    pub(crate) write: ChannelWriteHalf<client::Msg>,
 }
 
 /// Serves a session channel of an authenticated connection.
-pub async fn serve(connection: Arc<Connection>, channel: Channel<server::Msg>) {
+pub(crate) async fn serve(connection: Arc<Connection>, channel: Channel<server::Msg>) {
     let (mut read, write) = channel.split();
     let asked = start::collect(&mut read).await;
     let person = PersonEnd { read, write: Arc::new(write), handle: connection.handle.clone() };
@@ -67,11 +74,15 @@ pub async fn serve(connection: Arc<Connection>, channel: Channel<server::Msg>) {
 }
 
 /// Decides the channel anew, opens it on the target and relays it.
-pub async fn broker(connection: &Connection, brokered: &Arc<Brokered>, mut person: PersonEnd, asked: Asked) {
+pub(crate) async fn broker(connection: &Connection, brokered: &Arc<Brokered>, mut person: PersonEnd, asked: Asked) {
     let session = brokered.session.clone();
     let number = session.next_channel();
-    let permit = match decide(connection, &session, &asked.start).await {
-        Ok(permit) => permit,
+    if let Err(sentence) = decide(connection, &session, &asked.start).await {
+        return person.refuse(&sentence).await;
+    }
+    // Settled before the target is asked: a transfer that the rules refuse never starts there.
+    let kind = match kind_of(connection, &session, &asked, number).await {
+        Ok(kind) => kind,
         Err(sentence) => return person.refuse(&sentence).await,
     };
     let opened = open(connection, brokered, &mut person, &asked, number).await;
@@ -83,16 +94,16 @@ pub async fn broker(connection: &Connection, brokered: &Arc<Brokered>, mut perso
             return person.refuse(&e.sentence).await;
         }
     };
-    let kind = kind_of(&session, &asked, &permit);
     let task = session.tasks.track_future(relay::run(session.clone(), number, person, target, kind));
     task.await;
+    connection.gateway.note_files(&session).await;
 }
 
 /// Policy, for this channel. The error is what the person reads.
-async fn decide(connection: &Connection, session: &Arc<Session>, start: &Start) -> Result<ChannelPermit, String> {
+async fn decide(connection: &Connection, session: &Arc<Session>, start: &Start) -> Result<(), String> {
     let request = match start {
         Start::Shell => ChannelRequest::Shell,
-        Start::Exec(command) => ChannelRequest::Exec { command: command.clone() },
+        Start::Exec(command) => ChannelRequest::Exec { command },
         Start::Subsystem(name) if name == "sftp" => ChannelRequest::Sftp,
         Start::Subsystem(name) => {
             return Err(format!("the subsystem {name:?} is not offered here; shells, commands and sftp are"));
@@ -100,26 +111,37 @@ async fn decide(connection: &Connection, session: &Arc<Session>, start: &Start) 
         Start::Unreadable => return Err("the command is not valid UTF-8 and could not be recorded as what it is".into()),
     };
     let snapshot = connection.gateway.snapshots.borrow().clone();
-    let action = request.action();
-    let decision = session.grant().decide_channel(&snapshot, &request, session.now());
-    let (allowed, reasons) = match &decision {
-        ChannelDecision::Permit(_) => (true, Vec::new()),
-        ChannelDecision::Deny { reasons, .. } => (false, reasons.clone()),
+    let action = action(start);
+    let decision = session.grant().decide_channel(&snapshot, request, session.now());
+    let (allowed, reasons, policies) = match decision {
+        ChannelDecision::Permit(_) => (true, Vec::new(), Vec::new()),
+        ChannelDecision::Deny { reasons, policies, .. } => (false, reasons, policies),
     };
     let kept = session
         .record(Event::Decision(Box::new(cofferdam_recorder::Decision {
             action: action.to_owned(),
             allowed,
-            policies: Vec::new(),
+            policies,
             reasons: reasons.clone(),
         })))
         .await;
     if kept.is_err() {
         return Err(ended(session));
     }
-    match decision {
-        ChannelDecision::Permit(permit) => Ok(permit),
-        ChannelDecision::Deny { .. } => Err(reasons.join("; ")),
+    if allowed {
+        return Ok(());
+    }
+    let sentence = reasons.join("; ");
+    connection.gateway.audit_refused_channel(&connection.identity, session.id(), action, &sentence).await;
+    session.observe(Observation::OutsideOperations { what: action }).await.map_err(|_| ended(session))?;
+    Err(sentence)
+}
+
+fn action(start: &Start) -> &'static str {
+    match start {
+        Start::Shell => "shell",
+        Start::Exec(_) | Start::Unreadable => "exec",
+        Start::Subsystem(_) => "sftp",
     }
 }
 
@@ -228,17 +250,36 @@ async fn reach(brokered: &Brokered, person: &mut PersonEnd, terminal: bool) -> R
     }
 }
 
-fn kind_of(session: &Session, asked: &Asked, permit: &ChannelPermit) -> Kind {
+/// What the channel will carry. The error is a transfer that is refused before it starts, as the person reads it.
+async fn kind_of(connection: &Connection, session: &Session, asked: &Asked, number: u32) -> Result<Kind, String> {
     let transfer = match &asked.start {
-        Start::Subsystem(_) => Some(transfer::Kind::Sftp),
-        Start::Exec(command) if asked.terminal.is_none() => transfer::detect(command),
+        Start::Subsystem(_) => Some(command::Kind::SftpServer),
+        Start::Exec(line) if asked.terminal.is_none() => command::detect(line),
         _ => None,
     };
-    match transfer {
-        Some(kind) => Kind::Files(transfer::inspector(kind, permit.file_rules())),
-        None if asked.terminal.is_some() => Kind::Terminal,
-        None => Kind::Stream { full: session.grant().keep_full_bytes() },
+    let Some(transfer) = transfer else {
+        return Ok(match &asked.terminal {
+            Some(_) => Kind::Terminal,
+            None => Kind::Stream { full: session.grant().keep_full_bytes() },
+        });
+    };
+    let rules = connection.gateway.file_rules(session).await;
+    match inspector(transfer, rules) {
+        Ok(inspector) => Ok(Kind::Files(inspector)),
+        Err(refused) => {
+            // An error means that the session ended over it; the refusal stands either way.
+            keep_event(session, number, refused.event).await.unwrap_or_default();
+            Err(refused.say)
+        }
     }
+}
+
+fn inspector(kind: command::Kind, rules: FileRules) -> Result<Box<dyn Inspector>, Box<Refused>> {
+    Ok(match kind {
+        command::Kind::SftpServer => Box::new(SftpInspector::new(rules)),
+        command::Kind::Scp(command) => Box::new(ScpInspector::new(command, rules, None)?),
+        command::Kind::Rsync(command) => Box::new(RsyncInspector::new(command, rules, None)?),
+    })
 }
 
 fn describe(asked: &Asked) -> String {
@@ -252,13 +293,13 @@ fn describe(asked: &Asked) -> String {
 }
 
 /// Terminal sizes are the client's word: within what a terminal can be.
-pub fn clamp(n: u32) -> u16 {
+pub(crate) fn clamp(n: u32) -> u16 {
     u16::try_from(n.clamp(1, 1000)).unwrap_or(80)
 }
 
 impl PersonEnd {
     /// Says why not, on the channel that asked, and closes it.
-    pub async fn refuse(&self, sentence: &str) {
+    pub(crate) async fn refuse(&self, sentence: &str) {
         // Each line fails only when the person is gone, and then there is nobody to tell.
         self.handle.channel_success(self.write.id()).await.unwrap_or_default();
         self.write.extended_data_bytes(1, on_screen(sentence)).await.unwrap_or_default();
@@ -267,7 +308,7 @@ impl PersonEnd {
     }
 
     /// Ends the channel.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.write.eof().await.unwrap_or_default();
         self.write.close().await.unwrap_or_default();
     }

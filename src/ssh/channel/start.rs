@@ -12,28 +12,28 @@ const VARIABLES: usize = 64;
 /// Longest environment variable, name and value, bytes.
 const VARIABLE: usize = 4096;
 /// Longest command line, bytes.
-pub const COMMAND: usize = 64 * 1024;
+pub(crate) const COMMAND: usize = 64 * 1024;
 
 /// A terminal as the client describes it.
 #[derive(Debug, Clone)]
-pub struct Terminal {
+pub(crate) struct Terminal {
     /// `xterm-256color`, …
-    pub term: String,
+    pub(crate) term: String,
     /// Columns.
-    pub cols: u32,
+    pub(crate) cols: u32,
     /// Rows.
-    pub rows: u32,
+    pub(crate) rows: u32,
     /// Width in pixels.
-    pub width: u32,
+    pub(crate) width: u32,
     /// Height in pixels.
-    pub height: u32,
+    pub(crate) height: u32,
     /// Modes (RFC 4254 §8).
-    pub modes: Vec<(Pty, u32)>,
+    pub(crate) modes: Vec<(Pty, u32)>,
 }
 
 /// What runs on the channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Start {
+pub(crate) enum Start {
     /// A log-in shell.
     Shell,
     /// A command.
@@ -46,17 +46,17 @@ pub enum Start {
 
 /// All of it.
 #[derive(Debug)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// The terminal, if one was asked for.
-    pub terminal: Option<Terminal>,
+    pub(crate) terminal: Option<Terminal>,
     /// Environment variables, unfiltered.
-    pub environment: Vec<(String, String)>,
+    pub(crate) environment: Vec<(String, String)>,
     /// What to run.
-    pub start: Start,
+    pub(crate) start: Start,
 }
 
 /// Collects requests until one starts something. `None`: the client closed the channel, sent nonsense, or never asked.
-pub async fn collect(read: &mut ChannelReadHalf) -> Option<Asked> {
+pub(crate) async fn collect(read: &mut ChannelReadHalf) -> Option<Asked> {
     let mut terminal: Option<Terminal> = None;
     let mut environment = Vec::new();
     loop {
@@ -103,7 +103,7 @@ pub async fn collect(read: &mut ChannelReadHalf) -> Option<Asked> {
 }
 
 /// Whether a variable may reach a target: in the site's list, exactly or by a trailing `*`.
-pub fn may_pass(allowed: &[String], name: &str) -> bool {
+pub(crate) fn may_pass(allowed: &[String], name: &str) -> bool {
     !name.is_empty()
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && allowed.iter().any(|a| match a.strip_suffix('*') {

@@ -1,0 +1,286 @@
+//! Wiring: configuration → services → listeners → orderly shutdown.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use cofferdam_access::{
+    audit::{Act, AuditEvent, AuditKind},
+    clock::{SharedClock, SystemClock},
+    policy::DestinationRules,
+};
+use cofferdam_recorder::{RecorderConfig, RecorderService, RecoveryOutcome};
+use cofferdam_vault::Vault;
+use russh::{MethodKind, MethodSet, SshId, keys::PrivateKey, server};
+use tokio::{net::TcpListener, sync::{mpsc, watch}};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use crate::{
+    config::Config,
+    context::Context,
+    detect::TriggerConfig,
+    gateway::{Gateway, JumpConfigs, follow_policy, read_snapshot, write_findings},
+    privileges,
+    session::{end::End, registry::Registry},
+    ssh::{self, algorithms, listener, login::{Throttle, TrustedAuthorities}},
+};
+
+/// Findings that may wait for the audit log.
+const FINDINGS: usize = 256;
+
+/// What kept the gateway from starting, or ended it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AppError {
+    /// Something that the operator can mend.
+    #[error("{0}")]
+    Operator(String),
+}
+
+impl AppError {
+    fn new(e: impl std::fmt::Display) -> Self {
+        Self::Operator(e.to_string())
+    }
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// Where SSH listens.
+    pub(crate) ssh: SocketAddr,
+    gateway: Arc<Gateway>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    patience: Duration,
+}
+
+/// Runs a gateway until it is told to stop (SIGTERM, SIGINT).
+pub(crate) fn serve(config_path: &Path) -> ExitCode {
+    log_to_stderr();
+    run_to_end(async {
+        let config = Config::load(config_path).map_err(AppError::new)?;
+        let running = start(config).await?;
+        println!("cofferdam serves SSH on {}", running.ssh);
+        stop_signal().await?;
+        running.stop().await;
+        Ok(())
+    })
+}
+
+/// Runs `work` on the gateway's runtime; says what failed.
+pub(crate) fn run_to_end(work: impl Future<Output = Result<(), AppError>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("cofferdam: the runtime did not start: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("cofferdam: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs go to standard error; `RUST_LOG` says how much. Parts that would write what people type, or secrets, are
+/// silenced whatever it says.
+pub(crate) fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let mut filter = EnvFilter::builder()
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
+        .from_env_lossy();
+    for silent in ["russh=warn", "sqlx=warn", "age=warn", "russh_sftp=warn", "cedar_policy=warn"] {
+        if let Ok(directive) = silent.parse() {
+            filter = filter.add_directive(directive);
+        }
+    }
+    // A second call (in tests) finds a logger already there.
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init().unwrap_or_default();
+}
+
+/// Waits until somebody asks the process to stop.
+pub(crate) async fn stop_signal() -> Result<(), AppError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(AppError::new)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::new)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Starts everything in its order: what could not be recorded or audited is never listened for.
+pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
+    let clock: SharedClock = Arc::new(SystemClock);
+    // Bound while still privileged; served only when everything else stands.
+    let socket = TcpListener::bind(config.ssh.listen)
+        .await
+        .map_err(|e| AppError::new(format!("{}: {e}; choose another ssh.listen or end what listens there", config.ssh.listen)))?;
+    let address = socket.local_addr().map_err(AppError::new)?;
+    privileges::drop_to(&config).map_err(AppError::new)?;
+    let context = Context::new(config.clone());
+    let store = context.open_store().await.map_err(AppError::new)?;
+    let host_keys = read_host_keys(&config.ssh.host_key_files)?;
+    let authorities = TrustedAuthorities::read(&config.ssh.trusted_user_ca_files).map_err(AppError::new)?;
+    let recorder = open_recorder(&config, &context, clock.clone())?;
+    let recovered = recorder.clone();
+    let found = tokio::task::spawn_blocking(move || recovered.recover()).await.map_err(AppError::new)?;
+    for recording in found {
+        match recording.outcome {
+            RecoveryOutcome::Closed { .. } => warn!(recording = %recording.name, "closed a recording that a crash had left open"),
+            RecoveryOutcome::Damaged { what } => error!(recording = %recording.name, what, "a recording is damaged"),
+        }
+    }
+    let now = clock.now();
+    let orphans = store
+        .end_orphans(&Act::system("gateway", now), &config.site.node)
+        .await
+        .map_err(AppError::new)?;
+    for session in &orphans {
+        warn!(session = %session.id, "ended a session that a crash had left open");
+    }
+    let first = read_snapshot(&store, now, None).await.map_err(AppError::new)?;
+    let (pictures, snapshots) = watch::channel(Arc::new(first));
+    let (findings, findings_in) = mpsc::channel(FINDINGS);
+    let base = server_config(&config, host_keys);
+    let gateway = Arc::new(Gateway {
+        node: config.site.node.clone(),
+        clock,
+        store,
+        snapshots,
+        recorder,
+        vault: Vault::new(
+            context.sealer().map_err(AppError::new)?,
+            Some(Arc::new(context.ssh_ca().map_err(AppError::new)?)),
+        ),
+        registry: Registry::default(),
+        destinations: DestinationRules {
+            own: vec![address],
+            allow_loopback: config.dangerous.allow_loopback_targets,
+        },
+        triggers: TriggerConfig::default(),
+        findings,
+        banner: Some(config.ssh.banner.clone()).filter(|b| !b.is_empty()),
+        ssh_config: JumpConfigs::new(base.clone()),
+        sealer: context.sealer().map_err(AppError::new)?,
+        throttle: Throttle::default(),
+        budgets: Default::default(),
+        authorities,
+        limits: config.limits.clone(),
+    });
+    let event = AuditEvent::new(AuditKind::ServiceStarted, &config.site.node).with("version", env!("CARGO_PKG_VERSION"));
+    gateway.store.record(&Act::system("gateway", now), event).await.map_err(AppError::new)?;
+
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    tokio::spawn(follow_policy(gateway.clone(), pictures, stop.child_token()));
+    tokio::spawn(write_findings(gateway.clone(), findings_in));
+    let limits = listener::Limits {
+        connections: config.ssh.max_connections as usize,
+        waiting_per_source: config.ssh.max_connections_per_source as usize,
+        login: Duration::from_secs(config.ssh.login_grace_seconds.into()),
+    };
+    tasks.spawn(listener::serve(gateway.clone(), socket, Arc::new(base()), limits, stop.clone(), tasks.clone()));
+    info!(address = %address, "SSH is served");
+    let patience = Duration::from_secs(config.run.shutdown_seconds.into());
+    Ok(Running { ssh: address, gateway, stop, tasks, patience })
+}
+
+impl Running {
+    /// Takes no new connections, tells live sessions, gives them the configured time, ends what is left, and closes
+    /// the books.
+    pub(crate) async fn stop(self) {
+        let Self { gateway, stop, tasks, patience, .. } = self;
+        stop.cancel();
+        tasks.close();
+        let live = gateway.registry.all();
+        if !live.is_empty() {
+            info!(sessions = live.len(), seconds = patience.as_secs(), "stopping; live sessions are told");
+            for session in &live {
+                let text = format!("the gateway is being stopped: this session ends in {} s", patience.as_secs());
+                session.say(&text).await.unwrap_or_default();
+            }
+            let empty = async {
+                while gateway.registry.len() > 0 {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            if tokio::time::timeout(patience, empty).await.is_err() {
+                for session in gateway.registry.all() {
+                    session.control().end(End::Shutdown);
+                }
+            }
+        }
+        let settle = async {
+            while gateway.registry.len() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(10), settle).await.is_err() {
+            warn!("some sessions did not close their books in time; the next start closes them");
+        }
+        let act = Act::system("gateway", gateway.clock.now());
+        let event = AuditEvent::new(AuditKind::ServiceStopped, &gateway.node);
+        if let Err(e) = gateway.store.record(&act, event).await {
+            warn!(error = %e, "the stop could not be audited");
+        }
+        gateway.store.close().await;
+    }
+}
+
+fn open_recorder(config: &Config, context: &Context, clock: SharedClock) -> Result<RecorderService, AppError> {
+    let recipients = context.recipients().map_err(AppError::new)?;
+    let mut settings = RecorderConfig::new(&config.recordings.dir, recipients);
+    settings.low_space = config.recordings.min_free_bytes;
+    settings.fail_after = Duration::from_secs(config.recordings.freeze_seconds.into());
+    settings.total_queue_bytes = usize::try_from(config.recordings.queue_bytes).unwrap_or(usize::MAX);
+    settings.queue_bytes = settings.queue_bytes.min(settings.total_queue_bytes);
+    let time = Arc::new(move || clock.now().micros());
+    RecorderService::open(settings, Arc::new(context.recording_signer().map_err(AppError::new)?), time).map_err(AppError::new)
+}
+
+fn read_host_keys(files: &[PathBuf]) -> Result<Vec<PrivateKey>, AppError> {
+    files
+        .iter()
+        .map(|file| {
+            let text = cofferdam_vault::keyfile::load(file).map_err(AppError::new)?;
+            let text = text.to_text().map_err(AppError::new)?;
+            PrivateKey::from_openssh(text.expose()).map_err(|e| AppError::new(format!("{}: {e}", file.display())))
+        })
+        .collect()
+}
+
+/// How the gateway speaks SSH toward people; a function, because a jump needs the same with a certificate.
+fn server_config(config: &Config, keys: Vec<PrivateKey>) -> Arc<dyn Fn() -> server::Config + Send + Sync> {
+    let attempts = config.limits.login_attempts as usize;
+    let grace = Duration::from_secs(config.ssh.login_grace_seconds.into());
+    Arc::new(move || server::Config {
+        server_id: SshId::Standard("SSH-2.0-Cofferdam".into()),
+        methods: MethodSet::from(&[MethodKind::PublicKey, MethodKind::KeyboardInteractive, MethodKind::Password][..]),
+        // Every refusal takes the same time, whatever it took to find out.
+        auth_rejection_time: Duration::from_millis(400),
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        keys: keys.clone(),
+        window_size: ssh::WINDOW,
+        maximum_packet_size: ssh::PACKET,
+        channel_buffer_size: ssh::CHANNEL_QUEUE,
+        event_buffer_size: 64,
+        preferred: algorithms::toward_people(),
+        max_auth_attempts: attempts,
+        // Log-in has its own bound; after it, idle time is the session's affair, and keep-alives find dead peers.
+        inactivity_timeout: Some(grace.max(Duration::from_secs(120))),
+        keepalive_interval: Some(Duration::from_secs(30)),
+        keepalive_max: 3,
+        nodelay: true,
+        ..server::Config::default()
+    })
+}

@@ -1,0 +1,220 @@
+//! `cofferdam demo`: everything in one process on loopback, without any set-up. Gateway, store, built-in targets,
+//! people, and one approved window.
+
+mod people;
+mod pump_hmi;
+mod site;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use cofferdam_access::{
+    audit::Act,
+    clock::{Clock, SystemClock},
+    ids::{Login, Name},
+    site::AccountRef,
+    store::{SecretChange, Store},
+};
+use cofferdam_vault::{SecretBytes, SecretString};
+use russh::keys::{PrivateKey, ssh_key::LineEnding};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{
+    app::{self, AppError},
+    cli::DemoOptions,
+    config::{Config, Template},
+    context::{Context, account_binding},
+    setup,
+};
+
+/// The account on `pump-hmi` that the demo's window opens.
+const LOGIN: &str = "root";
+
+fn fault(e: impl std::fmt::Display) -> AppError {
+    AppError::Operator(e.to_string())
+}
+
+/// Runs the demo until it is told to stop, or for the given time.
+pub(crate) fn run(options: DemoOptions) -> ExitCode {
+    app::log_to_stderr();
+    app::run_to_end(show_everything(options))
+}
+
+async fn show_everything(options: DemoOptions) -> Result<(), AppError> {
+    if !options.ssh.ip().is_loopback() {
+        return Err(fault(format!("{} is not a loopback address: the demo is never reachable from outside", options.ssh)));
+    }
+    let own;
+    let folder = match &options.dir {
+        Some(folder) => {
+            setup::private_folder(folder).map_err(fault)?;
+            folder.as_path()
+        }
+        None => {
+            own = TemporaryFolder::make().map_err(fault)?;
+            own.0.as_path()
+        }
+    };
+    let folder = std::path::absolute(folder).map_err(fault)?;
+    let config_file = folder.join("cofferdam.toml");
+    if !config_file.exists() {
+        prepare(&folder, options.ssh).map_err(fault)?;
+    }
+    let config = Config::load(&config_file).map_err(fault)?;
+    let context = Context::new(config.clone());
+    Store::migrate(&context.database().map_err(fault)?, context.now()).await.map_err(fault)?;
+    let store = context.open_store().await.map_err(fault)?;
+
+    let pump = start_pump(&folder).await?;
+    let people = people::load_or_make(&folder).map_err(fault)?;
+    site::describe(&context, &store, &people, &pump.host_key, pump.address.port()).await.map_err(fault)?;
+    people::enrol(&context, &store, &people).await.map_err(fault)?;
+    keep_secret(&context, &store, &pump.password).await.map_err(fault)?;
+    site::open_window(&context, &store).await.map_err(fault)?;
+    store.close().await;
+
+    let running = app::start(config).await?;
+    let ready = folder.join("demo.json");
+    people::write_ready(&ready, &people, running.ssh, &config_file).map_err(fault)?;
+    show(&people, running.ssh, &folder, &config_file);
+    let limit = options.seconds.map_or(Duration::MAX, Duration::from_secs);
+    tokio::select! {
+        stopped = app::stop_signal() => stopped?,
+        () = sleep(limit) => {}
+    }
+    running.stop().await;
+    pump.stop.cancel();
+    Ok(())
+}
+
+async fn sleep(limit: Duration) {
+    if limit == Duration::MAX {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(limit).await;
+}
+
+/// Keys, configuration and an empty database, once.
+fn prepare(folder: &Path, ssh: SocketAddr) -> Result<(), setup::SetupError> {
+    let made = setup::make_keys(folder)?;
+    let template = Template {
+        name: "demo".to_owned(),
+        ssh_listen: ssh,
+        recipients: vec![made.investigator_recipient],
+        allow_loopback_targets: true,
+        ..Template::default()
+    };
+    // A demo keeps running on a laptop that is nearly full.
+    let text = template.render().replace("min_free_bytes = 1_073_741_824", "min_free_bytes = 67_108_864");
+    setup::write_new(&folder.join("cofferdam.toml"), text.as_bytes(), 0o600)
+}
+
+struct Pump {
+    address: SocketAddr,
+    host_key: String,
+    password: SecretString,
+    stop: CancellationToken,
+}
+
+/// The built-in SSH host. Its host key, password and disk stay the same from one start to the next.
+async fn start_pump(folder: &Path) -> Result<Pump, AppError> {
+    let folder = folder.join("pump-hmi");
+    let disk = folder.join("disk");
+    std::fs::create_dir_all(&disk).map_err(fault)?;
+    let key_file = folder.join("host_key");
+    if !key_file.exists() {
+        let key = setup::new_ssh_key();
+        let text = key.to_openssh(LineEnding::LF).map_err(fault)?;
+        cofferdam_vault::keyfile::create(&key_file, &SecretBytes::new(text.as_bytes().to_vec())).map_err(fault)?;
+        let password = setup::random_text(24);
+        cofferdam_vault::keyfile::create(&folder.join("password"), &SecretBytes::new(password.into_bytes())).map_err(fault)?;
+    }
+    let text = cofferdam_vault::keyfile::load(&key_file).map_err(fault)?.to_text().map_err(fault)?;
+    let host_key = PrivateKey::from_openssh(text.expose()).map_err(fault)?;
+    let secret = || -> Result<SecretString, AppError> {
+        cofferdam_vault::keyfile::load(&folder.join("password")).map_err(fault)?.to_text().map_err(fault)
+    };
+    let public = host_key.public_key().to_openssh().map_err(fault)?;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(fault)?;
+    let address = listener.local_addr().map_err(fault)?;
+    let stop = CancellationToken::new();
+    let host = pump_hmi::PumpHmi {
+        host_key,
+        accounts: vec![(LOGIN.to_owned(), pump_hmi::Auth::Password(secret()?))],
+        root: disk,
+        clock: Arc::new(|| SystemClock.now().micros()),
+    };
+    let token = stop.clone();
+    tokio::spawn(async move {
+        if let Err(e) = pump_hmi::serve(listener, host, token).await {
+            tracing::error!(error = %e, "the built-in host ended");
+        }
+    });
+    info!(%address, "pump-hmi runs");
+    Ok(Pump { address, host_key: public, password: secret()?, stop })
+}
+
+/// The vault learns the built-in host's password, as an administrator would tell it.
+async fn keep_secret(context: &Context, store: &Store, password: &SecretString) -> Result<(), AppError> {
+    let account = AccountRef { asset: Name::new("pump-hmi").map_err(fault)?, login: Login::new(LOGIN).map_err(fault)? };
+    if store.secret(&account).await.map_err(fault)?.is_some() {
+        return Ok(());
+    }
+    let secret = SecretBytes::new(password.expose().as_bytes().to_vec());
+    let sealer = context.sealer().map_err(fault)?;
+    let sealed = sealer.seal(&account_binding(&account), &secret).map_err(fault)?;
+    let act = Act::system("demo", context.now());
+    store.set_secret(&act, &account, &sealed, SecretChange::Set).await.map_err(fault)?;
+    Ok(())
+}
+
+fn show(people: &people::People, ssh: SocketAddr, folder: &Path, config: &Path) {
+    let Some(vera) = people.get("vera") else { return };
+    let (ip, port) = (ssh.ip(), ssh.port());
+    println!(
+        "\nCofferdam runs on {ssh}; everything it keeps is in {folder}.\n\n\
+         As the vendor vera (her window on pump-hmi is approved; key, then a code):\n\n  \
+         ssh -p {port} -i {key} vera+pump-hmi@{ip}\n  \
+         ssh -p {port} -i {key} vera@{ip}            # the menu\n  \
+         scp -P {port} -i {key} FILE vera+pump-hmi@{ip}:/tmp/\n\n\
+         Her code now:    oathtool --totp -b {totp}\n\
+         Her password:    {password}\n\n\
+         As an operator of the gateway, in another terminal:\n\n  \
+         cofferdam session list --config {config}\n  \
+         cofferdam recording list --config {config}\n  \
+         cofferdam audit verify --config {config}\n\n\
+         Everybody's credentials are in {ready}. Ctrl-C ends the demo.\n",
+        folder = folder.display(),
+        key = vera.ssh_key.display(),
+        totp = vera.totp_secret,
+        password = vera.password,
+        config = config.display(),
+        ready = folder.join("demo.json").display(),
+    );
+}
+
+/// A folder that goes with the demo.
+struct TemporaryFolder(PathBuf);
+
+impl TemporaryFolder {
+    fn make() -> Result<Self, setup::SetupError> {
+        let path = std::env::temp_dir().join(format!("cofferdam-demo-{}", setup::random_text(10)));
+        setup::private_folder(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("{} could not be removed: {e}", self.0.display());
+        }
+    }
+}

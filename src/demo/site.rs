@@ -1,0 +1,178 @@
+//! The demo's site and its one window, made by the same rules as any other.
+
+use std::collections::BTreeSet;
+
+use cofferdam_access::{
+    apply::CheckedSite,
+    audit::{Act, AuditEvent, AuditKind},
+    ids::{Login, Name, WindowId},
+    people::{Duty, Organisation, OrganisationKind, User},
+    policy::CompiledPolicies,
+    site::{
+        Account, AccountRef, Asset, Conduit, Credential, Criticality, Direction, Endpoint, Protocol, Settings, Site, Zone,
+    },
+    store::{Store, WindowFilter},
+    window::{Limits, Operation, Phase, Window, WindowRequest},
+};
+
+use super::people::{PEOPLE, People};
+use crate::context::Context;
+
+/// How long the demo's window lasts, seconds.
+const WINDOW: i64 = 12 * 3600;
+
+fn name(s: &str) -> Result<Name, String> {
+    Name::new(s).map_err(|e| e.to_string())
+}
+
+/// Describes the site in the store. Started again, only what belongs to the demo is renewed: what was added stays.
+pub(super) async fn describe(context: &Context, store: &Store, people: &People, host_key: &str, port: u16) -> Result<(), String> {
+    let mut site = store.site().await.map_err(|e| e.to_string())?;
+    if site.assets.is_empty() {
+        site = fresh(people)?;
+    }
+    let pump = asset(host_key, port)?;
+    site.assets.retain(|a| a.name != pump.name);
+    site.assets.push(pump);
+    if let Some(problem) = CompiledPolicies::compile(&site).problem() {
+        return Err(problem.to_string());
+    }
+    let wanted = CheckedSite::new(site, &|_| Ok(())).map_err(|faults| {
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    })?;
+    let plan = store.plan_site(&wanted).await.map_err(|e| e.to_string())?;
+    let act = Act::system("demo", context.now());
+    store.apply_site(&act, &wanted, &plan).await.map_err(|e| e.to_string())?;
+    Ok(())
+}
+
+fn asset(host_key: &str, port: u16) -> Result<Asset, String> {
+    let endpoint = |protocol, port, dial_port| Endpoint { protocol, port, dial_host: None, dial_port };
+    Ok(Asset {
+        name: name("pump-hmi")?,
+        title: "Operator panel of pump P-101".into(),
+        zone: name("cell-1")?,
+        address: "127.0.0.1".into(),
+        endpoints: vec![endpoint(Protocol::Ssh, 22, Some(port))],
+        criticality: Criticality::High,
+        crown_jewel: false,
+        disabled: false,
+        host_keys: vec![host_key.to_owned()],
+        dangerous_ssh_algorithms: Vec::new(),
+        keep_full_bytes: None,
+    })
+}
+
+fn fresh(people: &People) -> Result<Site, String> {
+    let organisation = |n: &str, title: &str, kind| {
+        Ok::<_, String>(Organisation { name: name(n)?, title: title.into(), kind })
+    };
+    let zone = |n: &str, title: &str, networks: &[&str], critical| {
+        Ok::<_, String>(Zone {
+            name: name(n)?,
+            title: title.into(),
+            networks: networks.iter().map(|s| (*s).to_owned()).collect(),
+            critical,
+        })
+    };
+    let mut users = Vec::new();
+    for (user, full_name, org, duties) in PEOPLE {
+        let duties: BTreeSet<Duty> =
+            Duty::ALL.into_iter().filter(|d| duties.contains(&d.as_str())).collect();
+        let key = people.get(user).map(|p| p.ssh_public_key.clone());
+        users.push(User {
+            name: name(user)?,
+            full_name: full_name.into(),
+            email: String::new(),
+            organisation: name(org)?,
+            duties,
+            ssh_keys: key.into_iter().collect(),
+            disabled: false,
+            valid_until: None,
+        });
+    }
+    Ok(Site {
+        settings: Settings {
+            default_zone: None,
+            second_factor_remember_seconds: 8 * 3600,
+            ..Settings::default()
+        },
+        organisations: vec![
+            organisation("plant", "The plant", OrganisationKind::Plant)?,
+            organisation("acme-pumps", "Acme Pumps", OrganisationKind::Vendor)?,
+        ],
+        users,
+        zones: vec![
+            zone("remote", "People on this machine", &["127.0.0.0/8", "::1/128"], false)?,
+            zone("cell-1", "Pumping cell 1", &[], true)?,
+        ],
+        conduits: vec![Conduit {
+            name: name("remote-to-cell-1")?,
+            from: name("remote")?,
+            to: name("cell-1")?,
+            protocols: BTreeSet::from([Protocol::Ssh, Protocol::Tcp]),
+            assets: BTreeSet::new(),
+            direction: Direction::Both,
+        }],
+        assets: Vec::new(),
+        accounts: vec![Account {
+            asset: name("pump-hmi")?,
+            login: Login::new(super::LOGIN).map_err(|e| e.to_string())?,
+            credential: Credential::Password,
+            default: true,
+            exclusive: false,
+            disabled: false,
+        }],
+        policies: Vec::new(),
+    })
+}
+
+/// Vera asks, olga and sam approve: a window from now on, unless one is open already.
+pub(super) async fn open_window(context: &Context, store: &Store) -> Result<(), String> {
+    let now = context.now();
+    let stored = store.windows(&WindowFilter::default()).await.map_err(|e| e.to_string())?;
+    if !stored.is_empty() && !stored.iter().all(|w| w.window.phase(now) == Phase::Ended) {
+        return Ok(());
+    }
+    let site = store.site().await.map_err(|e| e.to_string())?;
+    let vera = name("vera")?;
+    let account = AccountRef {
+        asset: name("pump-hmi")?,
+        login: Login::new(super::LOGIN).map_err(|e| e.to_string())?,
+    };
+    let request = WindowRequest {
+        id: WindowId::new(now, &mut rand::rng()),
+        requested_by: vera.clone(),
+        requested_at: now,
+        users: BTreeSet::from([vera.clone()]),
+        accounts: BTreeSet::from([account]),
+        forwards: BTreeSet::new(),
+        operations: BTreeSet::from([Operation::View, Operation::Operate]),
+        purpose: "Yearly service of pump P-101".into(),
+        work_order: "WO-4711".into(),
+        start: now,
+        end: now.plus_seconds(WINDOW),
+        plant_states: BTreeSet::new(),
+        limits: Limits::default(),
+        extends: None,
+    };
+    request.validate(&site, now).map_err(|e| e.to_string())?;
+    let digest = request.digest();
+    let mut stored = store
+        .insert_window(&Act::person(&vera, now), &Window::requested(request))
+        .await
+        .map_err(|e| e.to_string())?;
+    for (who, duty) in [("olga", Duty::Operations), ("sam", Duty::Security)] {
+        let person = site.user(&name(who)?).ok_or("the demo's people are not there")?;
+        let mut window = stored.window.clone();
+        let _step = window.approve(person, duty, digest, now).map_err(|e| e.to_string())?;
+        let event = AuditEvent::new(AuditKind::WindowApproved, window.id())
+            .with("duty", duty.as_str())
+            .with("digest", digest.to_string());
+        stored = store
+            .update_window(&Act::person(&person.name, now), stored.version, &window, event)
+            .await
+            .map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! What a window and a conduit allow with files, and how much of the window's budget is left.
+
+use std::sync::{Arc, PoisonError};
+
+use cofferdam_access::{
+    audit::Act,
+    grant::Grant,
+    ids::WindowId,
+    site::Direction,
+    snapshot::Snapshot,
+    window::Operation,
+};
+use tracing::error;
+
+use super::Gateway;
+use crate::{
+    session::live::Session,
+    transfer::{Budget, FileRules, PathRules},
+};
+
+impl Gateway {
+    /// The rules for one channel of this session.
+    pub(crate) async fn file_rules(&self, session: &Session) -> FileRules {
+        let grant = session.grant();
+        let limits = grant.limits();
+        let snapshot = self.snapshots.borrow().clone();
+        let directions = directions(&snapshot, grant);
+        let passes = |way| directions.iter().any(|d| *d == Direction::Both || *d == way);
+        let operations = grant.operations();
+        let operate = operations.contains(&Operation::Operate) || operations.contains(&Operation::Program);
+        let paths = PathRules::parse(&limits.paths);
+        // Patterns that cannot be read allow nothing.
+        let legible = paths.is_ok();
+        FileRules {
+            read_only: limits.read_only_files || !operate,
+            may_upload: legible && passes(Direction::In),
+            may_download: legible && passes(Direction::Out),
+            paths: paths.unwrap_or_else(|_| PathRules::any()),
+            max_bytes: self.file_budget(grant).await,
+            keep_uploads: true,
+        }
+    }
+
+    /// What is left of the window's budget, shared by all its sessions on this node; none: no limit.
+    async fn file_budget(&self, grant: &Grant) -> Option<Budget> {
+        let limit = grant.limits().file_bytes?;
+        let window = grant.window();
+        if let Some(budget) = self.known_budget(window) {
+            return Some(budget);
+        }
+        // What cannot be read counts as used up.
+        let used = self.store.file_bytes(window).await.unwrap_or(u64::MAX);
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(budgets.entry(window).or_insert_with(|| Budget::new(limit.saturating_sub(used))).clone())
+    }
+
+    fn known_budget(&self, window: WindowId) -> Option<Budget> {
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner).get(&window).cloned()
+    }
+
+    /// Writes down what a channel has moved, so that other nodes and later sessions know.
+    pub(crate) async fn note_files(&self, session: &Arc<Session>) {
+        let bytes = session.take_moved();
+        if bytes == 0 {
+            return;
+        }
+        let act = Act::system("gateway", self.clock.now());
+        if let Err(e) = self.store.add_file_bytes(&act, session.grant().window(), bytes).await {
+            error!(session = %session.id(), error = %e, "the bytes of files moved could not be noted");
+        }
+    }
+}
+
+/// Directions of the conduits by which the person comes.
+fn directions(snapshot: &Snapshot, grant: &Grant) -> Vec<Direction> {
+    let site = &snapshot.site;
+    let (Some(zone), Some(asset)) = (site.zone_of(grant.source()), site.asset(&grant.account().asset)) else {
+        return Vec::new();
+    };
+    site.conduits_to(zone, asset, grant.protocol()).map(|c| c.direction).collect()
+}

@@ -1,0 +1,63 @@
+//! Gives up root once the sockets are open.
+
+use nix::unistd::{Gid, Group, Uid, User, geteuid, setgid, setgroups, setuid};
+
+use crate::config::Config;
+
+/// Why the process could not become the configured user.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrivilegeError {
+    /// Nobody was named.
+    #[error("started as root without run.user: name the user that the gateway shall run as")]
+    NobodyNamed,
+    /// No such user or group.
+    #[error("there is no {kind} {name:?}: create it, or change run.{kind}")]
+    Unknown {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// Root is no way to run.
+    #[error("run.user is root: name a user without privileges")]
+    Root,
+    /// The system refused.
+    #[error("could not become {name}: {reason}")]
+    System {
+        /// The user.
+        name: String,
+        /// The system's word.
+        reason: nix::Error,
+    },
+}
+
+/// Becomes the configured user when started as root; does nothing otherwise. The demo, which never listens beyond
+/// loopback, is let through as root.
+pub(crate) fn drop_to(config: &Config) -> Result<(), PrivilegeError> {
+    if !geteuid().is_root() || config.dangerous.allow_loopback_targets {
+        return Ok(());
+    }
+    let name = config.run.user.clone().ok_or(PrivilegeError::NobodyNamed)?;
+    let unknown = |kind, name: &str| PrivilegeError::Unknown { kind, name: name.to_owned() };
+    let user = User::from_name(&name).ok().flatten().ok_or_else(|| unknown("user", &name))?;
+    if user.uid.is_root() {
+        return Err(PrivilegeError::Root);
+    }
+    let gid = match &config.run.group {
+        Some(group) => Group::from_name(group).ok().flatten().ok_or_else(|| unknown("group", group))?.gid,
+        None => user.gid,
+    };
+    become_user(user.uid, gid).map_err(|reason| PrivilegeError::System { name, reason })
+}
+
+/// Groups first: after `setuid` there is no right left to change them.
+fn become_user(uid: Uid, gid: Gid) -> Result<(), nix::Error> {
+    setgroups(&[gid])?;
+    setgid(gid)?;
+    setuid(uid)?;
+    // The way back must be closed.
+    match setuid(Uid::from_raw(0)) {
+        Err(_) => Ok(()),
+        Ok(()) => Err(nix::Error::EPERM),
+    }
+}
