@@ -23,6 +23,8 @@ CREATE TABLE audit (
 );
 CREATE INDEX audit_by_kind ON audit (kind, seq);
 CREATE INDEX audit_by_subject ON audit (subject, seq);
+CREATE INDEX audit_by_actor ON audit (actor, seq);
+CREATE INDEX audit_by_time ON audit (at);
 
 -- One row: the newest entry. Every write transaction locks it first, so that writers of all nodes stand in one line.
 CREATE TABLE audit_head (

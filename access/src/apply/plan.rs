@@ -189,7 +189,8 @@ impl PlanStep {
     fn new(verb: Verb, kind: ItemKind, name: String, before: Option<&Value>, after: Option<&Value>) -> Self {
         let fields = field_changes(before, after);
         let harmful = |f: &FieldChange| {
-            !kind.harmless().contains(&f.field.as_str()) && !(f.field == "disabled" && f.after.is_none())
+            let enabled_again = f.field == "disabled" && f.after.is_none();
+            !enabled_again && !kind.harmless().contains(&f.field.as_str())
         };
         let may_cut_sessions = match verb {
             // Something new takes nothing away; only a policy can forbid, and a zone can claim addresses.

@@ -19,6 +19,8 @@ pub enum Problem {
     Missing,
     /// The number does not follow the one before.
     OutOfOrder,
+    /// It holds something that this program never writes.
+    Unreadable,
     /// The signature does not fit.
     BadSignature,
     /// Signed with a key that is not known.
@@ -42,6 +44,7 @@ impl fmt::Display for Problem {
             Self::BrokenLink => f.write_str("it does not follow the entry before it"),
             Self::Missing => f.write_str("it is missing"),
             Self::OutOfOrder => f.write_str("its number does not follow the one before"),
+            Self::Unreadable => f.write_str("it cannot be read: something else was written into it"),
             Self::BadSignature => f.write_str("its signature does not fit"),
             Self::UnknownKey(k) => write!(f, "it is signed with the unknown key {k:?}"),
             Self::RetiredKey(k) => write!(f, "it is signed with key {k:?} after that was retired"),

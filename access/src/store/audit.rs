@@ -3,7 +3,7 @@
 use super::{
     Store,
     change::to_i64,
-    db::{Row, args},
+    db::{Row, Sql, Value, args},
     error::StoreError,
     filter::Select,
 };
@@ -60,18 +60,7 @@ impl Store {
 
     /// Lists entries: the newest first, or the oldest first with `after`.
     pub async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEntry>, StoreError> {
-        let order = if filter.after.is_some() { "seq ASC" } else { "seq DESC" };
-        let (sql, values) = Select::new(
-            "SELECT seq, at, kind, actor, subject, body, prev_hash, hash, key_id, signature FROM audit",
-        )
-        .and_some("kind = ?", filter.kind.map(AuditKind::as_str))
-        .and_some("actor = ?", filter.actor.as_ref())
-        .and_some("subject = ?", filter.subject.as_ref())
-        .and_some("at >= ?", filter.from)
-        .and_some("at < ?", filter.until)
-        .and_some("seq > ?", filter.after.map(to_i64))
-        .and_some("seq < ?", filter.before.map(to_i64))
-        .finish(order, filter.limit);
+        let (sql, values) = select(filter);
         self.0.pools.rows(sql, values).await?.iter().map(entry).collect()
     }
 
@@ -91,9 +80,8 @@ impl Store {
         let mut chain = ChainVerifier::new(keys);
         // The end is read first: what is appended meanwhile is checked too, and cannot look like too much.
         let (head_seq, head_hash) = self.recorded_head().await?;
-        let mut page = self.page_after(0).await?;
-        while !page.is_empty() {
-            let after = page.last().map_or(0, |e| e.seq);
+        let (mut page, mut unreadable) = self.page_after(0).await?;
+        while let Some(after) = page.last().map(|e| e.seq) {
             // Signatures take the processor's time, so not on a thread that others wait for; the next page is read meanwhile.
             let checking = tokio::task::spawn_blocking(move || {
                 let mut at_head = None;
@@ -113,11 +101,14 @@ impl Store {
             if at_head.is_some_and(|hash| hash != head_hash) {
                 chain.note(BadEntry { seq: head_seq, problem: Problem::HeadDiffers });
             }
-            page = next?;
             // Once something is bad nothing after it counts.
-            if chain.next() <= after {
+            if unreadable || chain.next() <= after {
                 break;
             }
+            (page, unreadable) = next?;
+        }
+        if unreadable {
+            chain.note(BadEntry { seq: chain.next(), problem: Problem::Unreadable });
         }
         if chain.next() <= head_seq {
             chain.expect_end(head_seq, &head_hash);
@@ -192,9 +183,28 @@ impl Store {
         Ok((head.count("seq")?, head.text("hash")?))
     }
 
-    async fn page_after(&self, seq: u64) -> Result<Vec<AuditEntry>, StoreError> {
-        self.audit(&AuditFilter { after: Some(seq), limit: PAGE, ..AuditFilter::default() }).await
+    /// The entries after `seq` up to the first that cannot be read, and whether there is such a one.
+    async fn page_after(&self, seq: u64) -> Result<(Vec<AuditEntry>, bool), StoreError> {
+        let filter = AuditFilter { after: Some(seq), limit: PAGE, ..AuditFilter::default() };
+        let (sql, values) = select(&filter);
+        let rows = self.0.pools.rows(sql, values).await?;
+        let entries: Vec<_> = rows.iter().map_while(|r| entry(r).ok()).collect();
+        let unreadable = entries.len() < rows.len();
+        Ok((entries, unreadable))
     }
+}
+
+fn select(filter: &AuditFilter) -> (Sql, Vec<Value>) {
+    let order = if filter.after.is_some() { "seq ASC" } else { "seq DESC" };
+    Select::new("SELECT seq, at, kind, actor, subject, body, prev_hash, hash, key_id, signature FROM audit")
+        .and_some("kind = ?", filter.kind.map(AuditKind::as_str))
+        .and_some("actor = ?", filter.actor.as_ref())
+        .and_some("subject = ?", filter.subject.as_ref())
+        .and_some("at >= ?", filter.from)
+        .and_some("at < ?", filter.until)
+        .and_some("seq > ?", filter.after.map(to_i64))
+        .and_some("seq < ?", filter.before.map(to_i64))
+        .finish(order, filter.limit)
 }
 
 fn entry(row: &Row) -> Result<AuditEntry, StoreError> {

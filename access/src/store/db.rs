@@ -309,6 +309,17 @@ impl DbTx {
     }
 }
 
+/// Makes a missing database file, readable by its owner only; SQLite gives the files beside it the same mode.
+fn make_private(path: &std::path::Path) -> Result<(), StoreError> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop).map_err(|e| {
+        StoreError::BadAddress(format!("{}: {e}; make its folder, writable by this user", path.display()))
+    })
+}
+
 /// The connections to one database.
 pub(super) enum Pools {
     /// SQLite has one writer at a time, so there is one connection for it, and a few that only read.
@@ -324,6 +335,9 @@ impl Pools {
     pub(super) async fn open(database: &Database, create: bool) -> Result<Self, StoreError> {
         match database {
             Database::Sqlite(path) => {
+                if create {
+                    make_private(path)?;
+                }
                 let options = SqliteConnectOptions::new()
                     .filename(path)
                     .journal_mode(SqliteJournalMode::Wal)

@@ -261,7 +261,10 @@ impl Store {
         for decision in &end.decisions {
             events.push(put_decision(&mut change, decision).await?);
         }
-        change.commit_all(closed, events).await
+        // The end comes last, so that its checkpoint covers the decisions too.
+        let mut events = events.into_iter().chain([closed]);
+        let first = events.next().ok_or_else(|| StoreError::damaged("session", "no event"))?;
+        change.commit_all(first, events).await
     }
 
     /// Moves an open session to another state that is not the end. `event` says why; its subject should be the session.

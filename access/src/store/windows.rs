@@ -44,7 +44,7 @@ pub struct WindowFilter {
 }
 
 impl Standing {
-    /// The state's name, as listings write it.
+    /// The state's name, as kept, as listings write it and as [`WindowFilter::state`] takes it.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Requested => "requested",
@@ -63,6 +63,14 @@ impl Store {
     pub async fn insert_window(&self, act: &Act, window: &Window) -> Result<StoredWindow, StoreError> {
         let request = &window.request;
         let id = request.id.to_string();
+        if window.standing != Standing::Requested
+            || !window.approvals.is_empty()
+            || window.shortened_to.is_some()
+        {
+            return Err(StoreError::Refused(
+                "a new window starts without approvals: approve it after".into(),
+            ));
+        }
         let mut change = self.change(act).await?;
         let new = change
             .execute(
@@ -151,12 +159,7 @@ impl Store {
         if before.version != version {
             return Err(StoreError::Changed { what: "window" });
         }
-        // What was approved is the request: it must be the same to the last letter.
-        if before.window.request != window.request {
-            return Err(StoreError::Refused(
-                "a window's request cannot be changed: make a new request".into(),
-            ));
-        }
+        guard(&before.window, window, act)?;
         change
             .execute(
                 "UPDATE access_window SET version = version + 1, state = $2, body = $3 WHERE id = $1",
@@ -168,6 +171,39 @@ impl Store {
         change.commit(event).await?;
         Ok(StoredWindow { version: version + 1, window: window.clone() })
     }
+}
+
+/// A second line behind the rules of [`crate::window`]: whatever they come to, these things are never written.
+fn guard(before: &Window, after: &Window, act: &Act) -> Result<(), StoreError> {
+    let refuse = |why: &str| Err(StoreError::Refused(why.to_owned()));
+    // What was approved is the request: it must be the same to the last letter.
+    if before.request != after.request {
+        return refuse("a window's request cannot be changed: make a new request");
+    }
+    let Some(new) = after.approvals.strip_prefix(before.approvals.as_slice()) else {
+        return refuse("an approval that was given cannot be changed: revoke the window instead");
+    };
+    if new.len() > 1 || new.iter().any(|a| a.by.as_str() != act.actor.as_str()) {
+        return refuse("an approval is written by the person who gives it, one at a time");
+    }
+    let ended = |s: &Standing| !matches!(s, Standing::Requested | Standing::Approved);
+    if ended(&before.standing) && before != after {
+        return refuse("the window has ended for good: make a new request");
+    }
+    let two = after.approvals.iter().any(|a| {
+        a.by != after.request.requested_by
+            && after.approvals.iter().any(|b| {
+                b.by != a.by && b.duty != a.duty && b.digest == a.digest && b.by != after.request.requested_by
+            })
+    });
+    if after.standing == Standing::Approved && !two {
+        return refuse("a window needs the approval of two other people of two different duties");
+    }
+    let end = |w: &Window| w.shortened_to.map_or(w.request.end, |s| s.min(w.request.end));
+    if end(after) > end(before) {
+        return refuse("a window's end cannot be moved back: ask for an extension");
+    }
+    Ok(())
 }
 
 async fn current(change: &mut Change<'_>, id: &str) -> Result<StoredWindow, StoreError> {

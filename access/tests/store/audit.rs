@@ -76,6 +76,20 @@ async fn an_edited_entry_is_named(db: TestDb) {
     assert_eq!(first_bad(&db, &store).await, (4, Problem::Edited));
 }
 
+#[tokio::test]
+async fn an_entry_with_rubbish_in_it_is_named() {
+    // PostgreSQL keeps types; SQLite takes anything anywhere.
+    let db = TestDb::sqlite();
+    let store = db.store().await;
+    fill(&store, 5).await;
+    db.tamper("UPDATE audit SET at = 'yesterday' WHERE seq = 3").await;
+    assert_eq!(first_bad(&db, &store).await, (3, Problem::Unreadable));
+    db.tamper("UPDATE audit SET at = x'00', seq = 'three' WHERE seq = 3").await;
+    assert_eq!(first_bad(&db, &store).await, (3, Problem::Missing));
+    db.tamper("DELETE FROM audit WHERE seq < 'a'").await;
+    assert_eq!(first_bad(&db, &store).await, (1, Problem::Unreadable));
+}
+
 async fn an_entry_deleted_in_the_middle_is_named(db: TestDb) {
     let store = db.store().await;
     fill(&store, 10).await;

@@ -17,6 +17,7 @@ macro_rules! on_both {
 }
 
 mod audit;
+mod figures;
 mod people;
 mod schema;
 mod sessions;

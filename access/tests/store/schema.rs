@@ -1,16 +1,19 @@
-use cofferdam_access::store::{SCHEMA_VERSION, Store, StoreError};
+use cofferdam_access::audit::{AuditEvent, AuditKind};
+use cofferdam_access::store::{Database, SCHEMA_VERSION, Store, StoreError, TallyKey};
 
-use crate::support::{NOW, TestDb, signer};
+use crate::support::{NOW, TestDb, keys, signer, system};
 
 on_both!(
     a_database_without_schema_asks_for_migration,
     migrating_twice_does_nothing_the_second_time,
     two_processes_may_migrate_at_once,
     a_newer_schema_refuses_an_older_program,
+    a_write_cut_short_leaves_nothing_behind,
+    a_database_that_broke_off_is_found_again,
 );
 
 async fn a_database_without_schema_asks_for_migration(db: TestDb) {
-    if let cofferdam_access::store::Database::Sqlite(path) = &db.database {
+    if let Database::Sqlite(path) = &db.database {
         std::fs::write(path, b"").unwrap();
     }
     let error = Store::open(&db.database, signer(1), None).await.unwrap_err();
@@ -39,4 +42,62 @@ async fn a_newer_schema_refuses_an_older_program(db: TestDb) {
     assert!(error.to_string().contains("newer"), "{error}");
     let error = Store::migrate(&db.database, NOW).await.unwrap_err();
     assert!(matches!(error, StoreError::NewerSchema { .. }), "{error}");
+}
+
+async fn a_write_cut_short_leaves_nothing_behind(db: TestDb) {
+    let store = db.store().await;
+    for i in 0..60u32 {
+        let writing = store.clone();
+        let task = tokio::spawn(async move {
+            let event = AuditEvent::new(AuditKind::LoginFailed, "vera").with("n", i);
+            writing.note_failure(&system(), &[TallyKey::Account("vera".into())], 600, event).await
+        });
+        // Let it come a different way each time, then drop it where it stands.
+        for _ in 0..i * 7 {
+            tokio::task::yield_now().await;
+        }
+        task.abort();
+        let _cut_short = task.await;
+    }
+    let entries = store.verify_audit(keys(), Some(&db.checkpoints())).await.unwrap();
+    assert!(entries.is_whole(), "{entries:?}");
+    let tally = store.tallies(&[TallyKey::Account("vera".into())]).await.unwrap()[0];
+    assert_eq!(tally.map_or(0, |t| t.failures), entries.entries, "each change has its entry and no other");
+    store.record(&system(), AuditEvent::new(AuditKind::LoginFailed, "vera")).await.unwrap();
+}
+
+async fn a_database_that_broke_off_is_found_again(db: TestDb) {
+    let store = db.store().await;
+    store.record(&system(), AuditEvent::new(AuditKind::LoginFailed, "vera")).await.unwrap();
+    if let Database::Postgres(_) = &db.database {
+        db.tamper(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .await;
+    }
+    store.record(&system(), AuditEvent::new(AuditKind::LoginFailed, "vera")).await.unwrap();
+    assert_eq!(store.head().await.unwrap().unwrap().seq, 2);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_refuses_and_says_so() {
+    let nowhere = Database::parse("postgres://nobody:hush@localhost/x?host=/nonexistent").unwrap();
+    let error = Store::open(&nowhere, signer(1), None).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+    assert!(!format!("{error} {error:?}").contains("hush"));
+    assert!(Database::parse("mysql://x").is_err());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_file_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let db = TestDb::sqlite();
+    let store = db.store().await;
+    store.record(&system(), AuditEvent::new(AuditKind::LoginFailed, "vera")).await.unwrap();
+    for entry in std::fs::read_dir(db.dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", entry.path());
+    }
 }

@@ -175,8 +175,11 @@ fn start(base: &Path) {
          {bin}/initdb -D {base}/data -U postgres -A trust --no-sync >{base}/log 2>&1; \
          {bin}/pg_ctl -D {base}/data -l {base}/log -w -t 60 \
            -o \"-k {base} -h '' -F -c max_connections=300 -c shared_buffers=32MB\" start >>{base}/log 2>&1; \
-         (n=0; while [ $n -lt 6 ]; do sleep 5; if flock -n -x {users} true; then n=$((n+1)); else n=0; fi; done; \
-          {bin}/pg_ctl -D {base}/data -m immediate stop; rm -rf {base}) >/dev/null 2>&1 </dev/null &",
+         (n=0; while :; do sleep 5; \
+            if flock -n -x {users} true; then n=$((n+1)); else n=0; fi; \
+            if [ $n -ge 6 ] && flock -n -x {users} sh -c \
+              '{bin}/pg_ctl -D {base}/data -m immediate stop; rm -rf {base}'; then exit; fi; \
+          done) >/dev/null 2>&1 </dev/null &",
         base = base.display(),
         bin = bin.display(),
         users = base.with_extension("users").display(),

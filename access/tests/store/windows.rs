@@ -12,6 +12,7 @@ on_both!(
     racing_approvals_are_neither_lost_nor_doubled,
     the_request_of_a_window_never_changes,
     windows_are_listed_by_who_what_and_when,
+    what_no_rule_gives_is_never_written,
     file_bytes_of_two_nodes_add_up,
 );
 
@@ -165,4 +166,40 @@ async fn file_bytes_of_two_nodes_add_up(db: TestDb) {
     sums.sort_unstable();
     assert_eq!(sums, (1..=20).map(|n| n * 5).collect::<Vec<u64>>());
     assert_eq!(stores[1].file_bytes(id).await.unwrap(), 100);
+}
+
+async fn what_no_rule_gives_is_never_written(db: TestDb) {
+    let store = db.store().await;
+    let ready = Window { standing: Standing::Approved, ..window() };
+    store.insert_window(&by("vera"), &ready).await.unwrap_err();
+    let kept = store.insert_window(&by("vera"), &window()).await.unwrap();
+    let id = kept.window.request.id;
+    let one = approve(kept.window.clone(), "olga", Duty::Operations);
+    let sure = |w: Window| Window { standing: Standing::Approved, ..w };
+    let refused = async |who: &str, version, window: &Window, why: &str| {
+        let error = store.update_window(&by(who), version, window, approved(id)).await.unwrap_err();
+        assert!(matches!(&error, StoreError::Refused(text) if text.contains(why)), "{why}: {error}");
+    };
+    // Somebody else's approval, two at once, and approved by one alone.
+    refused("mallory", kept.version, &one, "by the person").await;
+    refused("olga", kept.version, &approve(one.clone(), "olga", Duty::Security), "one at a time").await;
+    refused("olga", kept.version, &sure(one.clone()), "two other people").await;
+    let one = store.update_window(&by("olga"), kept.version, &one, approved(id)).await.unwrap();
+    // The same person twice, the same duty twice, the requester.
+    for (who, duty) in [("olga", Duty::Security), ("sam", Duty::Operations), ("vera", Duty::Security)] {
+        refused(who, one.version, &approve(one.window.clone(), who, duty), "two other people").await;
+    }
+    let mut taken_back = one.window.clone();
+    taken_back.approvals.clear();
+    refused("olga", one.version, &taken_back, "cannot be changed").await;
+    let both = approve(one.window.clone(), "sam", Duty::Security);
+    let both = store.update_window(&by("sam"), one.version, &both, approved(id)).await.unwrap();
+    let short = Window { shortened_to: Some(NOW.plus_seconds(100)), ..both.window };
+    let short = store.update_window(&by("olga"), both.version, &short, approved(id)).await.unwrap();
+    let longer = Window { shortened_to: None, ..short.window.clone() };
+    refused("olga", short.version, &longer, "moved back").await;
+    let over = Standing::Revoked { by: name("sam"), reason: "enough".into(), at: NOW };
+    let over = Window { standing: over, ..short.window };
+    let over = store.update_window(&by("sam"), short.version, &over, approved(id)).await.unwrap();
+    refused("sam", over.version, &sure(over.window.clone()), "ended for good").await;
 }
