@@ -353,7 +353,7 @@ async fn a_really_full_disk_freezes_and_goes_on_when_room_is_made() {
         let mut recording = std::pin::pin!(session.record(event));
         tokio::select! {
             done = &mut recording => done.unwrap(),
-            _ = status.wait_for(|s| matches!(s, Status::Frozen { .. })) => {
+            () = async { status.wait_for(|s| matches!(s, Status::Frozen { .. })).await.map(drop).unwrap() } => {
                 std::fs::remove_file(&ballast).unwrap();
                 recording.await.unwrap();
                 sent.extend_from_slice(&noise);
