@@ -185,6 +185,9 @@ async fn a_full_disk_that_stays_full_ends_every_session_and_the_rest_is_recovere
     assert_eq!(service.health().waiting, 0);
     assert!(service.start(header("r3")).await.is_err());
     faults.append.store(0, Ordering::SeqCst);
+    while service.health().frozen.is_some() {
+        tokio::task::yield_now().await;
+    }
     let next = service.start(header("r4")).await.unwrap();
     next.record(output("again")).await.unwrap();
     next.finish(End::because("closed")).await.unwrap();
@@ -241,8 +244,7 @@ async fn a_queue_is_bounded_in_bytes() {
     faults.stick(true);
     let mut accepted = 0usize;
     let block = output(&"y".repeat(60_000));
-    while let Ok(done) =
-        tokio::time::timeout(Duration::from_millis(50), session.record(block.clone())).await
+    while let Ok(done) = tokio::time::timeout(Duration::from_millis(50), session.record(block.clone())).await
     {
         done.unwrap();
         accepted += 60_000;
@@ -270,8 +272,7 @@ async fn too_little_free_space_refuses_new_sessions_early() {
 async fn a_corrupt_recording_keeps_no_other_from_being_closed_or_listed() {
     let world = World::new();
     let service = world.service();
-    let (one, two) =
-        (service.start(header("r1")).await.unwrap(), service.start(header("r2")).await.unwrap());
+    let (one, two) = (service.start(header("r1")).await.unwrap(), service.start(header("r2")).await.unwrap());
     one.record(output("1")).await.unwrap();
     two.record(output("2")).await.unwrap();
     one.finish(End::because("closed")).await.unwrap();
