@@ -98,11 +98,11 @@ impl Key {
         &self.0
     }
 
-    /// A key for another purpose, from this one (HKDF-SHA-256, RFC 5869).
-    pub(crate) fn derive(&self, purpose: &[u8]) -> Result<Self, ReadError> {
+    /// A key for another purpose, from this one and a salt (HKDF-SHA-256, RFC 5869).
+    pub(crate) fn derive(&self, salt: &[u8], purpose: &[u8]) -> Result<Self, ReadError> {
         use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
         let failed = |_| ReadError::Limit("key derivation");
-        let prk = Salt::new(HKDF_SHA256, b"cofferdam recording").extract(self.bytes());
+        let prk = Salt::new(HKDF_SHA256, salt).extract(self.bytes());
         let info = [purpose];
         let okm = prk.expand(&info, HKDF_SHA256).map_err(failed)?;
         let mut raw = Zeroizing::new([0; 32]);

@@ -16,12 +16,18 @@ mod codec;
 mod crypt;
 mod error;
 mod event;
+mod export;
 #[doc(hidden)]
 pub mod fuzzing;
 mod header;
+mod index;
 mod keeper;
 mod keys;
+mod lines;
+mod player;
 mod read;
+mod render;
+mod search;
 mod segment;
 mod sign;
 mod storage;
@@ -34,10 +40,19 @@ pub use event::{
     AuditAnchor, Decision, Direction, End, Event, FileOp, Finding, Forward, Operation, StreamDigest,
     TimedEvent,
 };
+pub use export::{
+    BundleParts, BundleReport, CastOptions, CastVersion, ExtractedFile, export_asciicast, export_files,
+    export_jsonl, export_transcript, verify_bundle, write_bundle,
+};
 pub use header::{Hash, Header, RecordingId};
+pub use index::{build_index, screen_at};
 pub use keeper::StreamKeeper;
 pub use keys::{Identity, Recipient, Recipients};
+pub use lines::{LineKind, TextLine};
+pub use player::{Player, Step};
 pub use read::{Events, Found, Listed, Next, Recording, list, recipients_of, rewrap};
+pub use render::Screen;
+pub use search::{Hit, Query, Searched, search, search_recording};
 pub use sign::{CheckpointSigner, VerifyingKey};
 pub use storage::{LocalFolder, SpoolFile, Storage};
 pub use verify::{Anchor, Problem, ProblemKind, Report, verify};

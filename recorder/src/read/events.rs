@@ -36,6 +36,10 @@ pub struct Events<'r> {
     read: usize,
     first_of_segment: Option<i64>,
     at: i64,
+    /// Where the text starts in the stream of all events' text.
+    stream: u64,
+    /// Text before this place in the stream is passed over.
+    from_stream: u64,
     end: Option<u64>,
 }
 
@@ -57,6 +61,8 @@ impl<'r> Events<'r> {
             read: 0,
             first_of_segment: None,
             at: i64::MIN,
+            stream: 0,
+            from_stream: 0,
             end: recording.events_end(),
         }
     }
@@ -68,8 +74,9 @@ impl<'r> Events<'r> {
     /// When a segment is damaged.
     pub fn advance(&mut self) -> Result<Next, ReadError> {
         loop {
+            let place = self.stream_place();
             if let Some(event) = self.within_segment()? {
-                if event.at >= self.from {
+                if event.at >= self.from && place >= self.from_stream {
                     return Ok(Next::Event(event));
                 }
                 continue;
@@ -80,6 +87,21 @@ impl<'r> Events<'r> {
                 Step::Ended => return Ok(Next::Ended),
             }
         }
+    }
+
+    /// Starts at a known good segment.
+    pub(super) fn start_at(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
+    /// Passes over everything before a place in the stream that [`Self::stream_place`] named.
+    pub(crate) fn skip_to(&mut self, stream: u64) {
+        self.from_stream = stream;
+    }
+
+    /// Where in the stream of all events' text the next event starts.
+    pub(crate) fn stream_place(&self) -> u64 {
+        self.stream + self.read as u64
     }
 
     fn within_segment(&mut self) -> Result<Option<TimedEvent>, ReadError> {
@@ -134,6 +156,7 @@ impl<'r> Events<'r> {
     fn open(&mut self, head: &Head, body: &mut [u8], offset: u64) -> Result<(), ReadError> {
         self.text = self.opener.open(head, body, offset)?.into();
         self.read = 0;
+        self.stream = head.stream;
         self.first_of_segment = Some(head.first);
         Ok(())
     }

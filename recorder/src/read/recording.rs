@@ -10,7 +10,7 @@ use crate::{
     chain::{self, Walker},
     crypt::{Opener, Sealer},
     error::ReadError,
-    header::{Header, ReadPreamble},
+    header::{Hash, Header, ReadPreamble},
     keys::{Identity, KeyFile, Keys, MAX_KEY_FILE, commitment},
     segment::{FOOTER_LEN, Footer, HEAD_LEN, kind},
     sign::VerifyingKey,
@@ -145,6 +145,23 @@ impl Recording {
         let sealer = Sealer::new(&keys.data, self.preamble.digest).ok_or_else(unusable)?;
         let mask = keys.reveal.as_ref().and_then(|key| Mask::new(key, self.preamble.digest));
         Ok(Events::new(self, Opener::new(sealer)?, mask, self.place_before(time), time))
+    }
+
+    /// The events from a place in the stream of their text on.
+    pub(crate) fn events_at(&self, stream: u64) -> Result<Events<'_>, ReadError> {
+        let mut events = self.events()?;
+        let after = self.entries.partition_point(|entry| entry.stream <= stream);
+        let before = self.entries.get(..after).unwrap_or_default();
+        if let Some(entry) = before.iter().rev().find(|entry| entry.fresh) {
+            events.start_at(entry.offset);
+        }
+        events.skip_to(stream);
+        Ok(events)
+    }
+
+    /// Binds side files to this recording.
+    pub(crate) fn digest(&self) -> &Hash {
+        &self.preamble.digest
     }
 
     /// Byte offset of the last known good start whose first event is before `time`. (One that starts

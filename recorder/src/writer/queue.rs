@@ -268,7 +268,8 @@ impl SessionRecorder {
         *self.handle.shared.status.borrow() == Status::Healthy
     }
 
-    /// The state of this recording; a session watches it beside its relay.
+    /// The state of this recording; a session watches it beside its relay. Never hold the borrowed
+    /// value across an `await`: the commit thread waits for it when the state changes.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.handle.shared.status.subscribe()
     }

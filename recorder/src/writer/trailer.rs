@@ -222,8 +222,12 @@ mod tests {
 
     #[test]
     fn an_index_comes_back_and_a_long_one_is_thinned() {
-        let entry =
-            |n: u64| IndexEntry { offset: n * 100, first: n as i64 - 5, stream: n * 7, fresh: n % 3 == 0 };
+        let entry = |n: u64| IndexEntry {
+            offset: n * 100,
+            first: n as i64 - 5,
+            stream: n * 7,
+            fresh: n.is_multiple_of(3),
+        };
         let few: Vec<_> = (0..10).map(entry).collect();
         assert_eq!(parse_index(&encode_index(few.clone())).unwrap(), few);
         let many: Vec<_> = (0..400_000).map(entry).collect();

@@ -4,6 +4,7 @@
 
 mod crash;
 mod disk;
+mod exports;
 mod session;
 mod support;
 mod tamper;

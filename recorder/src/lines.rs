@@ -1,0 +1,270 @@
+//! The text of a session for search: lines as they appeared, commands as they were entered.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use crate::{
+    event::{Event, TimedEvent},
+    render::Screen,
+};
+
+/// Text that appears within this time of the first is given that one's time: 1 s.
+const WINDOW: i64 = 1_000_000;
+/// Most channels with a terminal that are followed at once; more are not rendered.
+const MAX_SCREENS: usize = 64;
+
+/// From so many scrolled lines on, a sample is taken before its time.
+const MAX_SCROLLED: usize = 4096;
+
+/// What a line of text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LineKind {
+    /// It stood on the terminal.
+    Screen,
+    /// It was entered at a prompt.
+    Command,
+    /// A file, forward, finding, notice or other event, in words.
+    Event,
+}
+
+/// A line of text and when it appeared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextLine {
+    /// Microseconds since 1970, UTC.
+    pub at: i64,
+    /// The channel's number in its session.
+    pub channel: u32,
+    /// What it is.
+    pub kind: LineKind,
+    /// The text, as rendered.
+    pub text: String,
+}
+
+/// Follows a session's events and gives out its text.
+#[derive(Default)]
+pub(crate) struct LineReader {
+    screens: BTreeMap<u32, Followed>,
+}
+
+pub(crate) struct Followed {
+    pub(crate) screen: Screen,
+    /// When the first output came that was not sampled yet.
+    since: Option<i64>,
+    shown: HashSet<u64>,
+    /// The text in front of the cursor when typing began.
+    prompt: Option<String>,
+    entered_at: Option<i64>,
+}
+
+impl LineReader {
+    /// The screens as they are now, by channel.
+    pub(crate) fn screens(&self) -> impl Iterator<Item = (u32, &Screen)> {
+        self.screens.iter().map(|(channel, followed)| (*channel, &followed.screen))
+    }
+
+    /// Takes the next event; new text goes to `out`.
+    pub(crate) fn event(&mut self, event: &TimedEvent, out: &mut Vec<TextLine>) {
+        let at = event.at;
+        if let Some(text) = words(&event.event) {
+            let channel = event.event.channel().unwrap_or(0);
+            out.push(TextLine { at, channel, kind: LineKind::Event, text });
+        }
+        let Some(channel) = event.event.channel() else { return };
+        if let Event::ChannelClose { .. } = event.event {
+            if let Some(mut followed) = self.screens.remove(&channel) {
+                followed.sample(channel, at, out);
+            }
+            return;
+        }
+        if matches!(event.event, Event::Resize { .. }) && self.screens.len() < MAX_SCREENS {
+            self.screens.entry(channel).or_default();
+        }
+        // Only a channel that has a terminal shows text; the others carry files and protocols.
+        if let Some(followed) = self.screens.get_mut(&channel) {
+            followed.event(channel, at, &event.event, out);
+        }
+    }
+
+    /// Gives out what is still on the screens.
+    pub(crate) fn finish(mut self, out: &mut Vec<TextLine>) {
+        for (channel, followed) in &mut self.screens {
+            followed.sample(*channel, i64::MAX, out);
+        }
+    }
+}
+
+impl Default for Followed {
+    fn default() -> Self {
+        Self {
+            screen: Screen::collecting(),
+            since: None,
+            shown: HashSet::new(),
+            prompt: None,
+            entered_at: None,
+        }
+    }
+}
+
+impl Followed {
+    fn event(&mut self, channel: u32, at: i64, event: &Event, out: &mut Vec<TextLine>) {
+        let late = self.since.is_some_and(|since| at.saturating_sub(since) >= WINDOW);
+        if late || self.screen.scrolled() > MAX_SCROLLED {
+            self.sample(channel, at, out);
+        }
+        match event {
+            Event::Input { data, masked: false, .. } => self.typed(at, data),
+            Event::Output { .. } | Event::Stderr { .. } | Event::Resize { .. } => {
+                self.screen.apply(event);
+                self.since.get_or_insert(at);
+                self.commands(channel, at, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn typed(&mut self, at: i64, data: &[u8]) {
+        if self.screen.is_alternate() {
+            return;
+        }
+        if self.prompt.is_none() && self.entered_at.is_none() {
+            self.prompt = Some(self.screen.before_cursor());
+        }
+        if data.contains(&b'\r') || data.contains(&b'\n') {
+            self.entered_at = Some(at);
+            self.screen.expect_command();
+        }
+    }
+
+    fn commands(&mut self, channel: u32, at: i64, out: &mut Vec<TextLine>) {
+        for line in self.screen.take_entered() {
+            let prompt = self.prompt.take().unwrap_or_default();
+            let text = line.strip_prefix(prompt.as_str()).unwrap_or(&line).trim().to_owned();
+            let at = self.entered_at.take().unwrap_or(at);
+            if !text.is_empty() {
+                out.push(TextLine { at, channel, kind: LineKind::Command, text });
+            }
+        }
+    }
+
+    /// Gives out what is new since the last sample, with the time at which it began to appear.
+    fn sample(&mut self, channel: u32, now: i64, out: &mut Vec<TextLine>) {
+        let Some(since) = self.since.take() else { return };
+        let visible = self.screen.lines();
+        let scrolled = self.screen.take_scrolled();
+        let mut given: HashSet<u64> = HashSet::new();
+        for text in scrolled.into_iter().chain(visible.iter().cloned()) {
+            let mark = mark(&text);
+            if text.is_empty() || self.shown.contains(&mark) || !given.insert(mark) {
+                continue;
+            }
+            out.push(TextLine { at: since.min(now), channel, kind: LineKind::Screen, text });
+        }
+        self.shown = visible.iter().map(|text| mark(text)).collect();
+    }
+}
+
+fn mark(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Events without terminal text, as words to search for.
+fn words(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Notice { text } => format!("notice: {text}"),
+        Event::Suspend { by } => format!("suspended by {by}"),
+        Event::Resume { by } => format!("resumed by {by}"),
+        Event::File(op) => {
+            let target = op.target.as_deref().map(|t| format!(" to {t}")).unwrap_or_default();
+            format!("file {} {}{target} {} {}", op.op, op.path, op.outcome, op.note).trim_end().to_owned()
+        }
+        Event::Forward(f) => {
+            let refused = f.refused.as_deref().map(|why| format!(" refused: {why}")).unwrap_or_default();
+            format!("forward {} to {}:{}{refused}", f.kind, f.host, f.port)
+        }
+        Event::Finding(f) => format!("finding {} ({}): {} {}", f.trigger, f.severity, f.text, f.response),
+        Event::Decision(d) => {
+            let word = if d.allowed { "allowed" } else { "refused" };
+            format!("{} {word} {}", d.action, d.reasons.join("; "))
+        }
+        Event::Operation(op) => {
+            let refused = op.refused.as_deref().map(|why| format!(" refused: {why}")).unwrap_or_default();
+            format!("{} {}{refused}", op.protocol, op.what)
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn run(events: &[(i64, Event)]) -> Vec<TextLine> {
+        let mut reader = LineReader::default();
+        let mut out = Vec::new();
+        for (at, event) in events {
+            reader.event(&TimedEvent { at: *at, event: event.clone() }, &mut out);
+        }
+        reader.finish(&mut out);
+        out
+    }
+
+    fn o(text: &str) -> Event {
+        Event::Output { channel: 0, data: Bytes::copy_from_slice(text.as_bytes()) }
+    }
+
+    fn i(text: &str) -> Event {
+        Event::Input { channel: 0, data: Bytes::copy_from_slice(text.as_bytes()), masked: false }
+    }
+
+    fn size() -> Event {
+        Event::Resize { channel: 0, cols: 40, rows: 5 }
+    }
+
+    fn of(lines: &[TextLine], kind: LineKind) -> Vec<(i64, &str)> {
+        lines.iter().filter(|l| l.kind == kind).map(|l| (l.at, l.text.as_str())).collect()
+    }
+
+    #[test]
+    fn a_command_is_what_stood_there_after_editing_and_without_the_prompt() {
+        let lines = run(&[
+            (0, size()),
+            (10, o("root@pump:~# ")),
+            (20, i("systemctk")),
+            (25, o("systemctk")),
+            (30, i("\x7fl stop pump\r")),
+            (35, o("\x08\x1b[Kl stop pump\r\nstopped\r\nroot@pump:~# ")),
+        ]);
+        assert_eq!(of(&lines, LineKind::Command), [(30, "systemctl stop pump")]);
+        assert!(of(&lines, LineKind::Screen).contains(&(0, "root@pump:~# systemctl stop pump")));
+    }
+
+    #[test]
+    fn a_password_is_no_command() {
+        let masked = Event::Input { channel: 0, data: Bytes::from_static(b"pw\r"), masked: true };
+        let lines = run(&[(0, size()), (1, o("Password: ")), (2, masked), (3, o("\r\n# "))]);
+        assert!(of(&lines, LineKind::Command).is_empty());
+    }
+
+    #[test]
+    fn text_that_scrolls_and_text_that_is_overwritten_is_found_with_its_second() {
+        let second = 1_000_000;
+        let mut events = vec![(0, size())];
+        for n in 0..10 {
+            events.push((n * 2 * second, o(&format!("line {n}\r\n"))));
+        }
+        events.push((100 * second, o("\x1b[H\x1b[2Jprogress 1%\rprogress 50%")));
+        events.push((102 * second, o("\rprogress 100%")));
+        let lines = run(&events);
+        let screen = of(&lines, LineKind::Screen);
+        for n in 0..10 {
+            assert_eq!(screen.iter().filter(|l| **l == (n * 2 * second, &*format!("line {n}"))).count(), 1);
+        }
+        assert!(screen.contains(&(100 * second, "progress 50%")));
+        assert!(screen.contains(&(102 * second, "progress 100%")));
+    }
+}

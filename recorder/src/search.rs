@@ -1,0 +1,248 @@
+//! Who did what, to which machine, at which second: search over many recordings.
+
+use std::{
+    fs::File,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+};
+
+use crate::{
+    chain,
+    error::ReadError,
+    header::Header,
+    index::Index,
+    keys::Identity,
+    lines::{LineKind, LineReader, TextLine},
+    read::Recording,
+    writer::RECORDING,
+};
+
+/// Hits that wait between the searching threads and the caller.
+const WAITING: usize = 64;
+
+/// Most hits in one indexed recording.
+const MAX_HITS: usize = 10_000;
+
+/// What to look for. Empty filters let everything through.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
+    /// Text that the line holds, upper and lower case alike; empty finds every line.
+    pub text: String,
+    /// Only lines of this kind.
+    pub kind: Option<LineKind>,
+    /// Only this person.
+    pub user: Option<String>,
+    /// Only this asset.
+    pub asset: Option<String>,
+    /// Only this organisation.
+    pub organisation: Option<String>,
+    /// Only from this time on: microseconds since 1970, UTC.
+    pub from: Option<i64>,
+    /// Only before this time: microseconds since 1970, UTC.
+    pub until: Option<i64>,
+}
+
+impl Query {
+    fn wants(&self, header: &Header) -> bool {
+        let is = |wanted: &Option<String>, have: &str| wanted.as_deref().is_none_or(|w| w == have);
+        is(&self.user, &header.user)
+            && is(&self.asset, &header.asset)
+            && is(&self.organisation, &header.organisation)
+            && self.until.is_none_or(|until| header.started < until)
+    }
+
+    fn matches(&self, needle: &str, at: i64, kind: LineKind, text: &str) -> bool {
+        self.kind.is_none_or(|wanted| wanted == kind)
+            && self.from.is_none_or(|from| at >= from)
+            && self.until.is_none_or(|until| at < until)
+            && holds(text, needle)
+    }
+}
+
+/// Whether `text` holds `needle`, which is in lower case.
+fn holds(text: &str, needle: &str) -> bool {
+    if needle.is_empty() {
+        return true;
+    }
+    if !text.is_ascii() || !needle.is_ascii() {
+        return text.to_lowercase().contains(needle);
+    }
+    let needle = needle.as_bytes();
+    text.as_bytes().windows(needle.len()).any(|window| window.eq_ignore_ascii_case(needle))
+}
+
+/// A line that was found: the link to the second.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    /// The recording.
+    pub path: PathBuf,
+    /// What it is about.
+    pub header: Header,
+    /// The line and its time.
+    pub line: TextLine,
+}
+
+/// What a search went through.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Searched {
+    /// Recordings whose text was searched.
+    pub recordings: usize,
+    /// Recordings that this identity cannot read, or that are damaged, and why.
+    pub skipped: Vec<(PathBuf, String)>,
+}
+
+/// Searches one unlocked recording: its index, or itself where there is none. Lines come in the
+/// order of time, as good as; `each` says when it has enough.
+///
+/// # Errors
+/// When the recording is locked or cannot be read.
+pub fn search_recording(
+    recording: &Recording,
+    query: &Query,
+    mut each: impl FnMut(TextLine) -> ControlFlow<()>,
+) -> Result<(), ReadError> {
+    let needle = query.text.to_lowercase();
+    if let Some(index) = Index::open(recording)? {
+        // Given out only once the index proved whole, or there are more than anybody reads.
+        let mut found = Vec::new();
+        let whole = index.lines(|at, kind, channel, text| {
+            if query.matches(&needle, at, kind, text) {
+                found.push(TextLine { at, channel, kind, text: text.to_owned() });
+            }
+            found.len() < MAX_HITS
+        });
+        if whole {
+            for line in found {
+                if each(line).is_break() {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+    }
+    render(recording, |line| match query.matches(&needle, line.at, line.kind, &line.text) {
+        true => each(line),
+        false => ControlFlow::Continue(()),
+    })
+}
+
+/// All text of an unlocked recording, rendered now.
+fn render(recording: &Recording, mut each: impl FnMut(TextLine) -> ControlFlow<()>) -> Result<(), ReadError> {
+    let mut reader = LineReader::default();
+    let mut lines = Vec::new();
+    for event in recording.events()? {
+        // Damage is the verifier's to report; what can be read can be found.
+        let Ok(event) = event else { continue };
+        reader.event(&event, &mut lines);
+        for line in lines.drain(..) {
+            if each(line).is_break() {
+                return Ok(());
+            }
+        }
+    }
+    reader.finish(&mut lines);
+    for line in lines {
+        if each(line).is_break() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Searches all recordings of a folder, the names that sort last (the newest) first, on `threads`
+/// threads. `each` gets the hits as they are found and says when it has enough.
+///
+/// # Errors
+/// When the folder itself cannot be read.
+pub fn search(
+    folder: &Path,
+    identity: &Identity,
+    query: &Query,
+    threads: usize,
+    mut each: impl FnMut(Hit) -> ControlFlow<()>,
+) -> Result<Searched, ReadError> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        if name.to_string_lossy().ends_with(RECORDING) {
+            names.push(name);
+        }
+    }
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    let next = AtomicUsize::new(0);
+    let enough = AtomicBool::new(false);
+    let searched = Mutex::new(Searched::default());
+    std::thread::scope(|scope| {
+        let (found, hits) = mpsc::sync_channel(WAITING);
+        for _ in 0..threads.max(1) {
+            let found = found.clone();
+            let (next, enough, names, searched) = (&next, &enough, &names, &searched);
+            scope.spawn(move || {
+                while !enough.load(Ordering::Relaxed) {
+                    let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+                    let path = folder.join(name);
+                    let outcome = search_file(&path, identity, query, &mut |hit| {
+                        let stop = enough.load(Ordering::Relaxed) || found.send(hit).is_err();
+                        if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                    });
+                    let mut searched = searched.lock().unwrap_or_else(PoisonError::into_inner);
+                    match outcome {
+                        Ok(true) => searched.recordings += 1,
+                        Ok(false) => {}
+                        Err(e) => searched.skipped.push((path, e.to_string())),
+                    }
+                }
+            });
+        }
+        drop(found);
+        for hit in &hits {
+            if each(hit).is_break() {
+                enough.store(true, Ordering::Relaxed);
+                break;
+            }
+        }
+        // Whoever still wants to send finds nobody there.
+        drop(hits);
+    });
+    Ok(searched.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// `false`: the filters leave it out.
+fn search_file(
+    path: &Path,
+    identity: &Identity,
+    query: &Query,
+    each: &mut dyn FnMut(Hit) -> ControlFlow<()>,
+) -> Result<bool, ReadError> {
+    let header = chain::read_preamble(&File::open(path)?)?.preamble.header;
+    if !query.wants(&header) {
+        return Ok(false);
+    }
+    let mut recording = Recording::open(path)?;
+    if recording.seal().is_some() && query.from.is_some_and(|from| recording.ended() < from) {
+        return Ok(false);
+    }
+    recording.unlock(identity)?;
+    search_recording(&recording, query, |line| {
+        each(Hit { path: path.to_owned(), header: header.clone(), line })
+    })?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_does_not_matter_in_any_script() {
+        assert!(holds("Systemctl STOP pump", "stop"));
+        assert!(holds("PUMPE ÄNDERN", "ändern"));
+        assert!(holds("anything", ""));
+        assert!(!holds("sto", "stop"));
+    }
+}
