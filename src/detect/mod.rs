@@ -1,0 +1,11 @@
+//! Analysers of a session's streams and context. All are pure: bytes, observations and `now` in, findings out.
+//!
+//! - [`echo`] decides which typed bytes may be stored readable;
+//! - [`line`] knows the command line as it stands on the person's screen;
+//! - [`triggers`] turns observations into findings with a response.
+
+pub(crate) mod echo;
+pub(crate) mod line;
+pub(crate) mod triggers;
+
+mod vt;
