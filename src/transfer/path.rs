@@ -72,6 +72,12 @@ impl PathRules {
         }
         best
     }
+
+    /// Whether everything below `path` (in normal form) is allowed, whatever its name.
+    pub(crate) fn covers_below(&self, path: &[u8]) -> bool {
+        let open_ended = |pattern: &Vec<Vec<u8>>| pattern.last().is_some_and(|last| last == b"**");
+        self.0.is_empty() || self.0.iter().any(|p| open_ended(p) && reach_one(p, path) == Reach::Inside)
+    }
 }
 
 fn parse_one(pattern: &str) -> Result<Vec<Vec<u8>>, BadPattern> {

@@ -1,0 +1,302 @@
+//! The command line of `rsync --server`.
+
+use crate::transfer::command::Word;
+use crate::transfer::path::{Reach, normalise};
+use crate::transfer::scp::{Refused, check_path};
+use crate::transfer::{FileEvent, FileRules, Operation};
+
+/// Single letters that carry no argument and start nothing else. `e` begins the list of capabilities and ends them.
+const LETTERS: &str = "vlogDtprzcbunAXHIixSWRkKLOJUNEqadmyhC0";
+/// Letters and options that follow symbolic links out of the tree.
+const LINK_LETTERS: &str = "LkK";
+const LINK_OPTION: &str = "--copy-unsafe-links";
+
+/// Options that change how, but not what or where.
+const HARMLESS: &[&str] = &[
+    "--append",
+    "--append-verify",
+    "--bwlimit",
+    "--checksum-choice",
+    "--checksum-seed",
+    "--compress-choice",
+    "--compress-level",
+    "--debug",
+    "--delay-updates",
+    "--existing",
+    "--force",
+    "--from0",
+    "--fuzzy",
+    "--groupmap",
+    "--iconv",
+    "--ignore-errors",
+    "--ignore-existing",
+    "--ignore-missing-args",
+    "--info",
+    "--inplace",
+    "--list-only",
+    "--log-format",
+    "--max-alloc",
+    "--max-delete",
+    "--max-size",
+    "--min-size",
+    "--mkpath",
+    "--modify-window",
+    "--msgs2stderr",
+    "--new-compress",
+    "--no-W",
+    "--no-i-r",
+    "--no-implied-dirs",
+    "--no-msgs2stderr",
+    "--no-r",
+    "--no-relative",
+    "--numeric-ids",
+    "--old-compress",
+    "--open-noatime",
+    "--out-format",
+    "--outbuf",
+    "--partial",
+    "--preallocate",
+    "--prune-empty-dirs",
+    "--safe-links",
+    "--size-only",
+    "--skip-compress",
+    "--sparse",
+    "--specials",
+    "--stats",
+    "--stop-after",
+    "--stop-at",
+    "--suffix",
+    "--timeout",
+    "--use-qsort",
+    "--usermap",
+    "--chown",
+];
+/// Options that remove at the destination.
+const DELETING: &[&str] = &[
+    "--delete",
+    "--delete-after",
+    "--delete-before",
+    "--delete-delay",
+    "--delete-during",
+    "--delete-excluded",
+    "--delete-missing-args",
+];
+/// Options that remove at the source.
+const REMOVING_SOURCE: &[&str] = &["--remove-source-files", "--remove-sent-files"];
+/// Options that name another folder on the target, with `=PATH` or as the next word.
+const FOLDERS: &[&str] =
+    &["--backup-dir", "--compare-dest", "--copy-dest", "--link-dest", "--partial-dir", "--temp-dir"];
+/// Options whose value may be the next word.
+const WITH_VALUE: &[&str] = &["--max-alloc", "--suffix", "--skip-compress", "--debug", "--info", "--iconv"];
+
+/// What an `rsync --server` will do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RsyncCommand {
+    /// `--sender`: the target sends.
+    sender: bool,
+    letters: String,
+    deletes: bool,
+    removes_source: bool,
+    follows_links: bool,
+    chooses_compression: bool,
+    folders: Vec<String>,
+    /// The first option that is not known to be harmless.
+    unknown: Option<String>,
+    paths: Vec<Word>,
+}
+
+impl RsyncCommand {
+    /// Reads the words behind `rsync`. `None` where they do not begin with `--server`.
+    pub(crate) fn read(words: &[Word]) -> Option<Self> {
+        let (first, mut rest) = words.split_first()?;
+        if first.text != "--server" {
+            return None;
+        }
+        let mut command = Self {
+            sender: false,
+            letters: String::new(),
+            deletes: false,
+            removes_source: false,
+            follows_links: false,
+            chooses_compression: false,
+            folders: Vec::new(),
+            unknown: None,
+            paths: Vec::new(),
+        };
+        while let Some((word, after)) = rest.split_first() {
+            // The first word that is no option is "." and stands before the paths; options may not follow it, but
+            // popt would take them, so they are looked at below.
+            if !word.text.starts_with('-') || word.text == "-" {
+                break;
+            }
+            rest = command.option(word, after);
+        }
+        let (dot, paths) = rest.split_first()?;
+        if dot.text != "." || paths.iter().any(|path| path.text.starts_with('-')) {
+            command.unknown.get_or_insert_with(|| "paths that look like options".to_owned());
+        }
+        command.paths = paths.to_vec();
+        Some(command)
+    }
+
+    fn option<'a>(&mut self, word: &Word, after: &'a [Word]) -> &'a [Word] {
+        let text = word.text.as_str();
+        if word.expands {
+            self.unknown.get_or_insert_with(|| text.to_owned());
+        }
+        if !text.starts_with("--") {
+            self.short(text);
+            return after;
+        }
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (text, None),
+        };
+        self.deletes |= DELETING.contains(&name);
+        self.removes_source |= REMOVING_SOURCE.contains(&name);
+        self.follows_links |= name == LINK_OPTION;
+        self.chooses_compression |= matches!(name, "--compress-choice" | "--new-compress" | "--old-compress");
+        let mut rest = after;
+        let mut next = || {
+            let (value, after) = rest.split_first()?;
+            rest = after;
+            Some(value.text.clone())
+        };
+        if FOLDERS.contains(&name) {
+            match value.map(str::to_owned).or_else(&mut next) {
+                Some(folder) => self.folders.push(folder),
+                None => self.unknown = Some(name.to_owned()),
+            }
+        } else if WITH_VALUE.contains(&name) && value.is_none() {
+            if next().is_none_or(|value| value.contains('/')) {
+                self.unknown.get_or_insert_with(|| name.to_owned());
+            }
+        } else if name == "--suffix" && value.is_some_and(|value| value.contains('/')) {
+            self.unknown.get_or_insert_with(|| text.to_owned());
+        } else if name == "--sender" && value.is_none() {
+            self.sender = true;
+        } else if !(HARMLESS.contains(&name)
+            || DELETING.contains(&name)
+            || REMOVING_SOURCE.contains(&name)
+            || name == LINK_OPTION)
+        {
+            self.unknown.get_or_insert_with(|| name.to_owned());
+        }
+        rest
+    }
+
+    fn short(&mut self, text: &str) {
+        let letters = text.trim_start_matches('-');
+        // Block size and modification window carry a number.
+        if let Some(number) = letters.strip_prefix(['B', '@'])
+            && number.bytes().all(|b| b.is_ascii_digit() || b == b'-')
+        {
+            return;
+        }
+        for letter in letters.chars() {
+            match letter {
+                // "e." and "eLsfxCIvu" list capabilities; a server takes nothing to run from it.
+                'e' => {
+                    let rest = letters.split_once('e').map_or("", |(_, rest)| rest);
+                    if !rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '.') {
+                        self.unknown.get_or_insert_with(|| "-e".to_owned());
+                    }
+                    break;
+                }
+                's' => {
+                    self.unknown.get_or_insert_with(|| {
+                        "-s, which hides the paths: use --no-secluded-args".to_owned()
+                    });
+                }
+                c if LETTERS.contains(c) => self.letters.push(c),
+                c => {
+                    self.unknown.get_or_insert_with(|| format!("-{c}"));
+                }
+            }
+        }
+    }
+
+    /// Which way the contents go.
+    pub(crate) fn operation(&self) -> Operation {
+        if self.sender { Operation::Download } else { Operation::Upload }
+    }
+
+    /// The paths on the target, as the command line has them.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.paths.iter().map(|word| word.text.as_str())
+    }
+
+    pub(super) fn negotiates_compression(&self) -> bool {
+        self.letters.contains('z') && !self.chooses_compression
+    }
+
+    /// The event for files that were removed along the way.
+    pub(super) fn removal(&self) -> Option<FileEvent> {
+        let note = match (self.sender, self.deletes, self.removes_source) {
+            (false, true, _) => "what the source does not have was removed",
+            (true, _, true) => "what was sent was removed",
+            _ => return None,
+        };
+        let path = self.paths().next().unwrap_or_default();
+        let mut event = FileEvent::new(Operation::Remove, path.as_bytes());
+        event.note = Some(format!("{note}; rsync does not tell the gateway which files"));
+        Some(event)
+    }
+
+    /// Judges the command before it runs.
+    pub(super) fn check(&self, rules: &FileRules, home: Option<&[u8]>) -> Result<(), Box<Refused>> {
+        let path = self.paths().next().unwrap_or_default();
+        let refuse = |path: &str, why: &str| Err(Box::new(Refused::new(self.operation(), path, why)));
+        if let Some(option) = &self.unknown {
+            return refuse(path, &format!("rsync with {option} cannot be followed"));
+        }
+        if self.paths.is_empty() {
+            return refuse(path, "rsync without a path cannot be followed");
+        }
+        if rules.read_only && (!self.sender || self.removes_source) {
+            return refuse(path, "this window allows reading only");
+        }
+        if !self.sender && !rules.may_upload {
+            return refuse(path, "this window does not allow uploads");
+        }
+        if self.sender && !rules.may_download {
+            return refuse(path, "this window does not allow downloads");
+        }
+        if !rules.paths.restrict() {
+            return Ok(());
+        }
+        if self.follows_links || self.letters.contains(|c| LINK_LETTERS.contains(c)) {
+            return refuse(
+                path,
+                "this window names its paths: rsync may not follow symbolic links out of them",
+            );
+        }
+        for word in &self.paths {
+            if let Err(why) = self.check_word(word, rules, home) {
+                return refuse(&word.text, why);
+            }
+        }
+        let base = self.paths.first().and_then(|word| normalise(word.text.as_bytes(), home));
+        for folder in &self.folders {
+            if let Err(why) = check_path(rules, folder.as_bytes(), base.as_deref(), Reach::Inside) {
+                return refuse(folder, why);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_word(&self, word: &Word, rules: &FileRules, home: Option<&[u8]>) -> Result<(), &'static str> {
+        if word.expands {
+            return Err("the path is a pattern and this window names its paths: write it out");
+        }
+        let path = word.text.as_bytes();
+        check_path(rules, path, home, Reach::Inside)?;
+        let one_file = self.sender && !self.letters.contains(['r', 'd']);
+        let below = normalise(path, home).is_some_and(|path| rules.paths.covers_below(&path));
+        if one_file || below {
+            Ok(())
+        } else {
+            Err("rsync may write or read anything below this path, and this window does not allow all of it")
+        }
+    }
+}
