@@ -152,6 +152,7 @@ async fn part(session: &Session, person: &dyn PersonLeg, end: &End) {
     if tokio::time::timeout(LAST_WORDS, words).await.is_err() {
         tracing::debug!(session = %session.id(), "a side did not take its last words in time");
     }
+    person.cut();
     session.control().cut_token().cancel();
 }
 
@@ -173,6 +174,7 @@ async fn close_books(gateway: &Gateway, session: &Session, end: &End) {
             None
         }
     };
+    session.forget().await;
     gateway.close_session(session, end, sealed.as_ref()).await;
 }
 
