@@ -1,12 +1,12 @@
 //! What comes from the store by itself: new pictures for the policy engine, and people's orders to sessions. Both are
 //! driven by the revision, a counter that any process moves.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use cofferdam_access::{
     audit::{Act, AuditEvent, AuditKind},
     clock::Timestamp,
-    ids::{FindingId, SessionId},
+    ids::{FindingId, OrderId, SessionId},
     policy::CompiledPolicies,
     snapshot::Snapshot,
     store::{FindingRecord, OrderKind, SessionState, Store, StoreError},
@@ -75,10 +75,16 @@ pub(crate) async fn read_snapshot(
 pub(crate) async fn follow_policy(gateway: Arc<Gateway>, pictures: watch::Sender<Arc<Snapshot>>, stop: CancellationToken) {
     let mut away = Duration::ZERO;
     let mut blind = false;
+    let mut obeyed = HashSet::new();
+    // Orders that were given before this node looked.
+    carry_out_orders(&gateway, &mut obeyed).await;
+    // This process's own changes are known at once, those of others at the next look.
+    let mut own = gateway.store.watch_revision();
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
+            _ = own.changed() => {}
             () = tokio::time::sleep(POLL) => {}
         }
         let current = pictures.borrow().clone();
@@ -94,7 +100,7 @@ pub(crate) async fn follow_policy(gateway: Arc<Gateway>, pictures: watch::Sender
                 blind = false;
                 if let Some(new) = new {
                     pictures.send_replace(Arc::new(new));
-                    carry_out_orders(&gateway).await;
+                    carry_out_orders(&gateway, &mut obeyed).await;
                 }
             }
             failed => {
@@ -111,7 +117,9 @@ pub(crate) async fn follow_policy(gateway: Arc<Gateway>, pictures: watch::Sender
     }
 }
 
-async fn carry_out_orders(gateway: &Gateway) {
+/// Carries out every order that waits, then writes down what came of them, so that the last of many does not wait for
+/// the books of the first. `obeyed` holds those whose outcome may not be in the store yet.
+async fn carry_out_orders(gateway: &Arc<Gateway>, obeyed: &mut HashSet<OrderId>) {
     let orders = match gateway.store.pending_orders(&gateway.node).await {
         Ok(orders) => orders,
         Err(e) => {
@@ -119,13 +127,13 @@ async fn carry_out_orders(gateway: &Gateway) {
             return;
         }
     };
+    obeyed.retain(|id| orders.iter().any(|o| o.id == *id));
+    let mut outcomes = Vec::new();
     for order in orders {
+        if !obeyed.insert(order.id) {
+            continue;
+        }
         let by = order.by.clone();
-        let state = match order.kind {
-            OrderKind::Suspend => Some(SessionState::Suspended),
-            OrderKind::Resume => Some(SessionState::Active),
-            OrderKind::End | OrderKind::Message => None,
-        };
         let passed_on = match order.kind {
             OrderKind::Suspend => Order::Suspend { by },
             OrderKind::Resume => Order::Resume { by },
@@ -133,19 +141,31 @@ async fn carry_out_orders(gateway: &Gateway) {
             OrderKind::Message => Order::Message { by, text: order.reason.clone() },
         };
         let here = gateway.registry.order(order.session, passed_on);
-        let outcome = if here { "carried out" } else { "the session is not here any more" };
-        info!(order = %order.id, session = %order.session, outcome, "order");
-        let act = Act::system("gateway", gateway.clock.now());
-        if let Err(e) = gateway.store.order_done(&act, order.id, outcome).await {
-            warn!(error = %e, "an order was carried out, but that could not be noted");
-        }
-        if let (true, Some(state)) = (here, state) {
-            gateway.note_state(order.session, state, &order.by).await;
-        }
+        outcomes.push((order, here));
+    }
+    if !outcomes.is_empty() {
+        let gateway = gateway.clone();
+        tokio::spawn(async move { gateway.note_outcomes(outcomes).await });
     }
 }
 
 impl Gateway {
+    async fn note_outcomes(&self, outcomes: Vec<(cofferdam_access::store::Order, bool)>) {
+        for (order, here) in outcomes {
+            let outcome = if here { "carried out" } else { "the session is not here any more" };
+            info!(order = %order.id, session = %order.session, outcome, "order");
+            let act = Act::system("gateway", self.clock.now());
+            if let Err(e) = self.store.order_done(&act, order.id, outcome).await {
+                warn!(error = %e, "an order was carried out, but that could not be noted");
+            }
+            match order.kind {
+                OrderKind::Suspend if here => self.note_state(order.session, SessionState::Suspended, &order.by).await,
+                OrderKind::Resume if here => self.note_state(order.session, SessionState::Active, &order.by).await,
+                _ => {}
+            }
+        }
+    }
+
     async fn note_state(&self, session: SessionId, state: SessionState, by: &str) {
         let kind = match state {
             SessionState::Suspended => AuditKind::SessionSuspended,

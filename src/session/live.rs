@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -31,6 +32,8 @@ use crate::detect::triggers::{Finding, Observation, Response, Triggers};
 
 /// Messages to the person that wait for a slow screen.
 const NOTICES: usize = 16;
+/// How long the watch over a session may wait for the recorder to take an event of its own.
+const SOON: Duration = Duration::from_millis(250);
 
 /// How the session reaches the person, apart from its channels.
 #[async_trait]
@@ -178,6 +181,19 @@ impl Session {
         Ok(())
     }
 
+    /// Tells the person something from where nobody may wait: when the recorder does not take it at once, it is shown
+    /// all the same. For messages of the gateway's own, never for content.
+    pub(super) async fn announce(&self, text: &str) {
+        self.record_soon(Event::Notice { text: text.to_owned() }).await;
+        self.show(text);
+    }
+
+    async fn record_soon(&self, event: Event) {
+        if tokio::time::timeout(SOON, self.record(event)).await.is_err() {
+            tracing::warn!(session = %self.id(), "the recorder did not take an event of the gateway's own in time");
+        }
+    }
+
     /// Shows without recording: for what has to be said while the recorder itself is in trouble.
     pub(super) fn show(&self, text: &str) {
         // No receiver: there is no screen yet, and the reason stands in the recording.
@@ -194,19 +210,18 @@ impl Session {
             },
         );
         if self.control.freeze(why) {
-            // An error has ended the session already.
-            self.record(Event::Suspend { by }).await.unwrap_or_default();
-            self.say(&sentence).await.unwrap_or_default();
+            self.record_soon(Event::Suspend { by }).await;
+            self.announce(&sentence).await;
         }
     }
 
     /// Lets a frozen session go on and says so.
     pub(crate) async fn thaw(&self, by: &str) {
         if self.control.frozen().is_some() {
-            self.record(Event::Resume { by: by.to_owned() }).await.unwrap_or_default();
+            self.record_soon(Event::Resume { by: by.to_owned() }).await;
             self.touch();
             self.control.thaw();
-            self.say(&format!("session resumed by {by}")).await.unwrap_or_default();
+            self.announce(&format!("session resumed by {by}")).await;
         }
     }
 
@@ -267,7 +282,7 @@ impl Session {
                 self.control.end(End::Killed { by, reason });
             }
             Order::Message { by, text } => {
-                self.say(&format!("message from {by}: {text}")).await.unwrap_or_default();
+                self.announce(&format!("message from {by}: {text}")).await;
             }
         }
     }

@@ -94,10 +94,7 @@ fn recheck(session: &Session, timers: &mut Timers, snapshot: &Snapshot) {
 
 async fn on_due(gateway: &Gateway, session: &Session, timers: &mut Timers, due: Due) {
     match due {
-        Due::Notice(text) => {
-            // An error has ended the session; the loop sees it.
-            session.say(&text).await.unwrap_or_default();
-        }
+        Due::Notice(text) => session.announce(&text).await,
         Due::Idle => {
             // A frozen session waits for the site, not for the person: it does not become idle.
             if session.control().frozen().is_some() {

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use cofferdam_recorder::{Direction, Event, StreamKeeper};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, server};
 
@@ -185,9 +184,13 @@ async fn terminal_up(
 
 /// What Enter would run: the line as it stands on the screen, and what was pasted together with the Enter.
 fn command_about_to_run(line: &LineTracker, data: &[u8]) -> Option<String> {
-    let shown = line.command_at_enter().unwrap_or_default();
+    if line.alternate_screen() {
+        return None;
+    }
+    // With the prompt: what is taken for a prompt by mistake must not hide a command.
+    let shown = line.line();
     let pasted: String = String::from_utf8_lossy(data).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let command = format!("{shown}{}", pasted.trim_end());
+    let command = format!("{shown} {}", pasted.trim_end());
     let command = command.trim();
     (!command.is_empty()).then(|| command.to_owned())
 }
