@@ -20,6 +20,21 @@ use super::{FileRules, Inspector, Operation};
 
 const SFTP_SERVER: &str = "/usr/lib/openssh/sftp-server";
 
+/// Copies standard input to standard output. rsync hands over pipes that do not block, which `cat` cannot use.
+const COPY: &str = r#"
+sub ready { my ($fd, $in) = @_; my $set = ''; vec($set, $fd, 1) = 1;
+  $in ? select($set, undef, undef, 1) : select(undef, $set, undef, 1); }
+while (1) {
+  my $size = sysread(STDIN, my $part, 32768);
+  if (!defined $size) { $!{EAGAIN} or exit 1; ready(0, 1); next; }
+  $size or last;
+  for (my $at = 0; $at < $size;) {
+    my $sent = syswrite(STDOUT, $part, $size - $at, $at);
+    if (defined $sent) { $at += $sent; } else { $!{EAGAIN} or exit 1; ready(1, 0); }
+  }
+}
+"#;
+
 struct Bench {
     dir: TempDir,
 }
@@ -36,9 +51,10 @@ impl Bench {
             "#!/bin/sh\nexec 3<&0\nfor word; do last=$word; done\n\
              while [ $# -gt 1 ]; do shift; if [ \"$1\" = rsync ]; then last=\"$*\"; break; fi; done\n\
              printf '%s' \"$last\" > '{0}/cmd.tmp'\nmv '{0}/cmd.tmp' '{0}/cmd'\n\
-             cat <&3 > '{0}/up' &\ncat '{0}/down'\nkill $! 2>/dev/null\nexit $(cat '{0}/code')\n",
+             perl '{0}/copy' <&3 > '{0}/up' &\nperl '{0}/copy' < '{0}/down'\nkill $! 2>/dev/null\nexit $(cat '{0}/code')\n",
             bench.dir.path().display()
         );
+        fs::write(bench.path("copy"), COPY).unwrap();
         fs::write(bench.path("ssh"), script).unwrap();
         assert!(Command::new("chmod").arg("755").arg(bench.path("ssh")).status().unwrap().success());
         fs::write(bench.path("code"), "255").unwrap();
