@@ -16,7 +16,7 @@ pub(crate) const HISTORY_LEN: usize = 8 * 1024;
 /// From this length on a segment is compressed on its own: the text before it would not pay.
 pub(crate) const ALONE: usize = 32 * 1024;
 /// What short segments are compressed against: common terminal text. Part of format version 1.
-pub(crate) const PRIMER_TEXT: &[u8] = include_bytes!("primer.txt");
+pub(crate) const PRIMER_TEXT: &[u8] = include_bytes!("primer.bin");
 /// zstd levels: long segments must be quick, short ones are worth the care.
 const QUICK: i32 = 1;
 const CAREFUL: i32 = 3;
@@ -218,4 +218,39 @@ pub(crate) fn push_history(history: &mut Vec<u8>, plain: &[u8]) {
 /// The last `n` bytes.
 pub(crate) fn last(bytes: &[u8], n: usize) -> &[u8] {
     bytes.get(bytes.len().saturating_sub(n)..).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::header::sha256_one;
+
+    #[test]
+    fn the_primer_is_the_one_of_format_version_1() {
+        assert_eq!(PRIMER_TEXT.len(), 1504);
+        assert_eq!(
+            hex::encode(sha256_one(PRIMER_TEXT)),
+            "50d2ee74388f75b7b91630af76e3ae82b30c27732b132c54e08e60dfc7ee6549"
+        );
+    }
+
+    #[test]
+    fn a_frame_that_promises_more_than_the_head_is_refused() {
+        let key = Key::generate().unwrap();
+        let bomb = zstd::bulk::compress(&vec![0; 8 << 20], 3).unwrap();
+        let head = Head {
+            kind: 1,
+            flags: ZSTD,
+            body_len: bomb.len() as u32,
+            plain_len: 1000,
+            stream: 0,
+            first: 0,
+            span: 0,
+            nonce: 1,
+            seq: 0,
+            prev: [0; 32],
+        };
+        let mut opener = Opener::new(Sealer::new(&key, [0; 32]).unwrap()).unwrap();
+        assert!(opener.open(&head, &mut bomb.clone(), 0).is_err());
+    }
 }

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use crate::{
     crypt::{Opener, Sealer},
-    header,
+    export, header,
     keys::{Key, KeyFile},
     segment::{Footer, HEAD_LEN, Head},
     sign::VerifyingKey,
@@ -59,6 +59,18 @@ pub fn fuzz_journal(bytes: &[u8]) {
     black_box(writer::fuzz_journal(bytes));
 }
 
+/// An evidence bundle.
+pub fn fuzz_bundle(bytes: &[u8]) {
+    black_box(export::fuzz_bundle(bytes, &VerifyingKey([0; 32])));
+}
+
+/// Terminal output, as it is rendered for search.
+pub fn fuzz_render(bytes: &[u8]) {
+    let mut screen = crate::render::Screen::new(80, 24);
+    screen.feed(bytes);
+    black_box(screen.lines());
+}
+
 /// A whole file, as the verifier reads it.
 pub fn fuzz_verify(bytes: &[u8]) {
     black_box(verify_source(&bytes, &VerifyingKey([0; 32]), &[]).is_ok());
@@ -72,7 +84,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_parser_panics_on_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-            for parser in [fuzz_header, fuzz_segment, fuzz_events, fuzz_body, fuzz_keys, fuzz_index, fuzz_journal, fuzz_verify] {
+            for parser in [fuzz_header, fuzz_segment, fuzz_events, fuzz_body, fuzz_keys, fuzz_index, fuzz_journal, fuzz_bundle, fuzz_render, fuzz_verify] {
                 parser(&bytes);
             }
         }

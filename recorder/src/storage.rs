@@ -56,6 +56,10 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// What the disk says.
     fn free(&self) -> io::Result<u64>;
+    /// Where a file lies on this machine, for storages that are a folder.
+    fn path(&self, _name: &str) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// An open file of a [`Storage`].
@@ -157,6 +161,10 @@ impl Storage for LocalFolder {
 
     fn sync_everything(&self) -> io::Result<()> {
         syncfs(&self.folder).map_err(io::Error::from)
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        Some(self.path.join(name))
     }
 
     fn free(&self) -> io::Result<u64> {

@@ -15,7 +15,12 @@ pub use bundle_check::{BundleReport, verify_bundle};
 pub use files::{ExtractedFile, export_files};
 pub use json::export_jsonl;
 
-use crate::{error::ReadError, event::Event, read::Recording, render::Screen};
+use crate::{error::ReadError, event::Event, read::Recording, render::Screen, sign::VerifyingKey};
+
+/// Reads arbitrary bytes as a bundle; for fuzzing.
+pub(crate) fn fuzz_bundle(bytes: &[u8], key: &VerifyingKey) -> bool {
+    bundle_check::verify_bundle_source(&bytes, key).is_ok()
+}
 
 /// Writes the text that scrolled over the terminal of a channel, as rendered, and what stood on it
 /// at the end. `channel` absent: the first that has a terminal.

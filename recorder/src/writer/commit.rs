@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    Status,
+    RECORDING, Status,
     disk::Disk,
     lane::{Lane, Phase},
     queue::{Shared, lock},
@@ -268,7 +268,15 @@ impl Committer {
         }
         for (mut entry, sealed) in entries.into_iter().zip(sealed) {
             let Some(sealed) = sealed.filter(|_| !entry.failed) else { continue };
-            lock(&entry.shared.lane).phase = Phase::Done;
+            let data = {
+                let mut lane = lock(&entry.shared.lane);
+                lane.phase = Phase::Done;
+                lane.data.take()
+            };
+            let path = self.core.storage.path(&format!("{}{RECORDING}", entry.shared.id));
+            if let (Some(data), Some(path)) = (data, path) {
+                self.core.indexer.add(path, data);
+            }
             lock(&self.core.sessions).remove(&entry.shared.id);
             self.release(&mut entry);
             let mut queue = lock(&entry.shared.queue);

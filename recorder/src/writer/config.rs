@@ -38,6 +38,9 @@ pub struct RecorderConfig {
     pub threads: usize,
     /// Bytes of the shared journal from which on everything in it is moved to its own file.
     pub journal_bytes: u64,
+    /// Whether the index of each recording is made when it is sealed. It is encrypted to the same
+    /// readers; without it search and seeking read the recording itself.
+    pub index: bool,
     /// Is told of each checkpoint.
     pub on_checkpoint: Option<CheckpointHook>,
 }
@@ -58,6 +61,7 @@ impl RecorderConfig {
             slow_after: Duration::from_secs(3),
             threads: 2,
             journal_bytes: 64 << 20,
+            index: true,
             on_checkpoint: None,
         }
     }

@@ -7,6 +7,7 @@ use crate::{
     crypt::{ALONE, HISTORY_LEN, Sealer, Tools, last, push_history},
     error::RecordError,
     header::{Hash, RecordingId},
+    keys::Key,
     segment::{self, HEAD_LEN, Head, SIGNED, kind},
     sign::CheckpointSigner,
     storage::SpoolFile,
@@ -53,6 +54,8 @@ pub(crate) struct Lane {
     pub(crate) counted_unmerged: bool,
     /// Byte offset of the first segment.
     pub(crate) first_segment: u64,
+    /// The data key, for the index that is made after the seal.
+    pub(crate) data: Option<Key>,
     sealer: Sealer,
     signer: Arc<CheckpointSigner>,
     nonce: u32,
@@ -100,6 +103,7 @@ impl Lane {
             events: 0,
             started,
             counted_unmerged: false,
+            data: None,
             sealer,
             signer,
             nonce: 0,
@@ -122,6 +126,7 @@ impl Lane {
         self.unmerged = Vec::new();
         self.history = Vec::new();
         self.announce.clear();
+        self.data = None;
     }
 
     /// Whether `more` bytes are enough to go straight into the file.

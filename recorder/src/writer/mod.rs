@@ -9,6 +9,7 @@ mod commit;
 mod config;
 mod disk;
 mod health;
+mod indexer;
 mod journal;
 mod lane;
 mod queue;

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use super::{
     Clock, Health, JOURNAL, KEYS, RECORDING, RecorderConfig, Recovered, SessionRecorder, Status, commit,
     disk::Disk,
+    indexer::Indexer,
     lane::Lane,
     queue::{Queue, Shared, lock},
     recover,
@@ -34,6 +35,7 @@ pub(crate) struct Core {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) signer: Arc<CheckpointSigner>,
     pub(crate) clock: Clock,
+    pub(crate) indexer: Indexer,
     /// Bytes accepted and not yet durable, of all sessions.
     pub(crate) waiting: AtomicUsize,
     pub(crate) sessions: Mutex<HashMap<RecordingId, Arc<Shared>>>,
@@ -239,6 +241,7 @@ impl Drop for Inner {
             // A panic there was reported when it happened.
             thread.join().ok();
         }
+        self.core.indexer.end();
     }
 }
 
@@ -278,6 +281,7 @@ impl RecorderService {
             storage,
             signer,
             clock,
+            indexer: Indexer::start()?,
             waiting: AtomicUsize::new(0),
             sessions: Mutex::default(),
             frozen: AtomicBool::new(false),
@@ -379,7 +383,8 @@ fn create(core: &Core, header: Header) -> Result<Arc<Shared>, RecordError> {
         core.storage.remove(&format!("{id}{KEYS}")).ok();
         return Err(storage_error("writing a recording's header")(e));
     }
-    let lane = Lane::new(id.clone(), digest, started, sealer, Arc::clone(&core.signer), file);
+    let mut lane = Lane::new(id.clone(), digest, started, sealer, Arc::clone(&core.signer), file);
+    lane.data = core.config.index.then_some(keys.data);
     Ok(Arc::new(Shared {
         id,
         queue: Mutex::new(Queue::new(started, Masking { mask, count: 0 })),

@@ -221,6 +221,61 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_segment_of_an_unknown_kind_is_skipped_but_counts_in_the_chain() {
+        let signer = CheckpointSigner::generate().unwrap();
+        let header = crate::header::Header {
+            id: "r1".parse().unwrap(),
+            session: "s".into(),
+            protocol: "ssh".into(),
+            user: "vera".into(),
+            organisation: String::new(),
+            asset: "pump-hmi".into(),
+            zone: String::new(),
+            account: String::new(),
+            node: String::new(),
+            started: 5,
+            decision_sha256: String::new(),
+            labels: Default::default(),
+        };
+        let preamble = crate::header::Preamble {
+            header,
+            data_key: String::new(),
+            reveal_key: None,
+            signer: signer.public_key().to_string(),
+        };
+        let (mut file, digest) = crate::header::encode(&preamble, &signer).unwrap();
+        let head = Head {
+            kind: 200,
+            flags: 0,
+            body_len: 0,
+            plain_len: 0,
+            stream: 0,
+            first: 5,
+            span: 0,
+            nonce: 0,
+            seq: 0,
+            prev: digest,
+        };
+        let prev = push_plain(&mut file, head, b"from the future", None);
+        let place = Place { seq: 1, prev, stream: 0, time: 5, offset: file.len() as u64 };
+        let info = SealInfo {
+            end: End::because("closed"),
+            ended: 5,
+            segments: 2,
+            events: Some(0),
+            plain_bytes: 0,
+            recovered: false,
+        };
+        let (end, _) = build(&place, &digest, Vec::new(), &info, &signer).unwrap();
+        file.extend_from_slice(&end);
+        let verify = |file: &[u8]| crate::verify::verify_source(&file, &signer.public_key(), &[]).unwrap();
+        assert!(verify(&file).is_whole(), "{:?}", verify(&file).problems);
+        let at = place.offset as usize - 3;
+        file[at] ^= 1;
+        assert!(!verify(&file).is_whole());
+    }
+
+    #[test]
     fn an_index_comes_back_and_a_long_one_is_thinned() {
         let entry = |n: u64| IndexEntry {
             offset: n * 100,

@@ -218,6 +218,42 @@ async fn search_answers_who_ran_what_with_and_without_an_index() {
 }
 
 #[tokio::test]
+async fn the_recorder_makes_the_index_although_it_cannot_read_the_recording_later() {
+    let world = World::new();
+    let mut config = world.config();
+    config.index = true;
+    let service = world.service_with(config);
+    let session = service.start(header("r1")).await.unwrap();
+    session.record(Event::Resize { channel: 0, cols: 80, rows: 24 }).await.unwrap();
+    session.record(output("needle\r\n")).await.unwrap();
+    session.finish(End::because("closed")).await.unwrap();
+    let index = world.open("r1").index_path();
+    while !index.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    let query = Query { text: "needle".into(), ..Query::default() };
+    assert_eq!(find(&world.dir.path().join("rec"), &world.reader, &query).0.len(), 1);
+}
+
+#[tokio::test]
+async fn a_hold_beats_deletion_and_deletion_leaves_nothing() {
+    let world = World::new();
+    shell(&world, "r1", "vera", "ls").await;
+    let (path, folder) = (world.path("r1"), world.dir.path().join("rec"));
+    build_index(&world.open("r1")).unwrap();
+    assert!(expired(&folder, T0).unwrap().is_empty());
+    assert_eq!(expired(&folder, i64::MAX).unwrap(), std::slice::from_ref(&path));
+    hold(&path, "case 12").unwrap();
+    assert!(expired(&folder, i64::MAX).unwrap().is_empty());
+    assert!(matches!(delete(&path), Err(DeleteError::Held(why)) if why == "case 12"));
+    lift_hold(&path).unwrap();
+    lift_hold(&path).unwrap();
+    assert!(disk_use(&folder).unwrap() > 1000);
+    delete(&path).unwrap();
+    assert_eq!(disk_use(&folder).unwrap(), 0);
+}
+
+#[tokio::test]
 async fn a_damaged_index_is_passed_over_and_made_anew() {
     let world = World::new();
     shell(&world, "r1", "vera", "systemctl stop pump").await;

@@ -39,6 +39,7 @@ impl World {
         let mut config = RecorderConfig::new(self.dir.path().join("rec"), recipients);
         config.flush_interval = Duration::from_millis(20);
         config.low_space = 0;
+        config.index = false;
         let seen = Arc::clone(&self.checkpoints);
         config.on_checkpoint = Some(Arc::new(move |c| seen.lock().unwrap().push(c.clone())));
         config
