@@ -17,8 +17,8 @@ use cofferdam_access::{
 };
 use cofferdam_recorder::{CheckpointSigner, Identity, Recipient, Recipients, RecordError, RecordingId};
 use cofferdam_vault::{
-    CaError, Context as Sealed, Entropy, KeyFileError, SealError, Sealer, SecretBytes, SigningError, SigningKey,
-    SshCa, SystemEntropy, keyfile,
+    CaError, Context as Sealed, Entropy, KeyFileError, SealError, Sealer, SecretBytes, SigningError,
+    SigningKey, SshCa, SystemEntropy, keyfile,
 };
 use zeroize::Zeroizing;
 
@@ -286,7 +286,10 @@ mod tests {
 
     #[test]
     fn a_password_is_encoded_so_that_it_cannot_become_another_parameter() {
-        assert_eq!(with_password("postgres://a@h/d", "p&host=x 1"), "postgres://a@h/d?password=p%26host%3Dx%201");
+        assert_eq!(
+            with_password("postgres://a@h/d", "p&host=x 1"),
+            "postgres://a@h/d?password=p%26host%3Dx%201"
+        );
         assert_eq!(with_password("postgres://a@h/d?x=1", "p"), "postgres://a@h/d?x=1&password=p");
     }
 

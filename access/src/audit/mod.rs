@@ -68,12 +68,14 @@ pub struct Act {
     pub at: Timestamp,
     /// The address they came from, where there is one.
     pub source: Option<IpAddr>,
+    /// The person on whose behalf somebody else acts: named, but not proved to be there.
+    pub on_behalf_of: Option<Name>,
 }
 
 impl Act {
     /// Somebody acts now.
     pub fn new(actor: Actor, at: Timestamp) -> Self {
-        Self { actor, at, source: None }
+        Self { actor, at, source: None, on_behalf_of: None }
     }
     /// A person acts now.
     pub fn person(name: &Name, at: Timestamp) -> Self {
@@ -82,6 +84,12 @@ impl Act {
     /// A part of this program acts now.
     pub fn system(part: &str, at: Timestamp) -> Self {
         Self::new(Actor::system(part), at)
+    }
+    /// On whose behalf; stands in the event as `for`.
+    #[must_use]
+    pub fn on_behalf_of(mut self, person: Option<&Name>) -> Self {
+        self.on_behalf_of = person.cloned();
+        self
     }
     /// The address they came from.
     #[must_use]
@@ -133,6 +141,9 @@ impl AuditEvent {
         let mut body = self.body.clone();
         if let Some(source) = act.source {
             body.insert("source".to_owned(), source.to_canonical().to_string().into());
+        }
+        if let Some(person) = &act.on_behalf_of {
+            body.insert("for".to_owned(), person.as_str().into());
         }
         let text = Value::Object(body).to_string();
         if text.len() <= MAX_BODY {

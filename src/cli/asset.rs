@@ -1,0 +1,261 @@
+//! Machines, and whom we take them for: `asset trust` pins a host key after its fingerprint was compared.
+
+use std::{sync::Arc, time::Duration};
+
+use clap::{Args, Subcommand};
+use cofferdam_access::{
+    audit::{AuditEvent, AuditKind},
+    ids::Name,
+    site::{Asset, Criticality, Endpoint, Protocol},
+};
+use russh::{
+    client,
+    keys::{HashAlg, PublicKey, PublicKeyOrCertificate},
+};
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, sync::oneshot};
+
+use super::{
+    desk::{Desk, OnBehalf},
+    error::CliError,
+    output::{Reply, Table, clean, joined},
+    prompt::{Prompt, Terminal},
+};
+use crate::ssh::algorithms::toward_target;
+
+/// How long a machine may take to show its key.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `cofferdam asset …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum AssetCommand {
+    /// All machines
+    List,
+    /// One machine
+    Show {
+        /// Its name
+        name: Name,
+    },
+    /// Pin the host key that a machine shows now, after its fingerprint was compared
+    Trust(TrustArgs),
+}
+
+/// Which machine, and which key.
+#[derive(Debug, Args)]
+pub(crate) struct TrustArgs {
+    /// Its name
+    name: Name,
+    /// The fingerprint that the key must have (`SHA256:…`), read on the machine itself; without it, you are asked
+    #[arg(long, value_name = "SHA256:…")]
+    fingerprint: Option<String>,
+    /// Keep the keys that are pinned already [default: the new key takes their place]
+    #[arg(long)]
+    keep: bool,
+    #[command(flatten)]
+    on_behalf: OnBehalf,
+}
+
+/// Does what `command` says.
+pub(crate) async fn run(desk: &Desk, command: AssetCommand) -> Result<Reply, CliError> {
+    match command {
+        AssetCommand::List => Ok(list(desk)),
+        AssetCommand::Show { name } => {
+            let asset = find(desk, &name)?;
+            Ok(Reply::new(page(asset), row(asset)))
+        }
+        AssetCommand::Trust(args) => {
+            let key = key_shown_by(find(desk, &args.name)?).await?;
+            trust(desk, &args, key, &mut Terminal).await
+        }
+    }
+}
+
+fn find<'d>(desk: &'d Desk, name: &Name) -> Result<&'d Asset, CliError> {
+    desk.site.asset(name).ok_or_else(|| {
+        CliError::failed(format!("there is no asset {:?}: `cofferdam asset list` names them", name.as_str()))
+    })
+}
+
+fn criticality(asset: &Asset) -> &'static str {
+    match asset.criticality {
+        Criticality::Low => "low",
+        Criticality::Medium => "medium",
+        Criticality::High => "high",
+    }
+}
+
+fn endpoint(e: &Endpoint) -> String {
+    format!("{}:{}", e.protocol.as_str(), e.port)
+}
+
+/// Fingerprints of the pinned keys; a line that is no key is shown as such.
+fn fingerprints(asset: &Asset) -> Vec<String> {
+    let print = |line: &String| {
+        PublicKey::from_openssh(line)
+            .map_or_else(|_| "unreadable".to_owned(), |k| k.fingerprint(HashAlg::Sha256).to_string())
+    };
+    asset.host_keys.iter().map(print).collect()
+}
+
+fn list(desk: &Desk) -> Reply {
+    let mut table =
+        Table::new(&["name", "zone", "address", "endpoints", "criticality", "host keys", "flags"]);
+    let mut rows = Vec::new();
+    for asset in &desk.site.assets {
+        let mut flags = Vec::new();
+        for (is, flag) in [(asset.crown_jewel, "crown jewel"), (asset.disabled, "disabled")] {
+            flags.extend(is.then(|| flag.to_owned()));
+        }
+        if !asset.dangerous_ssh_algorithms.is_empty() {
+            flags.push(format!("DANGEROUS: {}", asset.dangerous_ssh_algorithms.join(" ")));
+        }
+        let ssh = asset.endpoints.iter().any(|e| e.protocol == Protocol::Ssh);
+        let keys = match (ssh, asset.host_keys.len()) {
+            (false, _) => "-".to_owned(),
+            (true, 0) => "none pinned".to_owned(),
+            (true, n) => n.to_string(),
+        };
+        table.row([
+            asset.name.as_str(),
+            asset.zone.as_str(),
+            &asset.address,
+            &joined(asset.endpoints.iter().map(endpoint)),
+            criticality(asset),
+            &keys,
+            &flags.join(", "),
+        ]);
+        rows.push(row(asset));
+    }
+    Reply::list(&table, rows)
+}
+
+fn page(asset: &Asset) -> String {
+    let or_none = |s: String| if s.is_empty() { "none".to_owned() } else { s };
+    clean(&format!(
+        "name         {}\ntitle        {}\nzone         {}\naddress      {}\nendpoints    {}\ncriticality  {}\ncrown jewel  {}\n\
+         disabled     {}\nhost keys    {}\ndangerous    {}",
+        asset.name,
+        asset.title,
+        asset.zone,
+        asset.address,
+        joined(asset.endpoints.iter().map(endpoint)),
+        criticality(asset),
+        asset.crown_jewel,
+        asset.disabled,
+        or_none(fingerprints(asset).join("\n             ")),
+        or_none(asset.dangerous_ssh_algorithms.join(" ")),
+    ))
+}
+
+fn row(asset: &Asset) -> Value {
+    json!({
+        "id": asset.name,
+        "name": asset.name,
+        "title": asset.title,
+        "zone": asset.zone,
+        "address": asset.address,
+        "endpoints": asset.endpoints,
+        "criticality": criticality(asset),
+        "crown_jewel": asset.crown_jewel,
+        "disabled": asset.disabled,
+        "host_keys": asset.host_keys,
+        "host_key_fingerprints": fingerprints(asset),
+        "dangerous_ssh_algorithms": asset.dangerous_ssh_algorithms,
+    })
+}
+
+/// Pins `key` if the fingerprint is the expected one or somebody agrees to it.
+async fn trust(
+    desk: &Desk,
+    args: &TrustArgs,
+    key: PublicKey,
+    prompt: &mut dyn Prompt,
+) -> Result<Reply, CliError> {
+    let asset = find(desk, &args.name)?;
+    let print = key.fingerprint(HashAlg::Sha256).to_string();
+    match &args.fingerprint {
+        Some(expected) if expected.trim_end_matches('=') == print => {}
+        Some(_) => {
+            return Err(CliError::failed(format!(
+                "{} shows another key, {print}: nothing was pinned; find out why before you trust it",
+                asset.name
+            )));
+        }
+        None => {
+            let before = fingerprints(asset).join(" ");
+            let before = if before.is_empty() { "nothing".to_owned() } else { before };
+            eprintln!("{} shows {} {print}\npinned so far: {before}", asset.name, key.algorithm());
+            if !prompt
+                .agreed("does the machine's own console show this fingerprint, and is it to be pinned?")?
+            {
+                return Err(CliError::failed("nothing was pinned"));
+            }
+        }
+    }
+    let mut pinned = PublicKey::from(key.key_data().clone());
+    pinned.set_comment("");
+    let line =
+        pinned.to_openssh().map_err(|e| CliError::failed(format!("the key cannot be written: {e}")))?;
+    let line = line.trim().to_owned();
+    let mut site = desk.site.clone();
+    for asset in site.assets.iter_mut().filter(|a| a.name == args.name) {
+        if !args.keep {
+            asset.host_keys.clear();
+        }
+        if !asset.host_keys.contains(&line) {
+            asset.host_keys.push(line.clone());
+        }
+    }
+    let act = desk.act(&args.on_behalf)?;
+    let plan = desk.change_site(&act, site).await?;
+    if !plan.is_empty() {
+        let event =
+            AuditEvent::new(AuditKind::HostKeyTrusted, &args.name).with("fingerprint", print.as_str());
+        desk.store.record(&act, event).await?;
+    }
+    let text = format!(
+        "{} is pinned to {print}; put this into the site file, or the next `apply` undoes it:\n  {line}",
+        args.name
+    );
+    Ok(Reply::new(text, json!({"id": args.name, "fingerprint": print, "host_key": line})))
+}
+
+/// Looks at the key and goes away: nothing is sent to the machine.
+struct Glance(Option<oneshot::Sender<PublicKey>>);
+
+impl client::Handler for Glance {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        if let Some(answer) = self.0.take() {
+            // Whoever asked may have given up meanwhile; there is nobody else to tell.
+            drop(answer.send(key.public_key().clone()));
+        }
+        Ok(false)
+    }
+}
+
+async fn key_shown_by(asset: &Asset) -> Result<PublicKey, CliError> {
+    let failed = |why: String| CliError::failed(format!("{}: {why}", asset.name));
+    let ssh = asset.endpoints.iter().find(|e| e.protocol == Protocol::Ssh);
+    let ssh = ssh.ok_or_else(|| failed("has no ssh endpoint: there is no host key to pin".into()))?;
+    let host = ssh.dial_host.as_deref().unwrap_or(&asset.address);
+    let port = ssh.dial_port.unwrap_or(ssh.port);
+    let preferred = toward_target(&[], &asset.dangerous_ssh_algorithms).map_err(failed)?;
+    let config = Arc::new(client::Config { preferred, ..client::Config::default() });
+    let (answer, key) = oneshot::channel();
+    let look = async {
+        let stream = TcpStream::connect((host, port)).await.map_err(|e| e.to_string())?;
+        let met = client::connect_stream(config, stream, Glance(Some(answer))).await;
+        match (key.await, met) {
+            (Ok(key), _) => Ok(key),
+            (Err(_), Err(e)) => Err(e.to_string()),
+            (Err(_), Ok(_)) => Err("it showed no key".to_owned()),
+        }
+    };
+    match tokio::time::timeout(PATIENCE, look).await {
+        Ok(Ok(key)) => Ok(key),
+        Ok(Err(why)) => Err(failed(format!("{host}:{port} does not answer as an SSH server: {why}"))),
+        Err(_) => Err(failed(format!("{host}:{port} did not answer within 20 s: check address and network"))),
+    }
+}

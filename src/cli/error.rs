@@ -1,0 +1,97 @@
+//! Why a command did not do what was asked.
+
+use cofferdam_access::{
+    apply::SiteFault,
+    ids::IdError,
+    local_time::TimeError,
+    policy::{ExampleError, PolicyError},
+    store::StoreError,
+    window::{Refusal, RequestError},
+};
+use cofferdam_recorder::ReadError;
+use cofferdam_vault::{KeyFileError, SealError, SigningError};
+
+use crate::{config::ConfigError, context::ContextError};
+
+/// A command failed: one line (or one per fault) for standard error, which says what to do next.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Something that the configuration names.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A name or id.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// A time.
+    #[error(transparent)]
+    Time(#[from] TimeError),
+    /// A request for a window.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The rules of windows.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The policies.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// Example decisions.
+    #[error(transparent)]
+    Examples(#[from] ExampleError),
+    /// A described site, all its faults.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Site(Vec<SiteFault>),
+    /// A recording.
+    #[error(transparent)]
+    Recording(#[from] ReadError),
+    /// A key file.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// A secret.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A signing key.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    /// Reading or writing.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being read or written.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The person did not prove who they are. Says nothing about which part was wrong.
+    #[error("{0}")]
+    NotProved(String),
+    /// Anything that needs no kind of its own; the text says what to do.
+    #[error("{0}")]
+    Failed(String),
+    /// The reader of our output is gone; nothing to say.
+    #[error("the reader of the output is gone")]
+    Quiet,
+}
+
+impl CliError {
+    /// An input or output error, with what it was about.
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| {
+            if source.kind() == std::io::ErrorKind::BrokenPipe {
+                Self::Quiet
+            } else {
+                Self::Io { what, source }
+            }
+        }
+    }
+
+    /// A failure in words.
+    pub(crate) fn failed(text: impl Into<String>) -> Self {
+        Self::Failed(text.into())
+    }
+}

@@ -1,0 +1,555 @@
+//! Recordings: listed, proved whole, read, searched, exported.
+
+use std::{
+    fs::{DirBuilder, OpenOptions},
+    io::{BufWriter, Write},
+    ops::ControlFlow,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand, ValueEnum};
+use cofferdam_access::{
+    audit::{AuditEvent, AuditKind},
+    clock::Timestamp,
+    ids::SessionId,
+    local_time::parse_duration,
+    store::{AuditFilter, SessionState},
+};
+use cofferdam_recorder::{
+    Anchor, CastOptions, CastVersion, Event, Hit, LineKind, Listed, Query, ReadError, Recording, RecordingId,
+    Report, export_asciicast, export_files, export_jsonl, export_transcript, list as list_folder,
+    search as search_folder, search_recording, verify as verify_file,
+};
+use serde_json::{Value, json};
+
+use super::{
+    desk::{Desk, OnBehalf},
+    error::CliError,
+    output::{Reply, Table, bytes, clean, clean_line, shown, to_json, utc, utc_or_null},
+    play,
+};
+
+/// Most lines of events that `show` prints.
+const MOST_LINES: usize = 1000;
+/// Most hits that a search gives for one recording.
+const MOST_HITS: usize = 100;
+
+/// `cofferdam recording …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum RecordingCommand {
+    /// Recordings on this machine, the oldest first
+    List,
+    /// What a recording is about, its commands, files, forwards and findings
+    Show {
+        /// The recording's id: its session's
+        id: RecordingId,
+        #[command(flatten)]
+        on_behalf: OnBehalf,
+    },
+    /// Replay in this terminal; space pauses, + and - change the speed, arrows go 5 s, q leaves
+    Play(PlayArgs),
+    /// Prove recordings whole with the public key alone; exit code 1 if one is not
+    Verify {
+        /// Which; without any, all of this machine
+        ids: Vec<RecordingId>,
+    },
+    /// Write a recording in another form
+    Export(ExportArgs),
+    /// Find text in what was shown, typed, or done
+    Search(SearchArgs),
+}
+
+/// Which recording, from where.
+#[derive(Debug, Args)]
+pub(crate) struct PlayArgs {
+    /// The recording's id: its session's
+    id: RecordingId,
+    /// Start so far in (`1h2m3s`)
+    #[arg(long, value_name = "DURATION")]
+    from: Option<String>,
+    /// Shorten pauses to this
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    skip_idle: String,
+    #[command(flatten)]
+    on_behalf: OnBehalf,
+}
+
+/// A form of export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// What the terminal showed, as text
+    Text,
+    /// For asciinema's player, version 2
+    AsciicastV2,
+    /// For asciinema's player, version 3
+    AsciicastV3,
+    /// Every event, one JSON object a line
+    Jsonl,
+    /// The files that moved, as far as they were kept, into a folder
+    Files,
+}
+
+impl Format {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::AsciicastV2 => "asciicast-v2",
+            Self::AsciicastV3 => "asciicast-v3",
+            Self::Jsonl => "jsonl",
+            Self::Files => "files",
+        }
+    }
+}
+
+/// What to export, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The recording's id: its session's
+    id: RecordingId,
+    /// The form
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// The new file, or the new folder for files [default: standard output]
+    #[arg(long, short, value_name = "PATH", required_if_eq("format", "files"))]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    on_behalf: OnBehalf,
+}
+
+/// What to look for.
+#[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    /// The text; upper and lower case are alike
+    text: String,
+    /// Only in sessions of this person
+    #[arg(long, value_name = "PERSON")]
+    user: Option<String>,
+    /// Only in sessions on this asset
+    #[arg(long)]
+    asset: Option<String>,
+    /// Only from this time on, in the site's zone
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Only before this time, in the site's zone
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    #[command(flatten)]
+    on_behalf: OnBehalf,
+}
+
+/// Does what `command` says.
+pub(crate) async fn run(desk: &Desk, command: RecordingCommand) -> Result<Reply, CliError> {
+    match command {
+        RecordingCommand::List => list(desk),
+        RecordingCommand::Show { id, on_behalf } => show(desk, &id, &on_behalf).await,
+        RecordingCommand::Play(args) => {
+            let micros = |text: &str| Ok::<_, CliError>(parse_duration(text)?.saturating_mul(1_000_000));
+            let start = args.from.as_deref().map(micros).transpose()?.unwrap_or(0);
+            let skip = micros(&args.skip_idle)?;
+            let recording = open(desk, &args.id)?;
+            note(desk, &args.on_behalf, AuditEvent::new(AuditKind::RecordingPlayed, &args.id)).await?;
+            play::play(&recording, start, Some(skip))?;
+            Ok(Reply::nothing())
+        }
+        RecordingCommand::Verify { ids } => verify(desk, ids).await,
+        RecordingCommand::Export(args) => export(desk, &args).await,
+        RecordingCommand::Search(args) => search(desk, args).await,
+    }
+}
+
+/// Reading is noted before anything is shown; what cannot be noted is not read.
+async fn note(desk: &Desk, on_behalf: &OnBehalf, event: AuditEvent) -> Result<(), CliError> {
+    let act = desk.act(on_behalf)?;
+    desk.store.record(&act, event).await?;
+    Ok(())
+}
+
+fn open(desk: &Desk, id: &RecordingId) -> Result<Recording, CliError> {
+    let path = desk.context.recording_path(id);
+    if !path.exists() {
+        return Err(CliError::failed(format!(
+            "there is no recording {id} in {}: `cofferdam recording list` names those of this machine",
+            desk.context.config.recordings.dir.display()
+        )));
+    }
+    Ok(play::unlocked(&path, &desk.context.replay_identity()?)?)
+}
+
+fn at(micros: i64) -> Timestamp {
+    Timestamp(micros)
+}
+
+fn list(desk: &Desk) -> Result<Reply, CliError> {
+    let mut table = Table::new(&["id", "person", "account", "started", "ended", "end", "size"]);
+    let mut rows = Vec::new();
+    let folder = &desk.context.config.recordings.dir;
+    // A gateway that has never recorded has no folder yet.
+    let found = if folder.exists() { list_folder(folder)? } else { Vec::new() };
+    for file in found {
+        match file.listed {
+            Ok(l) => {
+                let end = l.seal.as_ref().map_or("not sealed", |s| s.end.reason.as_str());
+                table.row([
+                    l.header.id.to_string(),
+                    l.header.user.clone(),
+                    format!("{}@{}", l.header.account, l.header.asset),
+                    desk.zone.show(at(l.header.started)),
+                    shown(&desk.zone, l.seal.as_ref().map(|s| at(s.ended))),
+                    end.to_owned(),
+                    bytes(l.bytes),
+                ]);
+                rows.push(row(&l)?);
+            }
+            Err(e) => {
+                let id = file.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                table.row([id.as_str(), "?", "?", "?", "?", &format!("UNREADABLE: {e}"), "?"]);
+                rows.push(json!({"id": id, "path": file.path.display().to_string(), "error": e.to_string()}));
+            }
+        }
+    }
+    Ok(Reply::list(&table, rows))
+}
+
+fn row(l: &Listed) -> Result<Value, CliError> {
+    Ok(json!({
+        "id": l.header.id.to_string(),
+        "path": l.path.display().to_string(),
+        "session": l.header.session,
+        "user": l.header.user,
+        "asset": l.header.asset,
+        "account": format!("{}@{}", l.header.account, l.header.asset),
+        "protocol": l.header.protocol,
+        "started": utc(at(l.header.started)),
+        "ended": utc_or_null(l.seal.as_ref().map(|s| at(s.ended))),
+        "sealed": l.seal.is_some(),
+        "seal": to_json(&l.seal)?,
+        "labels": l.header.labels,
+        "bytes": l.bytes,
+    }))
+}
+
+async fn show(desk: &Desk, id: &RecordingId, on_behalf: &OnBehalf) -> Result<Reply, CliError> {
+    let recording = open(desk, id)?;
+    note(desk, on_behalf, AuditEvent::new(AuditKind::RecordingPlayed, id).with("as", "events")).await?;
+    let header = recording.header().clone();
+    let mut lines = Vec::new();
+    let mut more = false;
+    for kind in [LineKind::Command, LineKind::Event] {
+        let query = Query { kind: Some(kind), ..Query::default() };
+        search_recording(&recording, &query, |line| {
+            more = lines.len() >= MOST_LINES;
+            if more {
+                return ControlFlow::Break(());
+            }
+            lines.push(line);
+            ControlFlow::Continue(())
+        })?;
+    }
+    lines.sort_by_key(|l| l.at);
+    let end = recording.seal().map_or_else(
+        || "not sealed".to_owned(),
+        |s| format!("{}, {} {} {}", desk.zone.show(at(s.ended)), s.end.reason, s.end.by, s.end.note),
+    );
+    let mut text = format!(
+        "recording   {id}\nperson      {} of {}\naccount     {}@{} by {} in zone {}\nstarted     {}\nended       {end}\nfile        {}",
+        header.user,
+        header.organisation,
+        header.account,
+        header.asset,
+        header.protocol,
+        header.zone,
+        desk.zone.show(at(header.started)),
+        recording.path().display(),
+    );
+    for line in &lines {
+        text.push_str(&format!("\n{}  {}", offset(line.at, header.started), clean_line(&line.text)));
+    }
+    if more {
+        text.push_str("\n… and more: export it as jsonl");
+    }
+    let events: Vec<Value> = lines
+        .iter()
+        .map(
+            |l| json!({"at": utc(at(l.at)), "kind": kind_name(l.kind), "channel": l.channel, "text": l.text}),
+        )
+        .collect();
+    let json = json!({
+        "id": id.to_string(), "header": to_json(&header)?, "seal": to_json(&recording.seal())?,
+        "path": recording.path().display().to_string(), "events": events, "more": more,
+    });
+    Ok(Reply::new(clean(&text), json))
+}
+
+fn kind_name(kind: LineKind) -> &'static str {
+    match kind {
+        LineKind::Screen => "screen",
+        LineKind::Command => "command",
+        LineKind::Event => "event",
+    }
+}
+
+/// How far into the recording: `00:01:02`.
+fn offset(at: i64, started: i64) -> String {
+    let seconds = at.saturating_sub(started).max(0) / 1_000_000;
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+async fn verify(desk: &Desk, ids: Vec<RecordingId>) -> Result<Reply, CliError> {
+    let key = desk.context.recording_signer()?.public_key();
+    let ids = if ids.is_empty() { all_ids(&desk.context.config.recordings.dir)? } else { ids };
+    let mut table = Table::new(&["id", "whole", "segments", "signatures", "anchors", "problems"]);
+    let (mut rows, mut all_whole) = (Vec::new(), true);
+    for id in ids {
+        let mut problems = Vec::new();
+        let anchors = anchors(desk, &id, &mut problems).await?;
+        let report = match verify_file(&desk.context.recording_path(&id), &key, &anchors) {
+            Ok(report) => Some(report),
+            Err(e) => {
+                problems.push(e.to_string());
+                None
+            }
+        };
+        if let Some(report) = &report {
+            problems.extend(report.problems.iter().map(|p| told(desk, p)));
+            against_audit(desk, &id, report, &mut problems).await?;
+        }
+        let whole = problems.is_empty();
+        all_whole &= whole;
+        let count = |n: fn(&Report) -> u32| report.as_ref().map_or(0, n);
+        table.row([
+            id.to_string(),
+            if whole { "yes" } else { "NO" }.to_owned(),
+            count(|r| r.segments).to_string(),
+            count(|r| r.signatures).to_string(),
+            count(|r| r.anchors).to_string(),
+            problems.join("; "),
+        ]);
+        rows.push(json!({
+            "id": id.to_string(),
+            "whole": whole,
+            "digest": report.as_ref().map(|r| hex::encode(r.digest)),
+            "segments": count(|r| r.segments),
+            "signatures": count(|r| r.signatures),
+            "anchors": count(|r| r.anchors),
+            "untrusted_from": utc_or_null(report.as_ref().and_then(Report::untrusted_from).map(at)),
+            "recovered_from": utc_or_null(report.as_ref().and_then(|r| r.recovered_from).map(at)),
+            "problems": problems,
+        }));
+    }
+    Ok(Reply::list(&table, rows).judged(all_whole))
+}
+
+fn told(desk: &Desk, p: &cofferdam_recorder::Problem) -> String {
+    let since =
+        p.from.map(|t| format!(", not to be trusted from {}", desk.zone.show(at(t)))).unwrap_or_default();
+    format!("at byte {}: {}{since}", p.offset, p.kind)
+}
+
+fn all_ids(folder: &Path) -> Result<Vec<RecordingId>, CliError> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    // By name and not by header: a recording whose header is damaged must not be passed over.
+    let names = list_folder(folder)?.into_iter().filter_map(|f| f.path.file_stem()?.to_str()?.parse().ok());
+    Ok(names.collect())
+}
+
+/// What the audit log keeps of the recording's chain: entries `recording.checkpoint` with `seq` and `hash`.
+async fn anchors(desk: &Desk, id: &RecordingId, problems: &mut Vec<String>) -> Result<Vec<Anchor>, CliError> {
+    let filter = AuditFilter {
+        kind: Some(AuditKind::RecordingCheckpoint),
+        subject: Some(id.to_string()),
+        after: Some(0),
+        ..AuditFilter::default()
+    };
+    let mut all = Vec::new();
+    for entry in desk.store.audit(&filter).await? {
+        match serde_json::from_str(&entry.body) {
+            Ok(anchor) => all.push(anchor),
+            Err(_) => {
+                problems.push(format!("audit entry {} holds no checkpoint that can be read", entry.seq))
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The digest that the audit log has of the sealed recording has to be that of the file.
+async fn against_audit(
+    desk: &Desk,
+    id: &RecordingId,
+    report: &Report,
+    problems: &mut Vec<String>,
+) -> Result<(), CliError> {
+    let Ok(session) = id.as_str().parse::<SessionId>() else { return Ok(()) };
+    match desk.store.session(session).await {
+        Ok(s) => {
+            let ours = hex::encode(report.digest);
+            if s.recording_digest.as_ref().is_some_and(|kept| *kept != ours) {
+                problems.push("the store has another digest of this recording".to_owned());
+            }
+            if s.state != SessionState::Ended {
+                problems.push("its session is still open: verify it again after the end".to_owned());
+            }
+        }
+        Err(cofferdam_access::store::StoreError::NotFound { .. }) => {
+            problems.push("the store knows no session of this recording".to_owned());
+        }
+        Err(e) => return Err(e.into()),
+    }
+    Ok(())
+}
+
+async fn export(desk: &Desk, args: &ExportArgs) -> Result<Reply, CliError> {
+    let recording = open(desk, &args.id)?;
+    let event = AuditEvent::new(AuditKind::RecordingExported, &args.id).with("format", args.format.as_str());
+    note(desk, &args.on_behalf, event).await?;
+    if args.format == Format::Files {
+        return files(&recording, args);
+    }
+    match &args.output {
+        Some(path) => {
+            let what = path.display().to_string();
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+            write_form(
+                &recording,
+                args.format,
+                &mut BufWriter::new(file.map_err(CliError::io(what.clone()))?),
+            )?;
+            Ok(Reply::new(format!("written to {what}"), json!({"id": args.id.to_string(), "path": what})))
+        }
+        None => {
+            write_form(&recording, args.format, &mut BufWriter::new(std::io::stdout().lock()))?;
+            Ok(Reply::nothing())
+        }
+    }
+}
+
+fn write_form(recording: &Recording, format: Format, out: &mut impl Write) -> Result<(), CliError> {
+    let cast = |version| CastOptions { version, channel: None, input: false };
+    let done = match format {
+        Format::AsciicastV2 => export_asciicast(recording, cast(CastVersion::V2), out),
+        Format::AsciicastV3 => export_asciicast(recording, cast(CastVersion::V3), out),
+        Format::Jsonl => export_jsonl(recording, out),
+        // Files go into a folder, by their own way.
+        Format::Text | Format::Files => match export_transcript(recording, None, out) {
+            Err(ReadError::Missing(_)) => return plain_text(recording, out),
+            done => done,
+        },
+    };
+    match done {
+        Err(ReadError::Export(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => Err(CliError::Quiet),
+        other => Ok(other?),
+    }
+}
+
+/// What came back on channels without a terminal, as text without anything that could steer one.
+fn plain_text(recording: &Recording, out: &mut impl Write) -> Result<(), CliError> {
+    for event in recording.events()? {
+        if let Event::Output { data, .. } | Event::Stderr { data, .. } = event?.event {
+            let text = clean(&String::from_utf8_lossy(&data));
+            out.write_all(text.as_bytes()).map_err(CliError::io("the export"))?;
+        }
+    }
+    out.flush().map_err(CliError::io("the export"))
+}
+
+fn files(recording: &Recording, args: &ExportArgs) -> Result<Reply, CliError> {
+    let folder = args.output.as_deref().unwrap_or(Path::new("."));
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(CliError::io(folder.display().to_string()))?;
+    let mut table = Table::new(&["file", "was", "way", "size", "sha-256", "as recorded"]);
+    let mut rows = Vec::new();
+    let mut differ = false;
+    for f in export_files(recording, folder, u64::MAX)? {
+        let way = to_json(&f.direction)?;
+        let matches = match f.matches {
+            Some(true) => "yes",
+            Some(false) => "NO",
+            None => "unknown",
+        };
+        differ |= f.matches == Some(false);
+        let size = bytes(f.bytes);
+        let path = f.path.display().to_string();
+        table.row([path.as_str(), &f.source, way.as_str().unwrap_or("-"), &size, &f.sha256, matches]);
+        rows.push(json!({
+            "id": path, "source": f.source, "direction": way, "bytes": f.bytes, "sha256": f.sha256, "matches": f.matches,
+        }));
+    }
+    Ok(Reply::list(&table, rows).judged(!differ))
+}
+
+async fn search(desk: &Desk, args: SearchArgs) -> Result<Reply, CliError> {
+    if args.text.trim().is_empty() {
+        return Err(CliError::failed("the text to look for is empty: give some"));
+    }
+    let now = desk.now();
+    let time = |text: &Option<String>| text.as_deref().map(|t| desk.zone.parse(t, now)).transpose();
+    let (from, until) = (time(&args.from)?, time(&args.until)?);
+    let identity = desk.context.replay_identity()?;
+    let event = AuditEvent::new(AuditKind::RecordingPlayed, "search").with("text", args.text.as_str());
+    note(desk, &args.on_behalf, event).await?;
+    let query = Query {
+        text: args.text,
+        kind: None,
+        user: args.user,
+        asset: args.asset,
+        organisation: None,
+        from: from.map(Timestamp::micros),
+        until: until.map(Timestamp::micros),
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut found: std::collections::BTreeMap<RecordingId, Vec<Hit>> = std::collections::BTreeMap::new();
+    let folder = &desk.context.config.recordings.dir;
+    let searched = if folder.exists() {
+        search_folder(folder, &identity, &query, threads, |hit| {
+            let hits = found.entry(hit.header.id.clone()).or_default();
+            if hits.len() < MOST_HITS {
+                hits.push(hit);
+            }
+            ControlFlow::Continue(())
+        })?
+    } else {
+        cofferdam_recorder::Searched::default()
+    };
+    let mut table = Table::new(&["recording", "person", "account", "at", "into", "kind", "text"]);
+    let mut rows = Vec::new();
+    for (id, mut hits) in found {
+        hits.sort_by_key(|h| h.line.at);
+        for hit in &hits {
+            table.row([
+                id.to_string(),
+                hit.header.user.clone(),
+                format!("{}@{}", hit.header.account, hit.header.asset),
+                desk.zone.show(at(hit.line.at)),
+                offset(hit.line.at, hit.header.started),
+                kind_name(hit.line.kind).to_owned(),
+                hit.line.text.chars().take(160).collect(),
+            ]);
+        }
+        let lines: Vec<Value> = hits
+            .iter()
+            .map(|h| json!({"at": utc(at(h.line.at)), "kind": kind_name(h.line.kind), "channel": h.line.channel, "text": h.line.text}))
+            .collect();
+        let header = hits.first().map(|h| &h.header);
+        rows.push(json!({
+            "id": id.to_string(), "user": header.map(|h| &h.user), "asset": header.map(|h| &h.asset), "hits": lines,
+        }));
+    }
+    for (path, why) in &searched.skipped {
+        eprintln!("cofferdam: {} was not searched: {}", path.display(), clean_line(why));
+    }
+    Ok(Reply::list(&table, rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_told_from_the_start_of_its_recording() {
+        assert_eq!(offset(3_723_999_999, 0), "01:02:03");
+        assert_eq!(offset(0, 10), "00:00:00");
+    }
+}
