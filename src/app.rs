@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use cofferdam_access::{
     clock::{SharedClock, SystemClock},
     policy::DestinationRules,
 };
-use cofferdam_recorder::{RecorderConfig, RecorderService, RecoveryOutcome};
+use cofferdam_recorder::{Checkpoint, RecorderConfig, RecorderService, RecoveryOutcome};
 use cofferdam_vault::Vault;
 use russh::{MethodKind, MethodSet, SshId, keys::PrivateKey, server};
 use tokio::{net::TcpListener, sync::{mpsc, watch}};
@@ -23,8 +23,8 @@ use tracing::{error, info, warn};
 use crate::{
     config::Config,
     context::Context,
-    detect::TriggerConfig,
-    gateway::{Gateway, JumpConfigs, follow_policy, read_snapshot, write_findings},
+    detect::triggers::{TriggerSettings, Triggers},
+    gateway::{Gateway, JumpConfigs, follow_policy, keep_house, read_snapshot, write_checkpoints, write_findings},
     privileges,
     session::{end::End, registry::Registry},
     ssh::{self, algorithms, listener, login::{Throttle, TrustedAuthorities}},
@@ -32,6 +32,8 @@ use crate::{
 
 /// Findings that may wait for the audit log.
 const FINDINGS: usize = 256;
+/// Checkpoints of recordings that may wait for the audit log.
+const CHECKPOINTS: usize = 4096;
 
 /// What kept the gateway from starting, or ended it.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +134,8 @@ pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
     let store = context.open_store().await.map_err(AppError::new)?;
     let host_keys = read_host_keys(&config.ssh.host_key_files)?;
     let authorities = TrustedAuthorities::read(&config.ssh.trusted_user_ca_files).map_err(AppError::new)?;
-    let recorder = open_recorder(&config, &context, clock.clone())?;
+    let (checkpoints, checkpoints_in) = mpsc::channel(CHECKPOINTS);
+    let recorder = open_recorder(&config, &context, clock.clone(), checkpoints)?;
     let recovered = recorder.clone();
     let found = tokio::task::spawn_blocking(move || recovered.recover()).await.map_err(AppError::new)?;
     for recording in found {
@@ -168,7 +171,7 @@ pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
             own: vec![address],
             allow_loopback: config.dangerous.allow_loopback_targets,
         },
-        triggers: TriggerConfig::default(),
+        triggers: Arc::new(Mutex::new(Triggers::new(TriggerSettings::default()).map_err(AppError::new)?)),
         findings,
         banner: Some(config.ssh.banner.clone()).filter(|b| !b.is_empty()),
         ssh_config: JumpConfigs::new(base.clone()),
@@ -184,6 +187,8 @@ pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tokio::spawn(follow_policy(gateway.clone(), pictures, stop.child_token()));
     tokio::spawn(write_findings(gateway.clone(), findings_in));
+    tokio::spawn(write_checkpoints(gateway.clone(), checkpoints_in));
+    tokio::spawn(keep_house(gateway.clone(), stop.child_token()));
     let limits = listener::Limits {
         connections: config.ssh.max_connections as usize,
         waiting_per_source: config.ssh.max_connections_per_source as usize,
@@ -233,17 +238,31 @@ impl Running {
         if let Err(e) = gateway.store.record(&act, event).await {
             warn!(error = %e, "the stop could not be audited");
         }
+        if let Err(e) = gateway.store.checkpoint().await {
+            warn!(error = %e, "the audit log's last checkpoint could not be written");
+        }
         gateway.store.close().await;
     }
 }
 
-fn open_recorder(config: &Config, context: &Context, clock: SharedClock) -> Result<RecorderService, AppError> {
+fn open_recorder(
+    config: &Config,
+    context: &Context,
+    clock: SharedClock,
+    checkpoints: mpsc::Sender<Checkpoint>,
+) -> Result<RecorderService, AppError> {
     let recipients = context.recipients().map_err(AppError::new)?;
     let mut settings = RecorderConfig::new(&config.recordings.dir, recipients);
     settings.low_space = config.recordings.min_free_bytes;
     settings.fail_after = Duration::from_secs(config.recordings.freeze_seconds.into());
     settings.total_queue_bytes = usize::try_from(config.recordings.queue_bytes).unwrap_or(usize::MAX);
     settings.queue_bytes = settings.queue_bytes.min(settings.total_queue_bytes);
+    settings.on_checkpoint = Some(Arc::new(move |checkpoint| {
+        // Never waits on the recorder's own thread; a later checkpoint covers what a lost one covered.
+        if checkpoints.try_send(checkpoint.clone()).is_err() {
+            tracing::debug!("a recording's checkpoint did not reach the audit log");
+        }
+    }));
     let time = Arc::new(move || clock.now().micros());
     RecorderService::open(settings, Arc::new(context.recording_signer().map_err(AppError::new)?), time).map_err(AppError::new)
 }

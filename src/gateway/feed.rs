@@ -1,26 +1,35 @@
 //! What comes from the store by itself: new pictures for the policy engine, and people's orders to sessions. Both are
 //! driven by the revision, a counter that any process moves.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use cofferdam_access::{
-    audit::Act,
+    audit::{Act, AuditEvent, AuditKind},
     clock::Timestamp,
-    ids::{FindingId, SessionId},
+    ids::{FindingId, OrderId, SessionId},
     policy::CompiledPolicies,
     snapshot::Snapshot,
     store::{FindingRecord, OrderKind, SessionState, Store, StoreError},
 };
+use cofferdam_recorder::Checkpoint;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::Gateway;
-use crate::{detect::Finding, session::orders::Order};
+use crate::{detect::triggers::Finding, session::orders::Order};
 
 /// How often the revision is read. Together with a reading of the picture it bounds how long a change may take to cut a
 /// session.
 const POLL: Duration = Duration::from_millis(100);
+/// Checkpoints of recordings written at once.
+const CHECKPOINTS: usize = 256;
+/// How long checkpoints are gathered before the next are written.
+const GATHER: Duration = Duration::from_secs(2);
+/// How often the audit log's own checkpoint is written.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// Every how many rounds of housekeeping is swept: hourly.
+const SWEEP: u32 = 360;
 /// After this long without an answer from the store the old picture counts no more: unsure means no.
 const BLIND: Duration = Duration::from_secs(10);
 
@@ -66,10 +75,16 @@ pub(crate) async fn read_snapshot(
 pub(crate) async fn follow_policy(gateway: Arc<Gateway>, pictures: watch::Sender<Arc<Snapshot>>, stop: CancellationToken) {
     let mut away = Duration::ZERO;
     let mut blind = false;
+    let mut obeyed = HashSet::new();
+    // Orders that were given before this node looked.
+    carry_out_orders(&gateway, &mut obeyed).await;
+    // This process's own changes are known at once, those of others at the next look.
+    let mut own = gateway.store.watch_revision();
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
+            _ = own.changed() => {}
             () = tokio::time::sleep(POLL) => {}
         }
         let current = pictures.borrow().clone();
@@ -85,7 +100,7 @@ pub(crate) async fn follow_policy(gateway: Arc<Gateway>, pictures: watch::Sender
                 blind = false;
                 if let Some(new) = new {
                     pictures.send_replace(Arc::new(new));
-                    carry_out_orders(&gateway).await;
+                    carry_out_orders(&gateway, &mut obeyed).await;
                 }
             }
             failed => {
@@ -102,12 +117,9 @@ pub(crate) async fn follow_policy(gateway: Arc<Gateway>, pictures: watch::Sender
     }
 }
 
-/// Orders that were given before this node looked.
-pub(crate) async fn follow_orders(gateway: &Gateway) {
-    carry_out_orders(gateway).await;
-}
-
-async fn carry_out_orders(gateway: &Gateway) {
+/// Carries out every order that waits, then writes down what came of them, so that the last of many does not wait for
+/// the books of the first. `obeyed` holds those whose outcome may not be in the store yet.
+async fn carry_out_orders(gateway: &Arc<Gateway>, obeyed: &mut HashSet<OrderId>) {
     let orders = match gateway.store.pending_orders(&gateway.node).await {
         Ok(orders) => orders,
         Err(e) => {
@@ -115,13 +127,13 @@ async fn carry_out_orders(gateway: &Gateway) {
             return;
         }
     };
+    obeyed.retain(|id| orders.iter().any(|o| o.id == *id));
+    let mut outcomes = Vec::new();
     for order in orders {
+        if !obeyed.insert(order.id) {
+            continue;
+        }
         let by = order.by.clone();
-        let state = match order.kind {
-            OrderKind::Suspend => Some(SessionState::Suspended),
-            OrderKind::Resume => Some(SessionState::Active),
-            OrderKind::End | OrderKind::Message => None,
-        };
         let passed_on = match order.kind {
             OrderKind::Suspend => Order::Suspend { by },
             OrderKind::Resume => Order::Resume { by },
@@ -129,21 +141,32 @@ async fn carry_out_orders(gateway: &Gateway) {
             OrderKind::Message => Order::Message { by, text: order.reason.clone() },
         };
         let here = gateway.registry.order(order.session, passed_on);
-        let outcome = if here { "carried out" } else { "the session is not here any more" };
-        info!(order = %order.id, session = %order.session, outcome, "order");
-        let act = Act::system("gateway", gateway.clock.now());
-        if let Err(e) = gateway.store.order_done(&act, order.id, outcome).await {
-            warn!(error = %e, "an order was carried out, but that could not be noted");
-        }
-        if let (true, Some(state)) = (here, state) {
-            gateway.note_state(order.session, state, &order.by).await;
-        }
+        outcomes.push((order, here));
+    }
+    if !outcomes.is_empty() {
+        let gateway = gateway.clone();
+        tokio::spawn(async move { gateway.note_outcomes(outcomes).await });
     }
 }
 
 impl Gateway {
+    async fn note_outcomes(&self, outcomes: Vec<(cofferdam_access::store::Order, bool)>) {
+        for (order, here) in outcomes {
+            let outcome = if here { "carried out" } else { "the session is not here any more" };
+            info!(order = %order.id, session = %order.session, outcome, "order");
+            let act = Act::system("gateway", self.clock.now());
+            if let Err(e) = self.store.order_done(&act, order.id, outcome).await {
+                warn!(error = %e, "an order was carried out, but that could not be noted");
+            }
+            match order.kind {
+                OrderKind::Suspend if here => self.note_state(order.session, SessionState::Suspended, &order.by).await,
+                OrderKind::Resume if here => self.note_state(order.session, SessionState::Active, &order.by).await,
+                _ => {}
+            }
+        }
+    }
+
     async fn note_state(&self, session: SessionId, state: SessionState, by: &str) {
-        use cofferdam_access::audit::{AuditEvent, AuditKind};
         let kind = match state {
             SessionState::Suspended => AuditKind::SessionSuspended,
             _ => AuditKind::SessionResumed,
@@ -156,6 +179,49 @@ impl Gateway {
     }
 }
 
+/// Writes recordings' checkpoints into the audit log, many in one transaction: a recording whose end was cut off no
+/// longer reaches the last one.
+pub(crate) async fn write_checkpoints(gateway: Arc<Gateway>, mut checkpoints: mpsc::Receiver<Checkpoint>) {
+    let mut batch = Vec::new();
+    while checkpoints.recv_many(&mut batch, CHECKPOINTS).await > 0 {
+        let events = batch
+            .drain(..)
+            .map(|c| {
+                AuditEvent::new(AuditKind::RecordingCheckpoint, &c.recording)
+                    .with("seq", c.seq)
+                    .with("hash", hex::encode(c.hash))
+                    .with("at", c.at)
+            })
+            .collect();
+        if let Err(e) = gateway.store.record_all(&Act::system("recorder", gateway.clock.now()), events).await {
+            warn!(error = %e, "checkpoints of recordings could not be audited; later ones cover what they covered");
+        }
+        // Those of the same moment go together.
+        tokio::time::sleep(GATHER).await;
+    }
+}
+
+/// What has to happen now and then: a durable checkpoint of the audit log outside the database, and sweeping.
+pub(crate) async fn keep_house(gateway: Arc<Gateway>, stop: CancellationToken) {
+    let mut round = 0u32;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(HOUSEKEEPING) => {}
+        }
+        if let Err(e) = gateway.store.checkpoint().await {
+            warn!(error = %e, "the audit log's checkpoint could not be written");
+        }
+        round = round.wrapping_add(1);
+        if round % SWEEP == 1
+            && let Err(e) = gateway.store.sweep(&Act::system("gateway", gateway.clock.now())).await
+        {
+            warn!(error = %e, "what has ended by itself could not be swept away");
+        }
+    }
+}
+
 /// Writes findings into the audit log. When one cannot be written, its session ends: nothing goes on unaudited.
 pub(crate) async fn write_findings(gateway: Arc<Gateway>, mut findings: mpsc::Receiver<(SessionId, Finding)>) {
     while let Some((session, finding)) = findings.recv().await {
@@ -164,7 +230,7 @@ pub(crate) async fn write_findings(gateway: Arc<Gateway>, mut findings: mpsc::Re
             id: FindingId::new(now, &mut rand::rng()),
             session: Some(session),
             at: now,
-            trigger: finding.trigger.to_owned(),
+            trigger: finding.trigger.as_str().to_owned(),
             severity: finding.severity.as_str().to_owned(),
             text: finding.text,
             response: finding.response.as_str().to_owned(),

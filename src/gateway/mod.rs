@@ -29,10 +29,10 @@ use russh::server;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-pub(crate) use feed::{follow_orders, follow_policy, read_snapshot, write_findings};
+pub(crate) use feed::{keep_house, follow_policy, read_snapshot, write_checkpoints, write_findings};
 
 use crate::{
-    detect::{Finding, Observation, TriggerConfig},
+    detect::triggers::{Finding, Observation, Triggers},
     session::{
         end::End,
         live::{Parts, PersonLeg, Session},
@@ -75,7 +75,7 @@ pub(crate) struct Gateway {
     /// Which addresses are never dialled for a person.
     pub(crate) destinations: DestinationRules,
     /// What sessions are looked at for.
-    pub(crate) triggers: TriggerConfig,
+    pub(crate) triggers: Arc<Mutex<Triggers>>,
     /// Findings on their way into the audit log.
     pub(crate) findings: mpsc::Sender<(SessionId, Finding)>,
     /// Shown before log-in.
@@ -197,6 +197,7 @@ impl Gateway {
                 "the gateway cannot record at the moment, so no session starts; tell the site's administrator",
             ));
         }
+        self.within_limits(&request)?;
         let snapshot = self.snapshots.borrow().clone();
         let now = self.clock.now();
         let decision = decide(&snapshot, &request, now, &mut rand::rng());
@@ -223,6 +224,19 @@ impl Gateway {
         self.look_at_start(&session, &request, new_source).await?;
         info!(session = %session.id(), user = %request.user, account = %session.grant().account(), "session opened");
         Ok(session)
+    }
+
+    /// Bounds on live sessions, in all and of one person.
+    fn within_limits(&self, request: &AccessRequest) -> Result<(), Refusal> {
+        let live = self.registry.all();
+        let theirs = live.iter().filter(|s| s.grant().user() == &request.user).count();
+        if live.len() >= self.limits.max_sessions as usize {
+            return Err(Refusal::new("the gateway carries as many sessions as it may; try again when one has ended"));
+        }
+        if theirs >= self.limits.max_sessions_per_user as usize {
+            return Err(Refusal::new("you have as many sessions as you may; end one, then try again"));
+        }
+        Ok(())
     }
 
     /// One transaction: the decision, the session, its audit events, and a second factor that counts for a while.
@@ -332,7 +346,7 @@ impl Gateway {
             record,
             recorder,
             clock: self.clock.clone(),
-            triggers: self.triggers.start(),
+            triggers: self.triggers.clone(),
             findings: self.findings.clone(),
         })))
     }
@@ -344,16 +358,9 @@ impl Gateway {
         request: &AccessRequest,
         new_source: bool,
     ) -> Result<(), Refusal> {
-        let seen = async {
-            if new_source {
-                session.observe(Observation::NewSource { source: request.source.ip() }).await?;
-            }
-            if request.observed.elsewhere {
-                session.observe(Observation::Elsewhere { source: request.source.ip() }).await?;
-            }
-            Ok::<(), crate::session::control::Ended>(())
-        };
-        seen.await.map_err(|_| {
+        let credential = request.device.key_fingerprint.as_deref().unwrap_or(request.user.as_str());
+        let seen = Observation::Opened { credential, address: request.source.ip(), known: !new_source };
+        session.observe(seen).await.map_err(|_| {
             let reason = session.control().reason().and_then(End::sentence);
             Refusal::new(reason.unwrap_or_else(|| "the session ended at once".to_owned()))
         })

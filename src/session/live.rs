@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -27,16 +28,20 @@ use super::{
     end::{End, Frozen},
     orders::Order,
 };
-use crate::detect::{Finding, Observation, Response, Triggers};
+use crate::detect::triggers::{Finding, Observation, Response, Triggers};
 
 /// Messages to the person that wait for a slow screen.
 const NOTICES: usize = 16;
+/// How long the watch over a session may wait for the recorder to take an event of its own.
+const SOON: Duration = Duration::from_millis(250);
 
 /// How the session reaches the person, apart from its channels.
 #[async_trait]
 pub(crate) trait PersonLeg: Send + Sync + fmt::Debug {
-    /// Closes the person's connection, saying why where the protocol can. Bounded in time by the caller.
+    /// Closes the person's connection in order, saying why where the protocol can. Bounded in time by the caller.
     async fn close(&self, why: Option<&str>);
+    /// Closes the person's socket at once.
+    fn cut(&self);
 }
 
 /// What a session needs from the program around it, besides its own parts.
@@ -50,8 +55,8 @@ pub(crate) struct Parts {
     pub(crate) recorder: SessionRecorder,
     /// The time.
     pub(crate) clock: SharedClock,
-    /// What is looked out for.
-    pub(crate) triggers: Triggers,
+    /// What is looked out for, over all sessions of this process.
+    pub(crate) triggers: Arc<Mutex<Triggers>>,
     /// Where findings go to be audited.
     pub(crate) findings: mpsc::Sender<(SessionId, Finding)>,
 }
@@ -65,7 +70,6 @@ pub(crate) struct Session {
     notices: broadcast::Sender<Arc<str>>,
     channels: AtomicU32,
     moved: AtomicU64,
-    triggers: Mutex<Triggers>,
     lease: Mutex<Option<Lease>>,
     /// Tasks that still have last words for the person; the end waits for them a moment.
     pub(crate) tasks: TaskTracker,
@@ -79,9 +83,8 @@ impl fmt::Debug for Session {
 
 impl Session {
     /// A session that starts now.
-    pub(crate) fn new(mut parts: Parts) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
         let now = parts.clock.now();
-        let triggers = std::mem::take(&mut parts.triggers);
         Self {
             control: Control::default(),
             last_input: AtomicI64::new(now.micros()),
@@ -89,7 +92,6 @@ impl Session {
             notices: broadcast::Sender::new(NOTICES),
             channels: AtomicU32::new(0),
             moved: AtomicU64::new(0),
-            triggers: Mutex::new(triggers),
             lease: Mutex::new(None),
             tasks: TaskTracker::new(),
             parts,
@@ -179,6 +181,19 @@ impl Session {
         Ok(())
     }
 
+    /// Tells the person something from where nobody may wait: when the recorder does not take it at once, it is shown
+    /// all the same. For messages of the gateway's own, never for content.
+    pub(super) async fn announce(&self, text: &str) {
+        self.record_soon(Event::Notice { text: text.to_owned() }).await;
+        self.show(text);
+    }
+
+    async fn record_soon(&self, event: Event) {
+        if tokio::time::timeout(SOON, self.record(event)).await.is_err() {
+            tracing::warn!(session = %self.id(), "the recorder did not take an event of the gateway's own in time");
+        }
+    }
+
     /// Shows without recording: for what has to be said while the recorder itself is in trouble.
     pub(super) fn show(&self, text: &str) {
         // No receiver: there is no screen yet, and the reason stands in the recording.
@@ -195,45 +210,51 @@ impl Session {
             },
         );
         if self.control.freeze(why) {
-            // An error has ended the session already.
-            self.record(Event::Suspend { by }).await.unwrap_or_default();
-            self.say(&sentence).await.unwrap_or_default();
+            self.record_soon(Event::Suspend { by }).await;
+            self.announce(&sentence).await;
         }
     }
 
     /// Lets a frozen session go on and says so.
     pub(crate) async fn thaw(&self, by: &str) {
         if self.control.frozen().is_some() {
-            self.record(Event::Resume { by: by.to_owned() }).await.unwrap_or_default();
+            self.record_soon(Event::Resume { by: by.to_owned() }).await;
             self.touch();
             self.control.thaw();
-            self.say(&format!("session resumed by {by}")).await.unwrap_or_default();
+            self.announce(&format!("session resumed by {by}")).await;
         }
     }
 
     /// Looks at something that happened; what does not fit is recorded, audited and answered before this returns, so
     /// that a caller who asks before forwarding forwards nothing after a finding that ends or suspends.
     pub(crate) async fn observe(&self, observation: Observation<'_>) -> Result<(), Ended> {
+        let id = self.id().to_string();
         let found = self
+            .parts
             .triggers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .observe(observation, self.now().micros());
+            .observe(&id, observation, self.now().micros());
         for finding in found {
             self.answer(finding).await?;
         }
         Ok(())
     }
 
+    /// The triggers need not remember this session any longer.
+    pub(super) async fn forget(&self) {
+        self.observe(Observation::Closed).await.unwrap_or_default();
+    }
+
     async fn answer(&self, finding: Finding) -> Result<(), Ended> {
         self.record(Event::Finding(Box::new(cofferdam_recorder::Finding {
-            trigger: finding.trigger.to_owned(),
+            trigger: finding.trigger.as_str().to_owned(),
             severity: finding.severity.as_str().to_owned(),
             text: finding.text.clone(),
             response: finding.response.as_str().to_owned(),
         })))
         .await?;
-        let (trigger, response) = (finding.trigger.to_owned(), finding.response);
+        let (trigger, response) = (finding.trigger.as_str().to_owned(), finding.response);
         if self.parts.findings.send((self.id(), finding)).await.is_err() {
             // Nobody audits any more: a session must not go on unaudited.
             self.control.end(End::Internal { why: "the audit of findings stopped".into() });
@@ -261,7 +282,7 @@ impl Session {
                 self.control.end(End::Killed { by, reason });
             }
             Order::Message { by, text } => {
-                self.say(&format!("message from {by}: {text}")).await.unwrap_or_default();
+                self.announce(&format!("message from {by}: {text}")).await;
             }
         }
     }

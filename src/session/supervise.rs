@@ -94,10 +94,7 @@ fn recheck(session: &Session, timers: &mut Timers, snapshot: &Snapshot) {
 
 async fn on_due(gateway: &Gateway, session: &Session, timers: &mut Timers, due: Due) {
     match due {
-        Due::Notice(text) => {
-            // An error has ended the session; the loop sees it.
-            session.say(&text).await.unwrap_or_default();
-        }
+        Due::Notice(text) => session.announce(&text).await,
         Due::Idle => {
             // A frozen session waits for the site, not for the person: it does not become idle.
             if session.control().frozen().is_some() {
@@ -152,6 +149,7 @@ async fn part(session: &Session, person: &dyn PersonLeg, end: &End) {
     if tokio::time::timeout(LAST_WORDS, words).await.is_err() {
         tracing::debug!(session = %session.id(), "a side did not take its last words in time");
     }
+    person.cut();
     session.control().cut_token().cancel();
 }
 
@@ -173,6 +171,7 @@ async fn close_books(gateway: &Gateway, session: &Session, end: &End) {
             None
         }
     };
+    session.forget().await;
     gateway.close_session(session, end, sealed.as_ref()).await;
 }
 

@@ -163,8 +163,13 @@ impl PersonLeg for SshPersonLeg {
         let text = why.unwrap_or("closed").to_owned();
         // A connection that is gone already needs no farewell.
         self.handle.disconnect(Disconnect::ByApplication, text, String::new()).await.unwrap_or_default();
-        // The library has queued the farewell; the socket closes once it is written, or at the caller's bound.
-        tokio::task::yield_now().await;
-        cut.cancel();
+        // Cancelled by the connection's own end, once the farewell is written and the client has closed.
+        cut.cancelled().await;
+    }
+
+    fn cut(&self) {
+        if let Some(cut) = &self.cut {
+            cut.cancel();
+        }
     }
 }

@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn words_are_split_as_a_shell_does() {
-        let plain = |command| -> Vec<String> { words(command).unwrap().into_iter().map(|w| w.text).collect() };
+        let plain =
+            |command| -> Vec<String> { words(command).unwrap().into_iter().map(|w| w.text).collect() };
         assert_eq!(plain(r#"a 'b c'  "d\"e" f\ g '' "#), ["a", "b c", "d\"e", "f g", ""]);
         assert!(words("a *").unwrap()[1].expands);
         assert!(!words("a '*'").unwrap()[1].expands);
@@ -109,7 +110,9 @@ mod tests {
         assert!(matches!(detect("/usr/bin/scp -r -p -f 'a b'"), Some(Kind::Scp(_))));
         assert!(matches!(detect("rsync --server -e.LsfxCIvu . /tmp"), Some(Kind::Rsync(_))));
         assert_eq!(detect("/usr/lib/openssh/sftp-server -R"), Some(Kind::SftpServer));
-        for other in ["scp a host:b", "rsync a b", "scp -t /tmp; id", "ls", "", "scp -S evil -t /tmp", "scp -t"] {
+        for other in
+            ["scp a host:b", "rsync a b", "scp -t /tmp; id", "ls", "", "scp -S evil -t /tmp", "scp -t"]
+        {
             assert_eq!(detect(other), None, "{other}");
         }
     }

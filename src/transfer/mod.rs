@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-pub(crate) use path::{BadPattern, PathRules, printable};
+pub(crate) use path::{PathRules, printable};
 
 /// What may be done with files on one channel.
 #[derive(Debug, Clone)]
@@ -197,6 +197,7 @@ pub(crate) enum Step {
 }
 
 /// Follows one channel in both directions.
+#[allow(clippy::wrong_self_convention, reason = "the sides of a channel, not conversions")]
 pub(crate) trait Inspector: Send {
     /// Takes what the person's side sent.
     fn from_person(&mut self, data: Bytes, out: &mut Vec<Step>);

@@ -15,10 +15,25 @@ use super::command::{Kind, detect};
 use super::rsync::RsyncInspector;
 use super::scp::ScpInspector;
 use super::sftp::SftpInspector;
-use super::testing::{Log, From, open_rules, rules_for, sha};
+use super::testing::{From, Log, open_rules, rules_for, sha};
 use super::{FileRules, Inspector, Operation};
 
 const SFTP_SERVER: &str = "/usr/lib/openssh/sftp-server";
+
+/// Copies standard input to standard output. rsync hands over pipes that do not block, which `cat` cannot use.
+const COPY: &str = r#"
+sub ready { my ($fd, $in) = @_; my $set = ''; vec($set, $fd, 1) = 1;
+  $in ? select($set, undef, undef, 1) : select(undef, $set, undef, 1); }
+while (1) {
+  my $size = sysread(STDIN, my $part, 32768);
+  if (!defined $size) { $!{EAGAIN} or exit 1; ready(0, 1); next; }
+  $size or last;
+  for (my $at = 0; $at < $size;) {
+    my $sent = syswrite(STDOUT, $part, $size - $at, $at);
+    if (defined $sent) { $at += $sent; } else { $!{EAGAIN} or exit 1; ready(1, 0); }
+  }
+}
+"#;
 
 struct Bench {
     dir: TempDir,
@@ -31,13 +46,18 @@ impl Bench {
         for fifo in ["up", "down"] {
             assert!(Command::new("mkfifo").arg(bench.path(fifo)).status().unwrap().success());
         }
+        // The command is the last word, or for rsync all words from its name on.
         let script = format!(
-            "#!/bin/sh\nfor word; do last=$word; done\ncase \" $* \" in *' rsync '*) last=\"${{*#*rsync}}\"; last=\"rsync$last\";; esac\n\
-             printf '%s' \"$last\" > '{0}/cmd.tmp'\nmv '{0}/cmd.tmp' '{0}/cmd'\ncat '{0}/down' &\ncat > '{0}/up'\nwait\n",
+            "#!/bin/sh\nexec 3<&0\nfor word; do last=$word; done\n\
+             while [ $# -gt 1 ]; do shift; if [ \"$1\" = rsync ]; then last=\"$*\"; break; fi; done\n\
+             printf '%s' \"$last\" > '{0}/cmd.tmp'\nmv '{0}/cmd.tmp' '{0}/cmd'\n\
+             perl '{0}/copy' <&3 > '{0}/up' &\nperl '{0}/copy' < '{0}/down'\nkill $! 2>/dev/null\nexit $(cat '{0}/code')\n",
             bench.dir.path().display()
         );
+        fs::write(bench.path("copy"), COPY).unwrap();
         fs::write(bench.path("ssh"), script).unwrap();
         assert!(Command::new("chmod").arg("755").arg(bench.path("ssh")).status().unwrap().success());
+        fs::write(bench.path("code"), "255").unwrap();
         fs::create_dir(bench.path("far")).unwrap();
         fs::create_dir(bench.path("near")).unwrap();
         bench
@@ -53,6 +73,7 @@ impl Bench {
 
     /// Runs `client` with `input` and stands in the middle. `None` where the rules refuse the command.
     fn run(&self, client: &mut Command, input: &str, rules: FileRules) -> (bool, String, Option<Log>) {
+        fs::remove_file(self.path("cmd")).unwrap_or(());
         let mut child = client
             .current_dir(self.path("near"))
             .stdin(Stdio::piped())
@@ -61,7 +82,11 @@ impl Bench {
             .spawn()
             .unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        let log = self.middle(rules);
+        let called = self.path("cmd");
+        while !called.exists() && child.try_wait().unwrap().is_none() {
+            thread::yield_now();
+        }
+        let log = called.exists().then(|| self.middle(rules)).flatten();
         let done = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
         (done.status.success(), said, log)
@@ -90,7 +115,7 @@ impl Bench {
         let (sender, parts) = mpsc::channel();
         let mut far_out = far.stdout.take().unwrap();
         let mut far_in = far.stdin.take();
-        let mut pump = |from: From, source: &mut dyn FnMut(&mut [u8]) -> usize| {
+        let pump = |from: From, source: &mut dyn FnMut(&mut [u8]) -> usize| {
             let mut buffer = vec![0; 32 << 10];
             loop {
                 let size = source(&mut buffer);
@@ -106,7 +131,9 @@ impl Bench {
                 let mut buffer = vec![0; 32 << 10];
                 loop {
                     let size = far_out.read(&mut buffer).unwrap_or(0);
-                    if second.send((From::Target, Bytes::copy_from_slice(&buffer[..size]))).is_err() || size == 0 {
+                    if second.send((From::Target, Bytes::copy_from_slice(&buffer[..size]))).is_err()
+                        || size == 0
+                    {
                         break;
                     }
                 }
@@ -138,11 +165,13 @@ impl Bench {
                 }
             }
             drop(far_in.take());
+            // The client waits for the far side's status, as it would with ssh.
+            let code = far.wait().unwrap().code().unwrap_or(255);
+            fs::write(self.path("code"), code.to_string()).unwrap();
             drop(down);
             let mut out = Vec::new();
             inspector.close(&mut out);
             log.take_closing(out);
-            far.wait().unwrap();
             Some(log)
         })
     }
@@ -175,7 +204,7 @@ fn there(program: &str) -> bool {
 fn found(log: &Log, operation: Operation, path: &str) -> super::FileEvent {
     log.events
         .iter()
-        .find(|event| event.operation == operation && event.path.ends_with(path))
+        .find(|event| event.operation == operation && event.path.trim_end_matches('/').ends_with(path))
         .unwrap_or_else(|| panic!("no {operation} of {path} in {:#?}", log.events))
         .clone()
 }
@@ -246,7 +275,6 @@ fn openssh_scp_over_both_protocols_is_followed() {
         assert!(good, "{mode} {said} {:?}", log.end);
         let event = found(&log, Operation::Upload, "t/big file");
         assert_eq!((event.whole, event.sha256), (true, sha(&big)), "{mode} {event:?}");
-        fs::remove_file(bench.path("cmd")).unwrap();
         let mut scp = Command::new("scp");
         scp.args([mode, "-r", "-S", &bench.ssh(), &format!("gw:{far}t"), "back"]);
         let (good, said, log) = bench.run(&mut scp, "", open_rules());
@@ -267,22 +295,21 @@ fn rsync_both_ways_is_one_event_each_and_a_missing_file_is_told() {
     fs::write(bench.path("near/t/big"), &big).unwrap();
     let far = bench.far("d/");
     let go = |from: &str, to: &str, more: &[&str], rules: FileRules| {
-        fs::remove_file(bench.path("cmd")).unwrap_or(());
         let mut rsync = Command::new("rsync");
         rsync.args(["-e", &bench.ssh()]).args(more).args([from, to]);
         bench.run(&mut rsync, "", rules)
     };
     let (good, said, log) = go("t/", &format!("gw:{far}"), &["-az"], open_rules());
     assert!(good, "{said}");
-    let event = found(&log.unwrap(), Operation::Upload, "d/");
+    let event = found(&log.unwrap(), Operation::Upload, "d");
     assert!(event.bytes > 300_000 && event.note.unwrap().contains("protocol 3"));
     assert_eq!(fs::read(bench.path("far/d/big")).unwrap(), big);
     let rules = rules_for(&[&format!("{}**", bench.far(""))]);
     let (good, said, log) = go(&format!("gw:{far}"), "back", &["-av", "--delete"], rules);
     assert!(good, "{said}");
-    assert!(found(&log.unwrap(), Operation::Download, "d/").bytes > 300_000);
+    assert!(found(&log.unwrap(), Operation::Download, "d").bytes > 300_000);
     assert_eq!(fs::read(bench.path("near/back/big")).unwrap(), big);
-    let (good, _, log) = go(&format!("gw:{far}nope"), "back", &["-az"], open_rules());
+    let (good, _, log) = go(&format!("gw:{far}nope"), "back", &["-az", "--stderr=client"], open_rules());
     assert!(!good);
     let error = found(&log.unwrap(), Operation::Download, "nope").error;
     assert!(error.as_ref().is_some_and(|error| error.contains("No such file")), "{error:?}");

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use super::relay::{close_keepers, control_down, control_up, kept};
 use crate::{
-    detect::Observation,
+    detect::triggers::Observation,
     session::{control::Ended, live::Session},
     transfer::{self, FileEvent, Inspector, Step},
 };
@@ -165,13 +165,12 @@ impl Files {
 
 /// Records one file operation, counts it, and lets the triggers see it.
 pub(super) async fn keep_event(session: &Session, channel: u32, event: FileEvent) -> Result<(), Ended> {
-    let (bytes, refused) = (event.bytes, event.refused.is_some());
-    session.add_moved(bytes);
+    let over = event.refused.as_deref().is_some_and(|why| why.contains("window's limit"));
+    session.add_moved(event.bytes);
     session.record(Event::File(Box::new(op(channel, event)))).await?;
-    if refused {
-        session.observe(Observation::RefusedFile).await?;
-    } else if bytes > 0 {
-        session.observe(Observation::FileMoved { bytes }).await?;
+    // The inspectors stop a transfer at the limit; that somebody wanted more is what the trigger is for.
+    if let Some(limit) = session.grant().limits().file_bytes.filter(|_| over) {
+        session.observe(Observation::FileBytes { total: limit.saturating_add(1), limit: Some(limit) }).await?;
     }
     Ok(())
 }

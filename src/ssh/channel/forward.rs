@@ -18,7 +18,7 @@ use tokio::{
 
 use super::relay::{close_keepers, kept};
 use crate::{
-    detect::Observation,
+    detect::triggers::Observation,
     session::{control::Ended, live::Session},
     ssh::{connection::Connection, jump},
 };
@@ -125,7 +125,8 @@ async fn decide(
             .gateway
             .audit_refused_forward(&connection.identity, Some(session.id()), wanted, &sentence)
             .await;
-        session.observe(Observation::RefusedForward).await
+        let to = format!("{}:{}", wanted.host, wanted.port);
+        session.observe(Observation::RefusedForward { to: &to }).await
     };
     // An error means that the session ended over it; the refusal stands either way.
     said.await.unwrap_or_default();

@@ -8,14 +8,17 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use cofferdam_recorder::{Direction, Event, StreamKeeper};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, server};
 
 use super::session::{PersonEnd, TargetEnd, clamp};
 use super::files::Files;
 use crate::{
-    detect::{EchoGuard, LineTracker, Observation},
+    detect::{
+        echo::{EchoGuard, Proven},
+        line::LineTracker,
+        triggers::Observation,
+    },
     session::{
         control::Ended,
         end::End,
@@ -30,7 +33,10 @@ const CLOSING: Duration = Duration::from_secs(5);
 /// What kind of content a channel carries.
 pub(crate) enum Kind {
     /// A terminal: kept in full, rendered for triggers.
-    Terminal,
+    Terminal {
+        /// Its width.
+        cols: u16,
+    },
     /// Bytes: in full up to a bound, then by digest.
     Stream {
         /// The bound, bytes of each direction.
@@ -41,7 +47,7 @@ pub(crate) enum Kind {
 }
 
 /// What both directions of a terminal know.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Screen {
     echo: EchoGuard,
     line: LineTracker,
@@ -55,8 +61,8 @@ fn lock(screen: &Mutex<Screen>) -> MutexGuard<'_, Screen> {
 pub(crate) async fn run(session: Arc<Session>, channel: u32, mut person: PersonEnd, mut target: TargetEnd, kind: Kind) {
     let mut exit = None;
     let ended = match kind {
-        Kind::Terminal => {
-            let screen = Mutex::new(Screen::default());
+        Kind::Terminal { cols } => {
+            let screen = Mutex::new(Screen { echo: EchoGuard::new(), line: LineTracker::new(cols) });
             let relay = async {
                 let up = terminal_up(&session, channel, &screen, &mut person.read, &target.write);
                 let down = terminal_down(&session, channel, &screen, &mut target.read, &person.write, &person.handle, &mut exit);
@@ -146,13 +152,16 @@ async fn terminal_up(
                 session.control().running().await?;
                 session.touch();
                 session.record(Event::Input { channel, data: data.clone(), masked: true }).await?;
-                let command = {
+                let (keys, command) = {
                     let mut screen = lock(screen);
-                    screen.echo.typed(&data);
-                    if data.iter().any(|b| matches!(b, b'\r' | b'\n')) { screen.line.command_at_enter() } else { None }
+                    screen.line.typed();
+                    let enter = data.iter().any(|b| matches!(b, b'\r' | b'\n'));
+                    let command = if enter { command_about_to_run(&screen.line, &data) } else { None };
+                    (screen.echo.typed(&data), command)
                 };
+                readable(session, channel, keys).await?;
                 if let Some(command) = command {
-                    session.observe(Observation::Command { text: &command }).await?;
+                    session.observe(Observation::Command { line: &command }).await?;
                     session.control().running().await?;
                 }
                 if target.data_bytes(data).await.is_err() {
@@ -160,6 +169,9 @@ async fn terminal_up(
                 }
             }
             other => {
+                if let ChannelMsg::WindowChange { col_width, .. } = &other {
+                    lock(screen).line.resize(clamp(*col_width));
+                }
                 if !control_up(session, channel, other, target).await? {
                     return Ok(());
                 }
@@ -167,6 +179,27 @@ async fn terminal_up(
         }
     }
     target.close().await.unwrap_or_default();
+    Ok(())
+}
+
+/// What Enter would run: the line as it stands on the screen, and what was pasted together with the Enter.
+fn command_about_to_run(line: &LineTracker, data: &[u8]) -> Option<String> {
+    if line.alternate_screen() {
+        return None;
+    }
+    // With the prompt: what is taken for a prompt by mistake must not hide a command.
+    let shown = line.line();
+    let pasted: String = String::from_utf8_lossy(data).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let command = format!("{shown} {}", pasted.trim_end());
+    let command = command.trim();
+    (!command.is_empty()).then(|| command.to_owned())
+}
+
+/// Typed bytes that were no secret go into the recording once more, readable.
+async fn readable(session: &Session, channel: u32, proven: Vec<Proven>) -> Result<(), Ended> {
+    for part in proven {
+        session.record(Event::Input { channel, data: part.bytes.into(), masked: false }).await?;
+    }
     Ok(())
 }
 
@@ -190,9 +223,7 @@ async fn terminal_down(
                     screen.line.shown(&data);
                     screen.echo.shown(&data)
                 };
-                if !echoed.is_empty() {
-                    session.record(Event::Input { channel, data: echoed.into(), masked: false }).await?;
-                }
+                readable(session, channel, echoed).await?;
                 if person.data_bytes(data).await.is_err() {
                     return Ok(());
                 }

@@ -15,7 +15,7 @@ use super::{
     start::{self, Asked, Start},
 };
 use crate::{
-    detect::Observation,
+    detect::triggers::Observation,
     session::{control::Ended, live::{Session, on_screen}},
     ssh::{
         connection::{Brokered, Connection},
@@ -110,6 +110,10 @@ async fn decide(connection: &Connection, session: &Arc<Session>, start: &Start) 
         }
         Start::Unreadable => return Err("the command is not valid UTF-8 and could not be recorded as what it is".into()),
     };
+    if let Start::Exec(command) = start {
+        session.observe(Observation::Command { line: command }).await.map_err(|_| ended(session))?;
+        session.control().running().await.map_err(|_| ended(session))?;
+    }
     let snapshot = connection.gateway.snapshots.borrow().clone();
     let action = action(start);
     let decision = session.grant().decide_channel(&snapshot, request, session.now());
@@ -133,7 +137,9 @@ async fn decide(connection: &Connection, session: &Arc<Session>, start: &Start) 
     }
     let sentence = reasons.join("; ");
     connection.gateway.audit_refused_channel(&connection.identity, session.id(), action, &sentence).await;
-    session.observe(Observation::OutsideOperations { what: action }).await.map_err(|_| ended(session))?;
+    let allowed: Vec<&str> = session.grant().operations().iter().map(|o| o.as_str()).collect();
+    let seen = Observation::OutsideOperation { operation: action, allowed: &allowed.join(", ") };
+    session.observe(seen).await.map_err(|_| ended(session))?;
     Err(sentence)
 }
 
@@ -259,7 +265,7 @@ async fn kind_of(connection: &Connection, session: &Session, asked: &Asked, numb
     };
     let Some(transfer) = transfer else {
         return Ok(match &asked.terminal {
-            Some(_) => Kind::Terminal,
+            Some(terminal) => Kind::Terminal { cols: clamp(terminal.cols) },
             None => Kind::Stream { full: session.grant().keep_full_bytes() },
         });
     };

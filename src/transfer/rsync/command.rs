@@ -13,18 +13,72 @@ const LINK_OPTION: &str = "--copy-unsafe-links";
 
 /// Options that change how, but not what or where.
 const HARMLESS: &[&str] = &[
-    "--append", "--append-verify", "--bwlimit", "--checksum-choice", "--checksum-seed", "--compress-choice",
-    "--compress-level", "--debug", "--delay-updates", "--existing", "--force", "--from0", "--fuzzy",
-    "--groupmap", "--iconv", "--ignore-errors", "--ignore-existing", "--ignore-missing-args", "--info", "--inplace",
-    "--list-only", "--log-format", "--max-alloc", "--max-delete", "--max-size", "--min-size", "--mkpath", "--modify-window",
-    "--msgs2stderr", "--new-compress", "--no-W", "--no-i-r", "--no-implied-dirs", "--no-msgs2stderr", "--no-r",
-    "--no-relative", "--numeric-ids", "--old-compress", "--open-noatime", "--out-format", "--outbuf", "--partial",
-    "--preallocate", "--prune-empty-dirs", "--safe-links", "--size-only", "--skip-compress", "--sparse", "--specials",
-    "--stats", "--stop-after", "--stop-at", "--suffix", "--timeout", "--use-qsort", "--usermap", "--chown",
+    "--append",
+    "--append-verify",
+    "--bwlimit",
+    "--checksum-choice",
+    "--checksum-seed",
+    "--compress-choice",
+    "--compress-level",
+    "--debug",
+    "--delay-updates",
+    "--existing",
+    "--force",
+    "--from0",
+    "--fuzzy",
+    "--groupmap",
+    "--iconv",
+    "--ignore-errors",
+    "--ignore-existing",
+    "--ignore-missing-args",
+    "--info",
+    "--inplace",
+    "--list-only",
+    "--log-format",
+    "--max-alloc",
+    "--max-delete",
+    "--max-size",
+    "--min-size",
+    "--mkpath",
+    "--modify-window",
+    "--msgs2stderr",
+    "--new-compress",
+    "--no-W",
+    "--no-i-r",
+    "--no-implied-dirs",
+    "--no-msgs2stderr",
+    "--no-r",
+    "--no-relative",
+    "--numeric-ids",
+    "--old-compress",
+    "--open-noatime",
+    "--out-format",
+    "--outbuf",
+    "--partial",
+    "--preallocate",
+    "--prune-empty-dirs",
+    "--safe-links",
+    "--size-only",
+    "--skip-compress",
+    "--sparse",
+    "--specials",
+    "--stats",
+    "--stop-after",
+    "--stop-at",
+    "--suffix",
+    "--timeout",
+    "--use-qsort",
+    "--usermap",
+    "--chown",
 ];
 /// Options that remove at the destination.
 const DELETING: &[&str] = &[
-    "--delete", "--delete-after", "--delete-before", "--delete-delay", "--delete-during", "--delete-excluded",
+    "--delete",
+    "--delete-after",
+    "--delete-before",
+    "--delete-delay",
+    "--delete-during",
+    "--delete-excluded",
     "--delete-missing-args",
 ];
 /// Options that remove at the source.
@@ -212,7 +266,10 @@ impl RsyncCommand {
             return Ok(());
         }
         if self.follows_links || self.letters.contains(|c| LINK_LETTERS.contains(c)) {
-            return refuse(path, "this window names its paths: rsync may not follow symbolic links out of them");
+            return refuse(
+                path,
+                "this window names its paths: rsync may not follow symbolic links out of them",
+            );
         }
         for word in &self.paths {
             if let Err(why) = self.check_word(word, rules, home) {

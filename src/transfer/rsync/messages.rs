@@ -20,8 +20,13 @@ enum At {
     Lists(u8),
     Seed,
     Header,
-    Text { error: bool, left: usize },
-    Skip { left: usize },
+    Text {
+        error: bool,
+        left: usize,
+    },
+    Skip {
+        left: usize,
+    },
     Lost,
 }
 

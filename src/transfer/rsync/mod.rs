@@ -1,7 +1,8 @@
 //! rsync over SSH (`rsync --server`), as far as a third party can follow it.
 //!
 //! What is known: the direction, the paths and the options, from the command line, and those are where the rules
-//! are enforced, before anything runs; the protocol version; the bytes each way; the target's error messages.
+//! are enforced, before anything runs; the protocol version; the bytes each way; those error messages of the target
+//! that travel in the stream (newer versions write them to standard error instead, unless `--stderr=client` is given).
 //!
 //! What is not known: which files were sent, and their contents. rsync sends differences against what the other
 //! side already has, so that no hash of a file can be taken from the stream, and the list of files is not decoded.
@@ -83,7 +84,8 @@ impl RsyncInspector {
         let operation = self.command.operation();
         let mut paths = self.command.paths();
         let mut event = FileEvent::new(operation, paths.next().unwrap_or_default().as_bytes());
-        let mut note = "no hash: rsync sends differences, not whole files; the bytes are those of its stream".to_owned();
+        let mut note =
+            "no hash: rsync sends differences, not whole files; the bytes are those of its stream".to_owned();
         if let Some(version) = self.version() {
             note.push_str(&format!("; protocol {version}"));
         }

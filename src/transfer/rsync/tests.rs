@@ -16,7 +16,8 @@ fn inspector(command: &str, rules: FileRules) -> Result<RsyncInspector, Box<Refu
 
 #[test]
 fn one_event_tells_direction_path_bytes_and_version() {
-    let script = [(Person, [&31u32.to_le_bytes()[..], b"xyz"].concat()), (Target, 32u32.to_le_bytes().to_vec())];
+    let script =
+        [(Person, [&31u32.to_le_bytes()[..], b"xyz"].concat()), (Target, 32u32.to_le_bytes().to_vec())];
     let log = play(&mut inspector(PUSH, open_rules()).unwrap(), &script, 2);
     assert_eq!(log.events.len(), 1);
     let event = &log.events[0];
@@ -30,10 +31,29 @@ fn one_event_tells_direction_path_bytes_and_version() {
 #[test]
 fn options_that_escape_are_refused_by_name() {
     for option in [
-        "--rsh=evil", "--remote-option=--x", "-M--x", "--log-file=/etc/x", "--daemon", "--write-devices",
-        "--copy-devices", "--config=/x", "--files-from=/etc/list", "--only-write-batch=/x", "--read-batch=/x", "-s",
-        "--secluded-args", "--fake-super", "-T/x", "-f", "--filter=x", "--rsync-path=x", "-e'sh -c id'",
-        "--password-file=/x", "--partial-dir", "--exclude-from=/x", "--sender=1",
+        "--rsh=evil",
+        "--remote-option=--x",
+        "-M--x",
+        "--log-file=/etc/x",
+        "--daemon",
+        "--write-devices",
+        "--copy-devices",
+        "--config=/x",
+        "--files-from=/etc/list",
+        "--only-write-batch=/x",
+        "--read-batch=/x",
+        "-s",
+        "--secluded-args",
+        "--fake-super",
+        "-T/x",
+        "-f",
+        "--filter=x",
+        "--rsync-path=x",
+        "-e'sh -c id'",
+        "--password-file=/x",
+        "--partial-dir",
+        "--exclude-from=/x",
+        "--sender=1",
     ] {
         let refused = inspector(&format!("rsync --server {option} . /srv/drop/"), open_rules());
         assert!(refused.is_err(), "{option}");
@@ -66,7 +86,11 @@ fn rules_hold_for_direction_paths_and_everything_below() {
         ("rsync --server --sender -t . /one/x.bin", true),
         ("rsync --server -t . /one/x.bin", false),
     ] {
-        assert_eq!(inspector(command, rules_for(&["/srv/drop/**", "/one/*.bin"])).is_ok(), passes, "{command}");
+        assert_eq!(
+            inspector(command, rules_for(&["/srv/drop/**", "/one/*.bin"])).is_ok(),
+            passes,
+            "{command}"
+        );
     }
 }
 

@@ -28,7 +28,9 @@ impl ScpCommand {
                 rest = after;
                 break;
             }
-            let Some(letters) = word.text.strip_prefix('-').filter(|letters| !letters.is_empty()) else { break };
+            let Some(letters) = word.text.strip_prefix('-').filter(|letters| !letters.is_empty()) else {
+                break;
+            };
             for letter in letters.chars() {
                 match letter {
                     't' => to = true,

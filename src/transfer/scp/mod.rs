@@ -175,7 +175,9 @@ impl ScpInspector {
             Some(0) => Ok(Some(data.split_to(1).to_vec())),
             Some(1 | 2) => self.take_line(data),
             _ if self.turn == Turn::Status => Err("sent more or less than the size it announced"),
-            _ => Err("sent an answer that is not scp: a greeting printed by the target's shell breaks scp too"),
+            _ => {
+                Err("sent an answer that is not scp: a greeting printed by the target's shell breaks scp too")
+            }
         }
     }
 
@@ -260,7 +262,11 @@ impl ScpInspector {
     fn check_folder(&self, path: &[u8], name: &[u8]) -> Result<(), &'static str> {
         self.check_path(path)?;
         // The folder lands inside the path where that exists already.
-        if self.command.upload && self.folders.is_empty() { self.check_path(&join(path, name)) } else { Ok(()) }
+        if self.command.upload && self.folders.is_empty() {
+            self.check_path(&join(path, name))
+        } else {
+            Ok(())
+        }
     }
 
     fn check_file(&self, path: &[u8], size: u64) -> Result<(), &'static str> {

@@ -25,7 +25,9 @@ impl<'a> Record<'a> {
             1 | 2 => Ok(Self::Message(String::from_utf8_lossy(rest).chars().take(512).collect())),
             b'E' if rest.is_empty() => Ok(Self::End),
             b'T' => times(rest).then_some(Self::Times).ok_or(BROKEN),
-            b'C' => entry(rest).ok_or(BROKEN).and_then(|(size, name)| Ok(Self::File { size, name: good(name)? })),
+            b'C' => {
+                entry(rest).ok_or(BROKEN).and_then(|(size, name)| Ok(Self::File { size, name: good(name)? }))
+            }
             b'D' => entry(rest).ok_or(BROKEN).and_then(|(_, name)| Ok(Self::Folder { name: good(name)? })),
             _ => Err(BROKEN),
         }

@@ -48,7 +48,8 @@ fn a_folder_is_uploaded_file_by_file() {
         ],
     );
     assert_eq!(log.end, None);
-    let files: Vec<_> = log.events.iter().map(|e| (e.operation, e.path.as_str(), e.bytes, e.sha256, e.whole)).collect();
+    let files: Vec<_> =
+        log.events.iter().map(|e| (e.operation, e.path.as_str(), e.bytes, e.sha256, e.whole)).collect();
     assert_eq!(
         files,
         [
@@ -127,7 +128,13 @@ fn a_file_beyond_the_limit_is_skipped_and_the_next_goes_on() {
     let log = run(
         "scp -f /srv/*",
         rules_with_budget(2),
-        &[(Person, b"\0"), (Target, b"C0644 6 big\n"), (Target, b"C0644 1 ok\n"), (Person, b"\0"), (Target, b"x\0")],
+        &[
+            (Person, b"\0"),
+            (Target, b"C0644 6 big\n"),
+            (Target, b"C0644 1 ok\n"),
+            (Person, b"\0"),
+            (Target, b"x\0"),
+        ],
     );
     assert!(log.to_target.starts_with(b"\0\x01refused by the gateway"));
     assert!(log.to_person.starts_with(b"\x01refused by the gateway"));

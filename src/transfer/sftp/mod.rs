@@ -11,6 +11,8 @@
 mod file;
 mod frame;
 mod person;
+#[cfg(test)]
+mod speed;
 mod target;
 #[cfg(test)]
 mod tests;
