@@ -86,7 +86,8 @@ fn a_suspended_session_stands_still_and_goes_on() {
     std::thread::sleep(Duration::from_millis(700));
     assert!(!shell.transcript()[before.len()..].contains("typed-while-42"), "input passed");
     assert!(shell.is_running());
-    gateway.cofferdam(["session", "resume", &id, "--as", "olga"]).ok();
+    gateway.cofferdam(["session", "resume", &id, "--as", "olga", "--proof-stdin"]).failed();
+    gateway.cofferdam_by("olga", ["session", "resume", &id]).ok();
     wait_for("the resumption", Duration::from_secs(3), || {
         (state_of(&gateway.only_session()) == "active").then_some(())
     });

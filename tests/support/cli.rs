@@ -4,7 +4,7 @@ use std::{ffi::OsStr, process::Command};
 
 use serde_json::Value;
 
-use super::{Done, Gateway, run};
+use super::{Done, Gateway, run, run_with_input};
 
 impl Gateway {
     /// `cofferdam ARGUMENTS --config FILE` of this gateway.
@@ -12,6 +12,19 @@ impl Gateway {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
         command.args(arguments).arg("--config").arg(self.config());
         run(command)
+    }
+
+    /// The same as one of the demo's people who proves to be there, with password and a fresh code: what opens anything
+    /// takes that.
+    pub(crate) fn cofferdam_by<A: AsRef<OsStr>>(
+        &self,
+        person: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Done {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+        command.args(arguments).args(["--as", person, "--proof-stdin", "--config"]).arg(self.config());
+        let person = self.person(person);
+        run_with_input(command, format!("{}\n{}\n", person.password, person.code()).as_bytes())
     }
 
     /// A listing: the array that `--json` prints.
@@ -71,14 +84,14 @@ impl Gateway {
 
     /// Asks for a window of `hours` from now on `accounts` (`login@asset`) as vera, and has both duties approve it.
     pub(crate) fn open_window(&self, accounts: &[&str], hours: u32) -> String {
-        let mut request = vec!["window", "request", "--as", "vera", "--operation", "operate"];
+        let mut request = vec!["window", "request", "--operation", "operate"];
         let (purpose, end) = ("end-to-end test", format!("+{hours}h"));
         request.extend(["--purpose", purpose, "--end", &end, "--json"]);
         request.extend(accounts.iter().flat_map(|account| ["--account", *account]));
-        let made: Value = serde_json::from_slice(&self.cofferdam(request).ok().stdout).unwrap();
+        let made: Value = serde_json::from_slice(&self.cofferdam_by("vera", request).ok().stdout).unwrap();
         let id = id_of(&made);
         for (person, duty) in [("olga", "operations"), ("sam", "security")] {
-            self.cofferdam(["window", "approve", &id, "--as", person, "--duty", duty]).ok();
+            self.cofferdam_by(person, ["window", "approve", &id, "--duty", duty]).ok();
         }
         id
     }
