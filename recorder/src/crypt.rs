@@ -17,9 +17,9 @@ pub(crate) const HISTORY_LEN: usize = 8 * 1024;
 pub(crate) const ALONE: usize = 32 * 1024;
 /// What short segments are compressed against: common terminal text. Part of format version 1.
 pub(crate) const PRIMER_TEXT: &[u8] = include_bytes!("primer.bin");
-/// zstd levels: long segments must be quick, short ones are worth the care.
+/// zstd levels: what is long or soon replaced must be quick, what stays is worth the care.
 const QUICK: i32 = 1;
-const CAREFUL: i32 = 3;
+const CAREFUL: i32 = 7;
 
 /// Compressors and scratch space; one per thread, never one per session.
 pub(crate) struct Tools {
@@ -41,7 +41,7 @@ impl Tools {
     }
 
     /// Compresses into `self.body`; returns the flags that say how.
-    fn compress(&mut self, plain: &[u8], history: Option<&[u8]>) -> u8 {
+    fn compress(&mut self, plain: &[u8], history: Option<&[u8]>, stays: bool) -> u8 {
         self.body.clear();
         self.body.reserve(zstd::zstd_safe::compress_bound(plain.len()) + TAG_LEN);
         let alone = plain.len() >= ALONE && history.is_none();
@@ -49,7 +49,8 @@ impl Tools {
             (ZSTD, self.alone.compress_to_buffer(plain, &mut self.body))
         } else {
             dictionary(&mut self.dictionary, Some(history.unwrap_or_default()));
-            let set = self.primed.set_dictionary(CAREFUL, &self.dictionary);
+            let level = if stays { CAREFUL } else { QUICK };
+            let set = self.primed.set_dictionary(level, &self.dictionary);
             let history_flag = if history.is_some() { HISTORY } else { 0 };
             let done = set.and_then(|()| self.primed.compress_to_buffer(plain, &mut self.body));
             (ZSTD | PRIMER | history_flag, done)
@@ -98,15 +99,16 @@ impl Sealer {
     }
 
     /// Makes the body of a segment. `head` comes back with its lengths and body flags; its nonce
-    /// must never have been used with this key.
+    /// must never have been used with this key. `stays`: it is worth compressing well.
     pub(crate) fn seal<'t>(
         &self,
         tools: &'t mut Tools,
         head: &mut Head,
         plain: &[u8],
         history: Option<&[u8]>,
+        stays: bool,
     ) -> Result<&'t [u8], RecordError> {
-        head.flags = (head.flags & !BODY_FLAGS) | tools.compress(plain, history) | ENCRYPTED;
+        head.flags = (head.flags & !BODY_FLAGS) | tools.compress(plain, history, stays) | ENCRYPTED;
         head.plain_len = plain.len() as u32;
         head.body_len = (tools.body.len() + TAG_LEN) as u32;
         let aad = Aad::from(self.aad(&head.core()));

@@ -147,7 +147,7 @@ impl Lane {
             let (part, after) = rest.split_at(stretch.len);
             let mut head = self.head(&stretch, self.stream + self.unmerged.len() as u64)?;
             let history = self.journal_history();
-            let body = self.sealer.seal(tools, &mut head, part, history.as_deref())?;
+            let body = self.sealer.seal(tools, &mut head, part, history.as_deref(), false)?;
             journal::push(batch, &self.id, &head, body);
             if head.is_fresh() {
                 self.unmerged_fresh = self.unmerged.len();
@@ -199,7 +199,7 @@ impl Lane {
             self.since_fresh = 0;
         }
         let history = (!fresh).then_some(self.history.as_slice());
-        let body = self.sealer.seal(tools, &mut head, plain, history)?;
+        let body = self.sealer.seal(tools, &mut head, plain, history, true)?;
         let head_bytes = head.encode();
         let hash = segment::link(&head_bytes, body);
         self.out.reserve(HEAD_LEN + body.len());

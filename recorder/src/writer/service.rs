@@ -29,6 +29,9 @@ use crate::{
     wire::{Mask, Masking},
 };
 
+/// However it is configured, an accepted event waits no longer than this for its flush.
+const LONGEST_FLUSH: Duration = Duration::from_secs(1);
+
 /// What the service, the sessions and the commit thread share.
 pub(crate) struct Core {
     pub(crate) config: RecorderConfig,
@@ -106,7 +109,8 @@ impl Core {
         let mut schedule = lock(&self.schedule);
         loop {
             let now = Instant::now();
-            let flush = schedule.first_dirty.map(|first| first + self.config.flush_interval);
+            let flush =
+                schedule.first_dirty.map(|first| first + self.config.flush_interval.min(LONGEST_FLUSH));
             let merge = schedule.merges.front().map(|(due, _)| *due);
             let next = flush.into_iter().chain(merge).min();
             if schedule.urgent || schedule.stop || next.is_some_and(|due| due <= now) {
