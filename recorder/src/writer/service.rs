@@ -109,9 +109,10 @@ impl Core {
         let mut schedule = lock(&self.schedule);
         loop {
             let now = Instant::now();
-            let flush =
-                schedule.first_dirty.map(|first| first + self.config.flush_interval.min(LONGEST_FLUSH));
-            let merge = schedule.merges.front().map(|(due, _)| *due);
+            let pace = self.config.flush_interval.min(LONGEST_FLUSH);
+            let flush = schedule.first_dirty.map(|first| first + pace);
+            // Merges wait for one another: with thousands of sessions one is due at any moment.
+            let merge = schedule.merges.front().map(|(due, _)| *due + pace);
             let next = flush.into_iter().chain(merge).min();
             if schedule.urgent || schedule.stop || next.is_some_and(|due| due <= now) {
                 let idle = schedule.dirty.is_empty() && schedule.merges.is_empty();
