@@ -11,15 +11,17 @@ use crate::{
     wire::TAG_LEN,
 };
 
-/// How much of the text before a segment helps to compress it.
-pub(crate) const HISTORY_LEN: usize = 8 * 1024;
+/// The most of the text before a segment that may help to compress it.
+pub(crate) const HISTORY_LEN: usize = 64 * 1024;
+/// [`Head::history`] counts in these.
+const HISTORY_UNIT: usize = 16;
 /// From this length on a segment is compressed on its own: the text before it would not pay.
 pub(crate) const ALONE: usize = 32 * 1024;
 /// What short segments are compressed against: common terminal text. Part of format version 1.
 pub(crate) const PRIMER_TEXT: &[u8] = include_bytes!("primer.bin");
-/// zstd levels: long segments must be quick, short ones are worth the care.
+/// zstd levels: what is long or soon replaced must be quick, what stays is worth the care.
 const QUICK: i32 = 1;
-const CAREFUL: i32 = 3;
+const CAREFUL: i32 = 5;
 
 /// Compressors and scratch space; one per thread, never one per session.
 pub(crate) struct Tools {
@@ -41,7 +43,7 @@ impl Tools {
     }
 
     /// Compresses into `self.body`; returns the flags that say how.
-    fn compress(&mut self, plain: &[u8], history: Option<&[u8]>) -> u8 {
+    fn compress(&mut self, plain: &[u8], history: Option<&[u8]>, stays: bool) -> u8 {
         self.body.clear();
         self.body.reserve(zstd::zstd_safe::compress_bound(plain.len()) + TAG_LEN);
         let alone = plain.len() >= ALONE && history.is_none();
@@ -49,7 +51,8 @@ impl Tools {
             (ZSTD, self.alone.compress_to_buffer(plain, &mut self.body))
         } else {
             dictionary(&mut self.dictionary, Some(history.unwrap_or_default()));
-            let set = self.primed.set_dictionary(CAREFUL, &self.dictionary);
+            let level = if stays { CAREFUL } else { QUICK };
+            let set = self.primed.set_dictionary(level, &self.dictionary);
             let history_flag = if history.is_some() { HISTORY } else { 0 };
             let done = set.and_then(|()| self.primed.compress_to_buffer(plain, &mut self.body));
             (ZSTD | PRIMER | history_flag, done)
@@ -98,15 +101,21 @@ impl Sealer {
     }
 
     /// Makes the body of a segment. `head` comes back with its lengths and body flags; its nonce
-    /// must never have been used with this key.
+    /// must never have been used with this key. `stays`: it is worth compressing well.
     pub(crate) fn seal<'t>(
         &self,
         tools: &'t mut Tools,
         head: &mut Head,
         plain: &[u8],
         history: Option<&[u8]>,
+        stays: bool,
     ) -> Result<&'t [u8], RecordError> {
-        head.flags = (head.flags & !BODY_FLAGS) | tools.compress(plain, history) | ENCRYPTED;
+        // A reader may know more of the text before than this writer kept: say exactly how much.
+        let history = history.map(|h| last(h, h.len().min(HISTORY_LEN) / HISTORY_UNIT * HISTORY_UNIT));
+        let history = history.filter(|h| !h.is_empty());
+        head.flags = (head.flags & !BODY_FLAGS) | tools.compress(plain, history, stays) | ENCRYPTED;
+        let helps = history.filter(|_| head.flags & HISTORY != 0);
+        head.history = helps.map_or(0, |history| (history.len() / HISTORY_UNIT) as u16);
         head.plain_len = plain.len() as u32;
         head.body_len = (tools.body.len() + TAG_LEN) as u32;
         let aad = Aad::from(self.aad(&head.core()));
@@ -176,7 +185,7 @@ impl Opener {
         )
         .filter(|plain| plain.len() == head.plain_len as usize)
         .ok_or_else(|| ReadError::damaged(offset + HEAD_LEN as u64, "a body does not decompress"))?;
-        push_history(&mut self.history, &plain);
+        push_history(&mut self.history, &plain, HISTORY_LEN);
         self.at = head.stream.checked_add(plain.len() as u64);
         Ok(plain)
     }
@@ -197,7 +206,9 @@ impl Opener {
         if head.flags & PRIMER == 0 {
             alone.decompress_to_buffer(packed, &mut plain).ok()?;
         } else {
-            dictionary(scratch, (head.flags & HISTORY != 0).then_some(history));
+            let used =
+                (head.flags & HISTORY != 0).then(|| last(history, usize::from(head.history) * HISTORY_UNIT));
+            dictionary(scratch, used);
             primed.set_dictionary(scratch).ok()?;
             primed.decompress_to_buffer(packed, &mut plain).ok()?;
         }
@@ -205,13 +216,13 @@ impl Opener {
     }
 }
 
-/// Keeps the last [`HISTORY_LEN`] bytes.
-pub(crate) fn push_history(history: &mut Vec<u8>, plain: &[u8]) {
-    if plain.len() >= HISTORY_LEN {
+/// Keeps the last `max` bytes.
+pub(crate) fn push_history(history: &mut Vec<u8>, plain: &[u8], max: usize) {
+    if plain.len() >= max {
         history.clear();
     }
-    history.extend_from_slice(last(plain, HISTORY_LEN));
-    let extra = history.len().saturating_sub(HISTORY_LEN);
+    history.extend_from_slice(last(plain, max));
+    let extra = history.len().saturating_sub(max);
     history.drain(..extra);
 }
 
@@ -241,6 +252,7 @@ mod tests {
         let head = Head {
             kind: 1,
             flags: ZSTD,
+            history: 0,
             body_len: bomb.len() as u32,
             plain_len: 1000,
             stream: 0,

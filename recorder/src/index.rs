@@ -84,7 +84,10 @@ impl Cipher {
 /// When the recording is locked or the index cannot be written.
 pub fn build_index(recording: &Recording) -> Result<(), ReadError> {
     let path = recording.index_path();
-    let fresh = path.with_extension("cofidx.new");
+    // Two may make the same index at once; whichever is done last stays.
+    let mut random = [0; 8];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| ReadError::Limit("randomness"))?;
+    let fresh = path.with_extension(format!("cofidx.{}.new", hex::encode(random)));
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh);
     let made = file.map_err(ReadError::Export).and_then(|file| {
         let file = write_index(recording, file)?;

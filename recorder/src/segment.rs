@@ -54,6 +54,8 @@ pub(crate) const FROM_JOURNAL: u8 = 0x20;
 pub(crate) struct Head {
     pub(crate) kind: u8,
     pub(crate) flags: u8,
+    /// With [`HISTORY`]: how much of the text before helps, in units of 16 bytes.
+    pub(crate) history: u16,
     /// Bytes of the body, without the signature.
     pub(crate) body_len: u32,
     /// Bytes of the plain text.
@@ -74,14 +76,14 @@ impl Head {
     pub(crate) fn core(&self) -> [u8; CORE_LEN] {
         let mut out = [0; CORE_LEN];
         let parts: [&[u8]; 8] = [
-            &[self.kind, self.flags & BODY_FLAGS, 0, 0],
+            &[self.kind, self.flags & BODY_FLAGS],
+            &self.history.to_le_bytes(),
             &self.body_len.to_le_bytes(),
             &self.plain_len.to_le_bytes(),
             &self.stream.to_le_bytes(),
             &self.first.to_le_bytes(),
             &self.span.to_le_bytes(),
             &self.nonce.to_le_bytes(),
-            &[],
         ];
         for (to, from) in out.iter_mut().zip(parts.into_iter().flatten()) {
             *to = *from;
@@ -104,11 +106,23 @@ impl Head {
     pub(crate) fn parse_core(core: &[u8]) -> Option<Self> {
         let mut c = Cursor::new(core);
         let (kind, flags) = (c.u8()?, c.u8()?);
-        c.u16()?;
+        let history = c.u16()?;
         let (body_len, plain_len) = (c.u32()?, c.u32()?);
         let (stream, first) = (c.u64()?, c.i64()?);
         let (span, nonce) = (c.u32()?, c.u32()?);
-        Some(Self { kind, flags, body_len, plain_len, stream, first, span, nonce, seq: 0, prev: [0; 32] })
+        Some(Self {
+            kind,
+            flags,
+            history,
+            body_len,
+            plain_len,
+            stream,
+            first,
+            span,
+            nonce,
+            seq: 0,
+            prev: [0; 32],
+        })
     }
 
     /// Reads a head and holds it against the limits of the format.
@@ -231,6 +245,7 @@ mod tests {
         let head = Head {
             kind: kind::EVENTS,
             flags: ZSTD | ENCRYPTED | SIGNED,
+            history: 0,
             body_len: 77,
             plain_len: 88,
             stream: 99,

@@ -21,7 +21,7 @@ use super::{
     trailer::{self, Sealed},
 };
 use crate::{
-    crypt::Tools,
+    crypt::{HISTORY_LEN, Tools},
     error::{RecordError, RecorderStopped},
     event::{End, Event},
     wire,
@@ -32,6 +32,8 @@ const MANY_FILES: usize = 16;
 /// From this many sessions or bytes on, several threads prepare a batch.
 const MANY_SESSIONS: usize = 64;
 const MANY_BYTES: usize = 1 << 20;
+/// Memory for what all sessions' segments are compressed against.
+const HISTORY_MEMORY: usize = 64 << 20;
 
 /// One session's part of a batch.
 struct Entry {
@@ -394,7 +396,9 @@ fn take(core: &Core, entry: &mut Entry) -> usize {
 fn prepare_all(core: &Core, entries: &mut [Entry], tools: &mut Tools, squeeze: bool) -> Vec<u8> {
     let mut journal = Vec::new();
     let now = (core.clock)();
+    let keep = history_for(lock(&core.sessions).len());
     for entry in entries {
+        lock(&entry.shared.lane).keep = keep;
         let plain = std::mem::take(&mut entry.plain);
         if let Err(error) = prepare_one(core, entry, &plain, tools, squeeze, now, &mut journal) {
             tracing::error!(recording = %entry.shared.id, %error, "a recording failed");
@@ -405,6 +409,11 @@ fn prepare_all(core: &Core, entries: &mut [Entry], tools: &mut Tools, squeeze: b
         }
     }
     journal
+}
+
+/// How much text before a segment each session keeps: a lot while there are few sessions.
+fn history_for(sessions: usize) -> usize {
+    (HISTORY_MEMORY / sessions.max(1)).clamp(HISTORY_LEN / 8, HISTORY_LEN)
 }
 
 fn prepare_one(

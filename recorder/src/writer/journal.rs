@@ -96,6 +96,7 @@ mod tests {
         let head = Head {
             kind: 1,
             flags: 3,
+            history: 0,
             body_len: 5,
             plain_len: 9,
             stream: 1,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Checkpoint, journal};
 use crate::{
-    crypt::{ALONE, HISTORY_LEN, Sealer, Tools, last, push_history},
+    crypt::{ALONE, Sealer, Tools, last, push_history},
     error::RecordError,
     header::{Hash, RecordingId},
     keys::Key,
@@ -19,7 +19,9 @@ pub(crate) const SEGMENT: usize = 256 * 1024;
 /// From this many bytes on, a stretch goes straight into the recording's own file.
 pub(crate) const DIRECT: usize = 64 * 1024;
 /// A segment at least this often can be opened without those before it.
-const FRESH_EVERY: u32 = 32;
+const FRESH_EVERY: u32 = 128;
+/// What a stretch of the journal, soon replaced, is compressed against at most.
+const JOURNAL_HISTORY: usize = 8 * 1024;
 
 /// Where the recording stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +64,8 @@ pub(crate) struct Lane {
     signed_at: i64,
     /// The last plain text in the file, since the last fresh segment.
     history: Vec<u8>,
+    /// How much of it is kept, in bytes.
+    pub(crate) keep: usize,
     since_fresh: u32,
     /// Plain text that the journal holds and the file does not.
     unmerged: Vec<u8>,
@@ -109,6 +113,7 @@ impl Lane {
             nonce: 0,
             signed_at: started,
             history: Vec::new(),
+            keep: JOURNAL_HISTORY,
             since_fresh: FRESH_EVERY,
             unmerged: Vec::new(),
             unmerged_fresh: 0,
@@ -147,7 +152,7 @@ impl Lane {
             let (part, after) = rest.split_at(stretch.len);
             let mut head = self.head(&stretch, self.stream + self.unmerged.len() as u64)?;
             let history = self.journal_history();
-            let body = self.sealer.seal(tools, &mut head, part, history.as_deref())?;
+            let body = self.sealer.seal(tools, &mut head, part, history.as_deref(), false)?;
             journal::push(batch, &self.id, &head, body);
             if head.is_fresh() {
                 self.unmerged_fresh = self.unmerged.len();
@@ -199,7 +204,7 @@ impl Lane {
             self.since_fresh = 0;
         }
         let history = (!fresh).then_some(self.history.as_slice());
-        let body = self.sealer.seal(tools, &mut head, plain, history)?;
+        let body = self.sealer.seal(tools, &mut head, plain, history, true)?;
         let head_bytes = head.encode();
         let hash = segment::link(&head_bytes, body);
         self.out.reserve(HEAD_LEN + body.len());
@@ -212,7 +217,7 @@ impl Lane {
             // Also where it did not shrink: a reader may start there, with nothing before it.
             self.history.clear();
         }
-        push_history(&mut self.history, plain);
+        push_history(&mut self.history, plain, self.keep);
         self.since_fresh += 1;
         self.seq += 1;
         self.prev = hash;
@@ -235,6 +240,7 @@ impl Lane {
         Ok(Head {
             kind: kind::EVENTS,
             flags: 0,
+            history: 0,
             body_len: 0,
             plain_len: 0,
             stream,
@@ -253,7 +259,7 @@ impl Lane {
             return None;
         }
         let known = self.unmerged.get(self.unmerged_fresh..).unwrap_or_default();
-        Some(last(known, HISTORY_LEN).to_vec())
+        Some(last(known, JOURNAL_HISTORY).to_vec())
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
-use tokio::sync::{Notify, broadcast, oneshot, watch};
+use tokio::sync::{Notify, broadcast, oneshot, oneshot::error::RecvError, watch};
 
 use super::{
     Sealed, Status,
@@ -304,7 +304,22 @@ impl SessionRecorder {
             drop(queue);
             core.wake((!dirty).then_some(shared), true);
         }
-        told.await.map_err(|_| gone())?
+        self.answer(told).await?.map_err(|_| gone())?
+    }
+
+    /// Waits for the commit thread, but not for one that hangs.
+    async fn answer<T>(&self, told: oneshot::Receiver<T>) -> Result<Result<T, RecvError>, RecorderStopped> {
+        let Handle { inner, shared } = &*self.handle;
+        // Twice the time in which it fails the session itself: data and seal are two batches.
+        let patience = inner.core.config.fail_after.saturating_mul(2) + Duration::from_secs(10);
+        match tokio::time::timeout(patience, told).await {
+            Ok(answer) => Ok(answer),
+            Err(_) => {
+                let why = "the disk did not answer for too long";
+                shared.fail(&inner.core, why);
+                Err(RecorderStopped { why: why.to_owned() })
+            }
+        }
     }
 
     /// Ends the recording: everything is written, indexed and sealed. Later events are refused.
@@ -331,7 +346,8 @@ impl SessionRecorder {
             drop(queue);
             core.wake((!dirty).then_some(shared), true);
         }
-        told.await.map_err(|_| RecorderStopped { why: "the recorder was shut down".to_owned() })?
+        let gone = |_| RecorderStopped { why: "the recorder was shut down".to_owned() };
+        self.answer(told).await?.map_err(gone)?
     }
 }
 

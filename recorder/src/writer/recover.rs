@@ -239,6 +239,7 @@ fn plain_head(kind: u8, place: &Place) -> Head {
     Head {
         kind,
         flags: 0,
+        history: 0,
         body_len: 0,
         plain_len: 0,
         stream: place.stream,

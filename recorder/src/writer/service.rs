@@ -29,6 +29,9 @@ use crate::{
     wire::{Mask, Masking},
 };
 
+/// However it is configured, an accepted event waits no longer than this for its flush.
+const LONGEST_FLUSH: Duration = Duration::from_secs(1);
+
 /// What the service, the sessions and the commit thread share.
 pub(crate) struct Core {
     pub(crate) config: RecorderConfig,
@@ -106,8 +109,10 @@ impl Core {
         let mut schedule = lock(&self.schedule);
         loop {
             let now = Instant::now();
-            let flush = schedule.first_dirty.map(|first| first + self.config.flush_interval);
-            let merge = schedule.merges.front().map(|(due, _)| *due);
+            let pace = self.config.flush_interval.min(LONGEST_FLUSH);
+            let flush = schedule.first_dirty.map(|first| first + pace);
+            // Merges wait for one another: with thousands of sessions one is due at any moment.
+            let merge = schedule.merges.front().map(|(due, _)| *due + pace);
             let next = flush.into_iter().chain(merge).min();
             if schedule.urgent || schedule.stop || next.is_some_and(|due| due <= now) {
                 let idle = schedule.dirty.is_empty() && schedule.merges.is_empty();

@@ -157,6 +157,7 @@ pub(crate) fn build(
     let mut head = Head {
         kind: kind::INDEX,
         flags: 0,
+        history: 0,
         body_len: 0,
         plain_len: 0,
         stream: place.stream,
@@ -247,6 +248,7 @@ mod tests {
         let head = Head {
             kind: 200,
             flags: 0,
+            history: 0,
             body_len: 0,
             plain_len: 0,
             stream: 0,

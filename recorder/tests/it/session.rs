@@ -3,6 +3,7 @@
 use crate::support::*;
 use bytes::Bytes;
 use cofferdam_recorder::*;
+use proptest::prelude::*;
 
 fn one_of_each() -> Vec<Event> {
     vec![
@@ -165,6 +166,74 @@ async fn a_long_session_with_pauses_and_bursts_comes_back_whole_and_seeks() {
         let expected = recording.events().unwrap().filter(|e| e.as_ref().unwrap().at >= from).count();
         assert_eq!(events.len(), expected, "from second {second}");
     }
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Write { len: usize, noise: bool, channel: u32 },
+    Flush,
+    Pass(i64),
+    Merge,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let len = prop_oneof![5 => 0usize..300, 2 => 0usize..40_000, 1 => 60_000usize..400_000];
+    let write = (len, any::<bool>(), 0u32..3);
+    let write = write.prop_map(|(len, noise, channel)| Act::Write { len, noise, channel });
+    let other = prop_oneof![Just(Act::Flush), (0i64..20_000_000).prop_map(Act::Pass), Just(Act::Merge)];
+    prop::collection::vec(prop_oneof![3 => write, 2 => other], 0..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_written_however_it_is_flushed_comes_back(acts in acts()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let world = World::new();
+        let sent = runtime.block_on(play(&world, &acts));
+        let mut got: Vec<Vec<u8>> = vec![vec![]; 3];
+        for event in world.events("r1") {
+            if let Event::Output { channel, data } = event.event {
+                got[channel as usize].extend_from_slice(&data);
+            }
+        }
+        prop_assert!(got == sent);
+        prop_assert!(world.verify("r1").is_whole());
+    }
+}
+
+async fn play(world: &World, acts: &[Act]) -> Vec<Vec<u8>> {
+    let mut config = world.config();
+    // Merges follow the flush after them at once.
+    config.checkpoint_interval = std::time::Duration::from_micros(1);
+    config.flush_interval = std::time::Duration::from_secs(1);
+    // The clock of the test runs ahead of the disk.
+    config.slow_after = std::time::Duration::from_secs(1 << 30);
+    let session = world.service_with(config).start(header("r1")).await.unwrap();
+    let mut sent: Vec<Vec<u8>> = vec![vec![]; 3];
+    let mut random = 7u64;
+    for act in acts {
+        match act {
+            Act::Write { len, noise, channel } => {
+                let mut byte = || {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    if *noise { (random >> 56) as u8 } else { b"abcd \r\n"[(random >> 61) as usize % 7] }
+                };
+                let data: Bytes = (0..*len).map(|_| byte()).collect::<Vec<u8>>().into();
+                sent[*channel as usize].extend_from_slice(&data);
+                session.record(Event::Output { channel: *channel, data }).await.unwrap();
+            }
+            Act::Flush => session.flush().await.unwrap(),
+            Act::Pass(micros) => world.pass(*micros),
+            Act::Merge => {
+                session.record(Event::Notice { text: "x".into() }).await.unwrap();
+                session.flush().await.unwrap();
+            }
+        }
+    }
+    session.finish(End::because("closed")).await.unwrap();
+    sent
 }
 
 #[tokio::test]
