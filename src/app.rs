@@ -106,7 +106,7 @@ pub(crate) fn log_to_stderr() {
         }
     }
     // A second call (in tests) finds a logger already there.
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init().unwrap_or_default();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_writer(std::io::stderr).try_init().unwrap_or_default();
 }
 
 /// Waits until somebody asks the process to stop.

@@ -17,7 +17,7 @@ use super::{
 use crate::gateway::Gateway;
 
 /// How long last words may take before both sockets are cut.
-const LAST_WORDS: Duration = Duration::from_millis(120);
+const LAST_WORDS: Duration = Duration::from_millis(150);
 /// Longest sleep: a wall clock that was set is noticed within it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
 /// How long the recorder and the store get to close the books.

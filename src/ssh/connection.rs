@@ -1,6 +1,6 @@
 //! One authenticated connection of a person: who they are, what they named, and the session that it carries.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cofferdam_access::{
@@ -17,6 +17,9 @@ use crate::{
     gateway::{Gateway, Refusal},
     session::{end::End, live::{PersonLeg, Session}},
 };
+
+/// How long a client gets to show the reason and leave by itself.
+const SHOWING: Duration = Duration::from_millis(60);
 
 /// Who is at the other end, once log-in is over.
 #[derive(Debug, Clone)]
@@ -160,6 +163,11 @@ struct SshPersonLeg {
 impl PersonLeg for SshPersonLeg {
     async fn close(&self, why: Option<&str>) {
         let Some(cut) = &self.cut else { return };
+        // A client whose last channel has closed leaves by itself, after it has shown what it was told; one that is told
+        // to disconnect throws away what it has not shown yet.
+        if tokio::time::timeout(SHOWING, cut.cancelled()).await.is_ok() {
+            return;
+        }
         let text = why.unwrap_or("closed").to_owned();
         // A connection that is gone already needs no farewell.
         self.handle.disconnect(Disconnect::ByApplication, text, String::new()).await.unwrap_or_default();

@@ -119,6 +119,8 @@ fn an_unknown_person_and_a_wrong_password_look_the_same() {
         let done = run(ssh).exited(255);
         (done.err().replace(login, "WHO"), start.elapsed().as_secs_f64())
     };
+    // The first of all also says that it has seen the gateway's key.
+    attempt("vera+pump-hmi");
     let rounds: Vec<_> = (0..5).map(|_| (attempt("vera+pump-hmi"), attempt("nobody+pump-hmi"))).collect();
     let median = |mut times: Vec<f64>| {
         times.sort_by(f64::total_cmp);

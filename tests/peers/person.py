@@ -16,7 +16,8 @@ def fresh_code() -> str:
 
 def logged_in(host: str, port: str, user: str, key: str) -> paramiko.Transport:
     """A transport on which `user` is logged in."""
-    transport = paramiko.Transport((host, int(port)))
+    # Asks for the log-in service once, as RFC 4252 has it; the plain Transport asks again before each method.
+    transport = paramiko.ServiceRequestingTransport((host, int(port)))
     transport.start_client(timeout=30)
     remaining = transport.auth_publickey(user, paramiko.Ed25519Key.from_private_key_file(key))
     if remaining:

@@ -6,7 +6,7 @@
 use std::{fmt, future::Future, path::PathBuf, str::FromStr, time::Duration};
 
 use sqlx::{
-    ConnectOptions, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction,
+    ConnectOptions, Connection as _, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions, PgRow},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
@@ -353,6 +353,15 @@ impl Pools {
                         .max_lifetime(None)
                         .test_before_acquire(false)
                         .acquire_timeout(LOCK_PATIENCE)
+                        // A commit that failed on a full or broken disk leaves the library counting a transaction that
+                        // SQLite has ended by itself; such a connection could never begin another. A new one takes its
+                        // place. (The ping lets a rollback that was queued when the transaction was dropped run first.)
+                        .after_release(|connection, _| {
+                            Box::pin(async move {
+                                connection.ping().await?;
+                                Ok(!connection.is_in_transaction())
+                            })
+                        })
                 };
                 let writer =
                     patient("open", pool(1).connect_with(options.clone().create_if_missing(create))).await?;

@@ -250,7 +250,10 @@ impl Lexer<'_> {
         let name = match self.rest.peek() {
             Some('?' | '$' | '#') => self.rest.next().map(String::from).unwrap_or_default(),
             Some('(') => {
-                return Err(SyntaxError("command substitution is not available on this host".to_owned()));
+                self.rest.next();
+                let value = self.arithmetic()?;
+                word.0.push(Part::Text { text: value.to_string(), quoted });
+                return Ok(());
             }
             Some('{') => {
                 self.rest.next();
@@ -278,6 +281,34 @@ impl Lexer<'_> {
             word.0.push(Part::Variable { name, quoted });
         }
         Ok(())
+    }
+}
+
+impl Lexer<'_> {
+    /// What stands between `$((` (its first parenthesis read) and `))`.
+    fn arithmetic(&mut self) -> Result<i64, SyntaxError> {
+        if self.rest.next_if_eq(&'(').is_none() {
+            return Err(SyntaxError("command substitution is not available on this host".to_owned()));
+        }
+        let (mut text, mut open) = (String::new(), 0usize);
+        loop {
+            match self.rest.next() {
+                Some(')') if open == 0 => break,
+                Some(c) => {
+                    match c {
+                        '(' => open += 1,
+                        ')' => open -= 1,
+                        _ => {}
+                    }
+                    text.push(c);
+                }
+                None => return Err(unexpected("end: an arithmetic expression is open")),
+            }
+        }
+        if self.rest.next_if_eq(&')').is_none() {
+            return Err(unexpected("end of an arithmetic expression"));
+        }
+        super::arithmetic::evaluate(&text)
     }
 }
 
