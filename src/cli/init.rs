@@ -98,7 +98,8 @@ pub(crate) async fn run(args: InitArgs) -> Result<Reply, CliError> {
         group: None,
         allow_loopback_targets: false,
     };
-    setup::write_new(&config_file, template.render().as_bytes(), 0o600).map_err(|e| CliError::failed(e.to_string()))?;
+    setup::write_new(&config_file, template.render().as_bytes(), 0o600)
+        .map_err(|e| CliError::failed(e.to_string()))?;
     let context = Context::new(Config::load(&config_file)?);
     Store::migrate(&context.database()?, context.now()).await?;
     let desk = Desk::with(context).await?;

@@ -12,6 +12,7 @@ mod config;
 mod desk;
 mod doctor;
 mod error;
+mod export;
 mod init;
 mod metrics;
 mod output;
@@ -139,11 +140,9 @@ pub(crate) struct DemoOptions {
     pub(crate) ssh: SocketAddr,
     /// Where it listens for RDP
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3389")]
-    #[expect(dead_code, reason = "part of the stable command line; its listener is not there yet")]
     pub(crate) rdp: SocketAddr,
     /// Where it listens for browsers
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
-    #[expect(dead_code, reason = "part of the stable command line; its listener is not there yet")]
     pub(crate) web: SocketAddr,
     /// End by itself after so many seconds
     #[arg(long, value_name = "N")]

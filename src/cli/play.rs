@@ -234,7 +234,7 @@ pub(crate) fn watch(path: &Path, identity: &Identity) -> Result<(), CliError> {
             }
             Next::Waiting => match &mut stage {
                 Some(stage) => {
-                    stage.draw(&screen, " live  q: quit ")?;
+                    stage.draw(&screen, " live, up to 10 s behind  q: quit ")?;
                     if stage.key(Some(LOOK))? == Some(Key::Quit) {
                         return Ok(());
                     }

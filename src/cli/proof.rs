@@ -36,13 +36,19 @@ pub(crate) struct Proof {
 }
 
 impl Proof {
+    /// Where password and code come from.
+    pub(crate) fn prompt(&self) -> Box<dyn Prompt> {
+        if self.proof_stdin { Box::new(StandardInput::new()) } else { Box::new(Terminal) }
+    }
+
     /// Asks for password and code, and answers the person's own act.
-    pub(crate) async fn demand(&self, desk: &Desk, what: &str) -> Result<Act, CliError> {
-        if self.proof_stdin {
-            prove(desk, &self.person, what, &mut StandardInput::new()).await
-        } else {
-            prove(desk, &self.person, what, &mut Terminal).await
-        }
+    pub(crate) async fn demand(
+        &self,
+        desk: &Desk,
+        what: &str,
+        prompt: &mut dyn Prompt,
+    ) -> Result<Act, CliError> {
+        prove(desk, &self.person, what, prompt).await
     }
 }
 

@@ -1,14 +1,11 @@
 //! Recordings: listed, proved whole, read, searched, exported.
 
 use std::{
-    fs::{DirBuilder, OpenOptions},
-    io::{BufWriter, Write},
     ops::ControlFlow,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use cofferdam_access::{
     audit::{AuditEvent, AuditKind},
     clock::Timestamp,
@@ -17,15 +14,15 @@ use cofferdam_access::{
     store::{AuditFilter, SessionState},
 };
 use cofferdam_recorder::{
-    Anchor, CastOptions, CastVersion, Event, Hit, LineKind, Listed, Query, ReadError, Recording, RecordingId,
-    Report, export_asciicast, export_files, export_jsonl, export_transcript, list as list_folder,
-    search as search_folder, search_recording, verify as verify_file,
+    Anchor, Hit, LineKind, Listed, Query, Recording, RecordingId, Report, hold as set_hold, lift_hold,
+    list as list_folder, search as search_folder, search_recording, verify as verify_file, verify_bundle,
 };
 use serde_json::{Value, json};
 
 use super::{
     desk::{Desk, OnBehalf},
     error::CliError,
+    export::{self, ExportArgs},
     output::{Reply, Table, bytes, clean, clean_line, shown, to_json, utc, utc_or_null},
     play,
 };
@@ -49,15 +46,18 @@ pub(crate) enum RecordingCommand {
     },
     /// Replay in this terminal; space pauses, + and - change the speed, arrows go 5 s, q leaves
     Play(PlayArgs),
-    /// Prove recordings whole with the public key alone; exit code 1 if one is not
+    /// Prove recordings or evidence bundles whole with the public key alone; exit code 1 if one is not
     Verify {
-        /// Which; without any, all of this machine
-        ids: Vec<RecordingId>,
+        /// Recordings' ids or files of bundles; without any, all recordings of this machine
+        #[arg(value_name = "ID|FILE")]
+        which: Vec<String>,
     },
     /// Write a recording in another form
     Export(ExportArgs),
     /// Find text in what was shown, typed, or done
     Search(SearchArgs),
+    /// Keep a recording whatever retention says, or stop doing so
+    Hold(HoldArgs),
 }
 
 /// Which recording, from where.
@@ -75,44 +75,17 @@ pub(crate) struct PlayArgs {
     on_behalf: OnBehalf,
 }
 
-/// A form of export.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// What the terminal showed, as text
-    Text,
-    /// For asciinema's player, version 2
-    AsciicastV2,
-    /// For asciinema's player, version 3
-    AsciicastV3,
-    /// Every event, one JSON object a line
-    Jsonl,
-    /// The files that moved, as far as they were kept, into a folder
-    Files,
-}
-
-impl Format {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::AsciicastV2 => "asciicast-v2",
-            Self::AsciicastV3 => "asciicast-v3",
-            Self::Jsonl => "jsonl",
-            Self::Files => "files",
-        }
-    }
-}
-
-/// What to export, and where to.
+/// What to hold.
 #[derive(Debug, Args)]
-pub(crate) struct ExportArgs {
+pub(crate) struct HoldArgs {
     /// The recording's id: its session's
     id: RecordingId,
-    /// The form
-    #[arg(long, value_enum, default_value = "text")]
-    format: Format,
-    /// The new file, or the new folder for files [default: standard output]
-    #[arg(long, short, value_name = "PATH", required_if_eq("format", "files"))]
-    output: Option<PathBuf>,
+    /// Why it has to be kept
+    #[arg(long, required_unless_present = "lift")]
+    reason: Option<String>,
+    /// Lift the hold
+    #[arg(long, conflicts_with = "reason")]
+    lift: bool,
     #[command(flatten)]
     on_behalf: OnBehalf,
 }
@@ -152,20 +125,27 @@ pub(crate) async fn run(desk: &Desk, command: RecordingCommand) -> Result<Reply,
             play::play(&recording, start, Some(skip))?;
             Ok(Reply::nothing())
         }
-        RecordingCommand::Verify { ids } => verify(desk, ids).await,
-        RecordingCommand::Export(args) => export(desk, &args).await,
+        RecordingCommand::Verify { which } => verify(desk, which).await,
+        RecordingCommand::Hold(args) => hold(desk, &args).await,
+        RecordingCommand::Export(args) => export::run(desk, &args).await,
         RecordingCommand::Search(args) => search(desk, args).await,
     }
 }
 
 /// Reading is noted before anything is shown; what cannot be noted is not read.
-async fn note(desk: &Desk, on_behalf: &OnBehalf, event: AuditEvent) -> Result<(), CliError> {
+pub(crate) async fn note(desk: &Desk, on_behalf: &OnBehalf, event: AuditEvent) -> Result<(), CliError> {
     let act = desk.act(on_behalf)?;
     desk.store.record(&act, event).await?;
     Ok(())
 }
 
-fn open(desk: &Desk, id: &RecordingId) -> Result<Recording, CliError> {
+/// Opens and unlocks a recording of this machine.
+pub(crate) fn open(desk: &Desk, id: &RecordingId) -> Result<Recording, CliError> {
+    let path = existing(desk, id)?;
+    Ok(play::unlocked(&path, &desk.context.replay_identity()?)?)
+}
+
+fn existing(desk: &Desk, id: &RecordingId) -> Result<PathBuf, CliError> {
     let path = desk.context.recording_path(id);
     if !path.exists() {
         return Err(CliError::failed(format!(
@@ -173,7 +153,7 @@ fn open(desk: &Desk, id: &RecordingId) -> Result<Recording, CliError> {
             desk.context.config.recordings.dir.display()
         )));
     }
-    Ok(play::unlocked(&path, &desk.context.replay_identity()?)?)
+    Ok(path)
 }
 
 fn at(micros: i64) -> Timestamp {
@@ -295,9 +275,39 @@ fn offset(at: i64, started: i64) -> String {
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-async fn verify(desk: &Desk, ids: Vec<RecordingId>) -> Result<Reply, CliError> {
+/// The mark lies beside the recording, so that it goes where the recording goes.
+async fn hold(desk: &Desk, args: &HoldArgs) -> Result<Reply, CliError> {
+    let path = existing(desk, &args.id)?;
+    let failed = || CliError::io(path.display().to_string());
+    let event = AuditEvent::new(AuditKind::RecordingHeld, &args.id).with("held", !args.lift);
+    note(desk, &args.on_behalf, event.with_some("reason", args.reason.clone())).await?;
+    let text = match &args.reason {
+        Some(reason) => {
+            set_hold(&path, reason).map_err(failed())?;
+            format!("{} is held: nothing deletes it until the hold is lifted", args.id)
+        }
+        None => {
+            lift_hold(&path).map_err(failed())?;
+            format!("{} is held no longer", args.id)
+        }
+    };
+    Ok(Reply::new(text, json!({"id": args.id.to_string(), "held": !args.lift, "reason": args.reason})))
+}
+
+async fn verify(desk: &Desk, which: Vec<String>) -> Result<Reply, CliError> {
     let key = desk.context.recording_signer()?.public_key();
-    let ids = if ids.is_empty() { all_ids(&desk.context.config.recordings.dir)? } else { ids };
+    let mut ids = Vec::new();
+    let mut bundles = Vec::new();
+    for text in &which {
+        match text.parse() {
+            Ok(id) => ids.push(id),
+            Err(_) if Path::new(text).is_file() => bundles.push(PathBuf::from(text)),
+            Err(e) => return Err(CliError::failed(format!("{text:?} is no file, and {e}"))),
+        }
+    }
+    if which.is_empty() {
+        ids = all_ids(&desk.context.config.recordings.dir)?;
+    }
     let mut table = Table::new(&["id", "whole", "segments", "signatures", "anchors", "problems"]);
     let (mut rows, mut all_whole) = (Vec::new(), true);
     for id in ids {
@@ -337,6 +347,30 @@ async fn verify(desk: &Desk, ids: Vec<RecordingId>) -> Result<Reply, CliError> {
             "problems": problems,
         }));
     }
+    for path in bundles {
+        let report = verify_bundle(&path, &key)?;
+        let mut problems = report.problems.clone();
+        problems.extend(report.recording.iter().flat_map(|r| &r.problems).map(|p| told(desk, p)));
+        let whole = report.is_whole();
+        all_whole &= whole;
+        let count = |n: fn(&Report) -> u32| report.recording.as_ref().map_or(0, n);
+        let name = path.display().to_string();
+        table.row([
+            name.clone(),
+            if whole { "yes" } else { "NO" }.to_owned(),
+            count(|r| r.segments).to_string(),
+            count(|r| r.signatures).to_string(),
+            count(|r| r.anchors).to_string(),
+            problems.join("; "),
+        ]);
+        rows.push(json!({
+            "id": name,
+            "whole": whole,
+            "files": report.files,
+            "created": utc_or_null(report.created.map(at)),
+            "problems": problems,
+        }));
+    }
     Ok(Reply::list(&table, rows).judged(all_whole))
 }
 
@@ -356,7 +390,11 @@ fn all_ids(folder: &Path) -> Result<Vec<RecordingId>, CliError> {
 }
 
 /// What the audit log keeps of the recording's chain: entries `recording.checkpoint` with `seq` and `hash`.
-async fn anchors(desk: &Desk, id: &RecordingId, problems: &mut Vec<String>) -> Result<Vec<Anchor>, CliError> {
+pub(crate) async fn anchors(
+    desk: &Desk,
+    id: &RecordingId,
+    problems: &mut Vec<String>,
+) -> Result<Vec<Anchor>, CliError> {
     let filter = AuditFilter {
         kind: Some(AuditKind::RecordingCheckpoint),
         subject: Some(id.to_string()),
@@ -399,85 +437,6 @@ async fn against_audit(
         Err(e) => return Err(e.into()),
     }
     Ok(())
-}
-
-async fn export(desk: &Desk, args: &ExportArgs) -> Result<Reply, CliError> {
-    let recording = open(desk, &args.id)?;
-    let event = AuditEvent::new(AuditKind::RecordingExported, &args.id).with("format", args.format.as_str());
-    note(desk, &args.on_behalf, event).await?;
-    if args.format == Format::Files {
-        return files(&recording, args);
-    }
-    match &args.output {
-        Some(path) => {
-            let what = path.display().to_string();
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-            write_form(
-                &recording,
-                args.format,
-                &mut BufWriter::new(file.map_err(CliError::io(what.clone()))?),
-            )?;
-            Ok(Reply::new(format!("written to {what}"), json!({"id": args.id.to_string(), "path": what})))
-        }
-        None => {
-            write_form(&recording, args.format, &mut BufWriter::new(std::io::stdout().lock()))?;
-            Ok(Reply::nothing())
-        }
-    }
-}
-
-fn write_form(recording: &Recording, format: Format, out: &mut impl Write) -> Result<(), CliError> {
-    let cast = |version| CastOptions { version, channel: None, input: false };
-    let done = match format {
-        Format::AsciicastV2 => export_asciicast(recording, cast(CastVersion::V2), out),
-        Format::AsciicastV3 => export_asciicast(recording, cast(CastVersion::V3), out),
-        Format::Jsonl => export_jsonl(recording, out),
-        // Files go into a folder, by their own way.
-        Format::Text | Format::Files => match export_transcript(recording, None, out) {
-            Err(ReadError::Missing(_)) => return plain_text(recording, out),
-            done => done,
-        },
-    };
-    match done {
-        Err(ReadError::Export(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => Err(CliError::Quiet),
-        other => Ok(other?),
-    }
-}
-
-/// What came back on channels without a terminal, as text without anything that could steer one.
-fn plain_text(recording: &Recording, out: &mut impl Write) -> Result<(), CliError> {
-    for event in recording.events()? {
-        if let Event::Output { data, .. } | Event::Stderr { data, .. } = event?.event {
-            let text = clean(&String::from_utf8_lossy(&data));
-            out.write_all(text.as_bytes()).map_err(CliError::io("the export"))?;
-        }
-    }
-    out.flush().map_err(CliError::io("the export"))
-}
-
-fn files(recording: &Recording, args: &ExportArgs) -> Result<Reply, CliError> {
-    let folder = args.output.as_deref().unwrap_or(Path::new("."));
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(CliError::io(folder.display().to_string()))?;
-    let mut table = Table::new(&["file", "was", "way", "size", "sha-256", "as recorded"]);
-    let mut rows = Vec::new();
-    let mut differ = false;
-    for f in export_files(recording, folder, u64::MAX)? {
-        let way = to_json(&f.direction)?;
-        let matches = match f.matches {
-            Some(true) => "yes",
-            Some(false) => "NO",
-            None => "unknown",
-        };
-        differ |= f.matches == Some(false);
-        let size = bytes(f.bytes);
-        let path = f.path.display().to_string();
-        table.row([path.as_str(), &f.source, way.as_str().unwrap_or("-"), &size, &f.sha256, matches]);
-        rows.push(json!({
-            "id": path, "source": f.source, "direction": way, "bytes": f.bytes, "sha256": f.sha256, "matches": f.matches,
-        }));
-    }
-    Ok(Reply::list(&table, rows).judged(!differ))
 }
 
 async fn search(desk: &Desk, args: SearchArgs) -> Result<Reply, CliError> {

@@ -34,7 +34,7 @@ pub(crate) enum SessionCommand {
         /// The session's id
         id: SessionId,
     },
-    /// Watch a live session in this terminal
+    /// Watch a live session in this terminal, up to 10 s behind (a recording's file grows by that much at a time)
     Watch {
         /// The session's id
         id: SessionId,
@@ -136,7 +136,7 @@ pub(crate) async fn run(desk: &Desk, command: SessionCommand) -> Result<Reply, C
         SessionCommand::Resume(args) => {
             let session = desk.store.session(args.id).await?;
             may_resume(desk, &session, &args.proof.person)?;
-            let act = args.proof.demand(desk, "session resume").await?;
+            let act = args.proof.demand(desk, "session resume", args.proof.prompt().as_mut()).await?;
             order(desk, &act, args.id, OrderKind::Resume, &args.reason, !args.no_wait).await
         }
     }
@@ -250,7 +250,8 @@ fn row(desk: &Desk, s: &SessionRecord) -> Value {
     })
 }
 
-async fn show(desk: &Desk, id: SessionId) -> Result<Reply, CliError> {
+/// One session with all that is kept of why it was allowed.
+pub(crate) async fn show(desk: &Desk, id: SessionId) -> Result<Reply, CliError> {
     let session = desk.store.session(id).await?;
     let filter = DecisionFilter { session: Some(id), ..DecisionFilter::default() };
     let mut decisions = desk.store.decisions(&filter).await?;

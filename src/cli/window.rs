@@ -19,6 +19,7 @@ use super::{
     desk::Desk,
     error::CliError,
     output::{Reply, Table, clean, joined, to_json, utc, utc_or_null},
+    prompt::{Prompt, Terminal},
     proof::Proof,
 };
 
@@ -201,14 +202,31 @@ fn digest(text: &str) -> Result<RequestDigest, String> {
 
 /// Does what `command` says.
 pub(crate) async fn run(desk: &Desk, command: WindowCommand) -> Result<Reply, CliError> {
+    let proof = match &command {
+        WindowCommand::Request(args) => Some(&args.proof),
+        WindowCommand::Approve(args) => Some(&args.proof),
+        WindowCommand::Extend(args) => Some(&args.proof),
+        _ => None,
+    };
+    // What asks for no proof never reads from it.
+    let mut prompt = proof.map_or_else(|| Box::new(Terminal) as Box<dyn Prompt>, Proof::prompt);
+    act(desk, command, prompt.as_mut()).await
+}
+
+/// The same, with proofs from `prompt`.
+pub(crate) async fn act(
+    desk: &Desk,
+    command: WindowCommand,
+    prompt: &mut dyn Prompt,
+) -> Result<Reply, CliError> {
     match command {
-        WindowCommand::Request(args) => request(desk, args).await,
-        WindowCommand::Approve(args) => approve(desk, &args).await,
+        WindowCommand::Request(args) => request(desk, args, prompt).await,
+        WindowCommand::Approve(args) => approve(desk, &args, prompt).await,
         WindowCommand::Refuse(args) => refuse(desk, &args).await,
         WindowCommand::Withdraw(args) => withdraw(desk, &args).await,
         WindowCommand::Revoke(args) => revoke(desk, &args).await,
         WindowCommand::Shorten(args) => shorten(desk, &args).await,
-        WindowCommand::Extend(args) => extend(desk, args).await,
+        WindowCommand::Extend(args) => extend(desk, args, prompt).await,
         WindowCommand::List(args) => list(desk, &args).await,
         WindowCommand::Show { id } => {
             let window = desk.store.window(id).await?.window;
@@ -217,7 +235,7 @@ pub(crate) async fn run(desk: &Desk, command: WindowCommand) -> Result<Reply, Cl
     }
 }
 
-async fn request(desk: &Desk, args: RequestArgs) -> Result<Reply, CliError> {
+async fn request(desk: &Desk, args: RequestArgs, prompt: &mut dyn Prompt) -> Result<Reply, CliError> {
     let now = desk.now();
     let start = desk.zone.parse(&args.start, now)?;
     let end = desk.zone.parse(&args.end, start)?;
@@ -245,12 +263,12 @@ async fn request(desk: &Desk, args: RequestArgs) -> Result<Reply, CliError> {
     };
     // Checked before anybody is asked for a code, which would be spent for nothing.
     wanted.validate(&desk.site, now)?;
-    let act = args.proof.demand(desk, "window request").await?;
+    let act = args.proof.demand(desk, "window request", prompt).await?;
     wanted.requested_at = act.at;
     keep_request(desk, &act, wanted).await
 }
 
-async fn extend(desk: &Desk, args: ExtendArgs) -> Result<Reply, CliError> {
+async fn extend(desk: &Desk, args: ExtendArgs, prompt: &mut dyn Prompt) -> Result<Reply, CliError> {
     let before = desk.store.window(args.id).await?.window;
     let end = desk.zone.parse(&args.end, before.effective_end())?;
     let make = |now: Timestamp| {
@@ -262,7 +280,7 @@ async fn extend(desk: &Desk, args: ExtendArgs) -> Result<Reply, CliError> {
         Ok::<_, CliError>(request)
     };
     make(desk.now())?;
-    let act = args.proof.demand(desk, "window extend").await?;
+    let act = args.proof.demand(desk, "window extend", prompt).await?;
     keep_request(desk, &act, make(act.at)?).await
 }
 
@@ -277,7 +295,7 @@ async fn keep_request(desk: &Desk, act: &Act, request: WindowRequest) -> Result<
     Ok(Reply::new(text, row(desk, &window)?))
 }
 
-async fn approve(desk: &Desk, args: &ApproveArgs) -> Result<Reply, CliError> {
+async fn approve(desk: &Desk, args: &ApproveArgs, prompt: &mut dyn Prompt) -> Result<Reply, CliError> {
     let StoredWindow { version, mut window } = desk.store.window(args.id).await?;
     let shown = window.request.digest();
     if args.digest.is_some_and(|d| d != shown) {
@@ -292,7 +310,7 @@ async fn approve(desk: &Desk, args: &ApproveArgs) -> Result<Reply, CliError> {
     if !args.proof.proof_stdin {
         writeln!(std::io::stderr(), "{}", page(desk, &window)).map_err(CliError::io("standard error"))?;
     }
-    let act = args.proof.demand(desk, "window approve").await?;
+    let act = args.proof.demand(desk, "window approve", prompt).await?;
     let step = window.approve(person, args.duty, shown, act.at)?;
     let event = AuditEvent::new(AuditKind::WindowApproved, args.id)
         .with("duty", args.duty.as_str())
