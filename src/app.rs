@@ -16,7 +16,10 @@ use cofferdam_access::{
 use cofferdam_recorder::{Checkpoint, RecorderConfig, RecorderService, RecoveryOutcome};
 use cofferdam_vault::Vault;
 use russh::{MethodKind, MethodSet, SshId, keys::PrivateKey, server};
-use tokio::{net::TcpListener, sync::{mpsc, watch}};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
@@ -24,10 +27,15 @@ use crate::{
     config::Config,
     context::Context,
     detect::triggers::{TriggerSettings, Triggers},
-    gateway::{Gateway, JumpConfigs, follow_policy, keep_house, read_snapshot, write_checkpoints, write_findings},
+    gateway::{
+        Gateway, JumpConfigs, follow_policy, keep_house, read_snapshot, write_checkpoints, write_findings,
+    },
     privileges,
     session::{end::End, registry::Registry},
-    ssh::{self, algorithms, listener, login::{Throttle, TrustedAuthorities}},
+    ssh::{
+        self, algorithms, listener,
+        login::{Throttle, TrustedAuthorities},
+    },
 };
 
 /// Findings that may wait for the audit log.
@@ -106,7 +114,12 @@ pub(crate) fn log_to_stderr() {
         }
     }
     // A second call (in tests) finds a logger already there.
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_writer(std::io::stderr).try_init().unwrap_or_default();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr)
+        .try_init()
+        .unwrap_or_default();
 }
 
 /// Waits until somebody asks the process to stop.
@@ -125,10 +138,14 @@ pub(crate) async fn stop_signal() -> Result<(), AppError> {
 pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
     let clock: SharedClock = Arc::new(SystemClock);
     // Bound while still privileged; served only when everything else stands.
-    let socket = TcpListener::bind(config.ssh.listen)
-        .await
-        .map_err(|e| AppError::new(format!("{}: {e}; choose another ssh.listen or end what listens there", config.ssh.listen)))?;
+    let socket = TcpListener::bind(config.ssh.listen).await.map_err(|e| {
+        AppError::new(format!(
+            "{}: {e}; choose another ssh.listen or end what listens there",
+            config.ssh.listen
+        ))
+    })?;
     let address = socket.local_addr().map_err(AppError::new)?;
+    privileges::raise_descriptor_limit();
     privileges::drop_to(&config).map_err(AppError::new)?;
     let context = Context::new(config.clone());
     let store = context.open_store().await.map_err(AppError::new)?;
@@ -140,15 +157,17 @@ pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
     let found = tokio::task::spawn_blocking(move || recovered.recover()).await.map_err(AppError::new)?;
     for recording in found {
         match recording.outcome {
-            RecoveryOutcome::Closed { .. } => warn!(recording = %recording.name, "closed a recording that a crash had left open"),
-            RecoveryOutcome::Damaged { what } => error!(recording = %recording.name, what, "a recording is damaged"),
+            RecoveryOutcome::Closed { .. } => {
+                warn!(recording = %recording.name, "closed a recording that a crash had left open")
+            }
+            RecoveryOutcome::Damaged { what } => {
+                error!(recording = %recording.name, what, "a recording is damaged")
+            }
         }
     }
     let now = clock.now();
-    let orphans = store
-        .end_orphans(&Act::system("gateway", now), &config.site.node)
-        .await
-        .map_err(AppError::new)?;
+    let orphans =
+        store.end_orphans(&Act::system("gateway", now), &config.site.node).await.map_err(AppError::new)?;
     for session in &orphans {
         warn!(session = %session.id, "ended a session that a crash had left open");
     }
@@ -181,7 +200,8 @@ pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
         authorities,
         limits: config.limits.clone(),
     });
-    let event = AuditEvent::new(AuditKind::ServiceStarted, &config.site.node).with("version", env!("CARGO_PKG_VERSION"));
+    let event = AuditEvent::new(AuditKind::ServiceStarted, &config.site.node)
+        .with("version", env!("CARGO_PKG_VERSION"));
     gateway.store.record(&Act::system("gateway", now), event).await.map_err(AppError::new)?;
 
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -194,7 +214,14 @@ pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
         waiting_per_source: config.ssh.max_connections_per_source as usize,
         login: Duration::from_secs(config.ssh.login_grace_seconds.into()),
     };
-    tasks.spawn(listener::serve(gateway.clone(), socket, Arc::new(base()), limits, stop.clone(), tasks.clone()));
+    tasks.spawn(listener::serve(
+        gateway.clone(),
+        socket,
+        Arc::new(base()),
+        limits,
+        stop.clone(),
+        tasks.clone(),
+    ));
     info!(address = %address, "SSH is served");
     let patience = Duration::from_secs(config.run.shutdown_seconds.into());
     Ok(Running { ssh: address, gateway, stop, tasks, patience })
@@ -211,7 +238,8 @@ impl Running {
         if !live.is_empty() {
             info!(sessions = live.len(), seconds = patience.as_secs(), "stopping; live sessions are told");
             for session in &live {
-                let text = format!("the gateway is being stopped: this session ends in {} s", patience.as_secs());
+                let text =
+                    format!("the gateway is being stopped: this session ends in {} s", patience.as_secs());
                 session.say(&text).await.unwrap_or_default();
             }
             let empty = async {
@@ -264,7 +292,8 @@ fn open_recorder(
         }
     }));
     let time = Arc::new(move || clock.now().micros());
-    RecorderService::open(settings, Arc::new(context.recording_signer().map_err(AppError::new)?), time).map_err(AppError::new)
+    RecorderService::open(settings, Arc::new(context.recording_signer().map_err(AppError::new)?), time)
+        .map_err(AppError::new)
 }
 
 fn read_host_keys(files: &[PathBuf]) -> Result<Vec<PrivateKey>, AppError> {
@@ -273,7 +302,8 @@ fn read_host_keys(files: &[PathBuf]) -> Result<Vec<PrivateKey>, AppError> {
         .map(|file| {
             let text = cofferdam_vault::keyfile::load(file).map_err(AppError::new)?;
             let text = text.to_text().map_err(AppError::new)?;
-            PrivateKey::from_openssh(text.expose()).map_err(|e| AppError::new(format!("{}: {e}", file.display())))
+            PrivateKey::from_openssh(text.expose())
+                .map_err(|e| AppError::new(format!("{}: {e}", file.display())))
         })
         .collect()
 }
@@ -284,7 +314,9 @@ fn server_config(config: &Config, keys: Vec<PrivateKey>) -> Arc<dyn Fn() -> serv
     let grace = Duration::from_secs(config.ssh.login_grace_seconds.into());
     Arc::new(move || server::Config {
         server_id: SshId::Standard("SSH-2.0-Cofferdam".into()),
-        methods: MethodSet::from(&[MethodKind::PublicKey, MethodKind::KeyboardInteractive, MethodKind::Password][..]),
+        methods: MethodSet::from(
+            &[MethodKind::PublicKey, MethodKind::KeyboardInteractive, MethodKind::Password][..],
+        ),
         // Every refusal takes the same time, whatever it took to find out.
         auth_rejection_time: Duration::from_millis(400),
         auth_rejection_time_initial: Some(Duration::ZERO),

@@ -61,3 +61,14 @@ fn become_user(uid: Uid, gid: Gid) -> Result<(), nix::Error> {
         Ok(()) => Err(nix::Error::EPERM),
     }
 }
+
+/// Lets the process open as many files as the system allows it: each session needs two sockets and a recording.
+pub(crate) fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) }
+    });
+    if let Err(e) = raised {
+        tracing::warn!(error = %e, "the limit on open files could not be raised");
+    }
+}

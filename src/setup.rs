@@ -51,7 +51,8 @@ pub(crate) fn make_keys(folder: &Path) -> Result<Made, SetupError> {
     let host = new_ssh_key();
     let text = host.to_openssh(LineEnding::LF).map_err(key_fault)?;
     let entropy = Arc::new(SystemEntropy);
-    keyfile::create(&keys.join("ssh_host_ed25519"), &SecretBytes::new(text.as_bytes().to_vec())).map_err(key_fault)?;
+    keyfile::create(&keys.join("ssh_host_ed25519"), &SecretBytes::new(text.as_bytes().to_vec()))
+        .map_err(key_fault)?;
     SigningKey::create(&keys.join("audit_signing"), &SystemEntropy).map_err(key_fault)?;
     Sealer::create(&keys.join("vault_identity"), entropy.clone()).map_err(key_fault)?;
     SshCa::create(&keys.join("ssh_user_ca"), &keys.join("ssh_host_ca"), entropy).map_err(key_fault)?;
@@ -63,7 +64,8 @@ pub(crate) fn make_keys(folder: &Path) -> Result<Made, SetupError> {
 /// A new age identity in a file; gives its recipient.
 fn identity(path: &Path) -> Result<String, SetupError> {
     let identity = Identity::generate();
-    keyfile::create(path, &SecretBytes::new(format!("{}\n", identity.expose().as_str()).into_bytes())).map_err(key_fault)?;
+    keyfile::create(path, &SecretBytes::new(format!("{}\n", identity.expose().as_str()).into_bytes()))
+        .map_err(key_fault)?;
     Ok(identity.recipient().to_string())
 }
 
@@ -97,7 +99,10 @@ pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
 /// Random text of that length: letters and digits that nobody confuses.
 pub(crate) fn random_text(length: usize) -> String {
     const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    random_source(length).into_iter().filter_map(|b| LETTERS.get(usize::from(b % 32)).map(|c| char::from(*c))).collect()
+    random_source(length)
+        .into_iter()
+        .filter_map(|b| LETTERS.get(usize::from(b % 32)).map(|c| char::from(*c)))
+        .collect()
 }
 
 fn random_source(length: usize) -> Vec<u8> {

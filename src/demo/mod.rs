@@ -49,7 +49,10 @@ pub(crate) fn run(options: DemoOptions) -> ExitCode {
 
 async fn show_everything(options: DemoOptions) -> Result<(), AppError> {
     if !options.ssh.ip().is_loopback() {
-        return Err(fault(format!("{} is not a loopback address: the demo is never reachable from outside", options.ssh)));
+        return Err(fault(format!(
+            "{} is not a loopback address: the demo is never reachable from outside",
+            options.ssh
+        )));
     }
     let own;
     let folder = match &options.dir {
@@ -132,9 +135,11 @@ async fn start_pump(folder: &Path) -> Result<Pump, AppError> {
     if !key_file.exists() {
         let key = setup::new_ssh_key();
         let text = key.to_openssh(LineEnding::LF).map_err(fault)?;
-        cofferdam_vault::keyfile::create(&key_file, &SecretBytes::new(text.as_bytes().to_vec())).map_err(fault)?;
+        cofferdam_vault::keyfile::create(&key_file, &SecretBytes::new(text.as_bytes().to_vec()))
+            .map_err(fault)?;
         let password = setup::random_text(24);
-        cofferdam_vault::keyfile::create(&folder.join("password"), &SecretBytes::new(password.into_bytes())).map_err(fault)?;
+        cofferdam_vault::keyfile::create(&folder.join("password"), &SecretBytes::new(password.into_bytes()))
+            .map_err(fault)?;
     }
     let text = cofferdam_vault::keyfile::load(&key_file).map_err(fault)?.to_text().map_err(fault)?;
     let host_key = PrivateKey::from_openssh(text.expose()).map_err(fault)?;
@@ -163,7 +168,8 @@ async fn start_pump(folder: &Path) -> Result<Pump, AppError> {
 
 /// The vault learns the built-in host's password, as an administrator would tell it.
 async fn keep_secret(context: &Context, store: &Store, password: &SecretString) -> Result<(), AppError> {
-    let account = AccountRef { asset: Name::new("pump-hmi").map_err(fault)?, login: Login::new(LOGIN).map_err(fault)? };
+    let account =
+        AccountRef { asset: Name::new("pump-hmi").map_err(fault)?, login: Login::new(LOGIN).map_err(fault)? };
     if store.secret(&account).await.map_err(fault)?.is_some() {
         return Ok(());
     }
@@ -184,17 +190,15 @@ fn show(people: &people::People, ssh: SocketAddr, folder: &Path, config: &Path) 
          ssh -p {port} -i {key} vera+pump-hmi@{ip}\n  \
          ssh -p {port} -i {key} vera@{ip}            # the menu\n  \
          scp -P {port} -i {key} FILE vera+pump-hmi@{ip}:/tmp/\n\n\
-         Her code now:    oathtool --totp -b {totp}\n\
-         Her password:    {password}\n\n\
+         Her code now:    oathtool --totp -b {totp}\n\n\
          As an operator of the gateway, in another terminal:\n\n  \
          cofferdam session list --config {config}\n  \
          cofferdam recording list --config {config}\n  \
          cofferdam audit verify --config {config}\n\n\
-         Everybody's credentials are in {ready}. Ctrl-C ends the demo.\n",
+         Everybody's passwords and codes are in {ready}. Ctrl-C ends the demo.\n",
         folder = folder.display(),
         key = vera.ssh_key.display(),
         totp = vera.totp_secret,
-        password = vera.password,
         config = config.display(),
         ready = folder.join("demo.json").display(),
     );

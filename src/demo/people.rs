@@ -66,7 +66,8 @@ pub(super) fn load_or_make(folder: &Path) -> Result<People, String> {
         setup::write_new(&path, text.as_bytes(), 0o600).map_err(|e| e.to_string())?;
         let public = key.public_key().to_openssh().map_err(|e| e.to_string())?;
         let public_file = path.with_extension("pub");
-        setup::write_new(&public_file, format!("{public} {name}\n").as_bytes(), 0o644).map_err(|e| e.to_string())?;
+        setup::write_new(&public_file, format!("{public} {name}\n").as_bytes(), 0o644)
+            .map_err(|e| e.to_string())?;
         let person = Person {
             password: setup::random_text(16),
             totp_secret: BASE32_NOPAD.encode(&setup::random_bytes::<20>()),
@@ -90,7 +91,8 @@ pub(super) async fn enrol(context: &Context, store: &Store, people: &People) -> 
             continue;
         }
         let act = Act::system("demo", context.now());
-        let hash = StoredPassword::new(&person.password, Costs::OWASP, &mut rand::rng()).map_err(|e| e.to_string())?;
+        let hash = StoredPassword::new(&person.password, Costs::OWASP, &mut rand::rng())
+            .map_err(|e| e.to_string())?;
         store.set_password(&act, &name, hash.as_phc()).await.map_err(|e| e.to_string())?;
         let secret = BASE32_NOPAD.decode(person.totp_secret.as_bytes()).map_err(|e| e.to_string())?;
         let sealed =
@@ -101,7 +103,12 @@ pub(super) async fn enrol(context: &Context, store: &Store, people: &People) -> 
 }
 
 /// `demo.json`, whole or not at all: who waits for it may read it at once.
-pub(super) fn write_ready(file: &Path, people: &People, ssh: SocketAddr, config: &Path) -> Result<(), String> {
+pub(super) fn write_ready(
+    file: &Path,
+    people: &People,
+    ssh: SocketAddr,
+    config: &Path,
+) -> Result<(), String> {
     let users: BTreeMap<_, _> = people
         .iter()
         .map(|(name, p)| {
@@ -116,7 +123,8 @@ pub(super) fn write_ready(file: &Path, people: &People, ssh: SocketAddr, config:
     });
     let text = serde_json::to_vec_pretty(&ready).map_err(|e| e.to_string())?;
     let part = file.with_extension("part");
-    std::fs::remove_file(&part).or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
+    std::fs::remove_file(&part)
+        .or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
         .map_err(|e| e.to_string())?;
     setup::write_new(&part, &text, 0o600).map_err(|e| e.to_string())?;
     std::fs::rename(&part, file).map_err(|e| e.to_string())

@@ -9,7 +9,8 @@ use cofferdam_access::{
     people::{Duty, Organisation, OrganisationKind, User},
     policy::CompiledPolicies,
     site::{
-        Account, AccountRef, Asset, Conduit, Credential, Criticality, Direction, Endpoint, Protocol, Settings, Site, Zone,
+        Account, AccountRef, Asset, Conduit, Credential, Criticality, Direction, Endpoint, Protocol,
+        Settings, Site, Zone,
     },
     store::{Store, WindowFilter},
     window::{Limits, Operation, Phase, Window, WindowRequest},
@@ -26,7 +27,13 @@ fn name(s: &str) -> Result<Name, String> {
 }
 
 /// Describes the site in the store. Started again, only what belongs to the demo is renewed: what was added stays.
-pub(super) async fn describe(context: &Context, store: &Store, people: &People, host_key: &str, port: u16) -> Result<(), String> {
+pub(super) async fn describe(
+    context: &Context,
+    store: &Store,
+    people: &People,
+    host_key: &str,
+    port: u16,
+) -> Result<(), String> {
     let mut site = store.site().await.map_err(|e| e.to_string())?;
     if site.assets.is_empty() {
         site = fresh(people)?;
@@ -37,9 +44,8 @@ pub(super) async fn describe(context: &Context, store: &Store, people: &People, 
     if let Some(problem) = CompiledPolicies::compile(&site).problem() {
         return Err(problem.to_string());
     }
-    let wanted = CheckedSite::new(site, &|_| Ok(())).map_err(|faults| {
-        faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-    })?;
+    let wanted = CheckedSite::new(site, &|_| Ok(()))
+        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     let plan = store.plan_site(&wanted).await.map_err(|e| e.to_string())?;
     let act = Act::system("demo", context.now());
     store.apply_site(&act, &wanted, &plan).await.map_err(|e| e.to_string())?;
@@ -77,8 +83,7 @@ fn fresh(people: &People) -> Result<Site, String> {
     };
     let mut users = Vec::new();
     for (user, full_name, org, duties) in PEOPLE {
-        let duties: BTreeSet<Duty> =
-            Duty::ALL.into_iter().filter(|d| duties.contains(&d.as_str())).collect();
+        let duties: BTreeSet<Duty> = Duty::ALL.into_iter().filter(|d| duties.contains(&d.as_str())).collect();
         let key = people.get(user).map(|p| p.ssh_public_key.clone());
         users.push(User {
             name: name(user)?,
@@ -136,10 +141,8 @@ pub(super) async fn open_window(context: &Context, store: &Store) -> Result<(), 
     }
     let site = store.site().await.map_err(|e| e.to_string())?;
     let vera = name("vera")?;
-    let account = AccountRef {
-        asset: name("pump-hmi")?,
-        login: Login::new(super::LOGIN).map_err(|e| e.to_string())?,
-    };
+    let account =
+        AccountRef { asset: name("pump-hmi")?, login: Login::new(super::LOGIN).map_err(|e| e.to_string())? };
     let request = WindowRequest {
         id: WindowId::new(now, &mut rand::rng()),
         requested_by: vera.clone(),

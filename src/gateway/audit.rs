@@ -13,7 +13,12 @@ use crate::ssh::{channel::forward::Wanted, connection::Identity};
 
 impl Gateway {
     /// A refused request to connect.
-    pub(super) async fn keep_refusal(&self, request: &AccessRequest, record: &DecisionRecord, now: Timestamp) {
+    pub(super) async fn keep_refusal(
+        &self,
+        request: &AccessRequest,
+        record: &DecisionRecord,
+        now: Timestamp,
+    ) {
         let act = Act::person(&request.user, now).from(request.source.ip());
         if let Err(e) = self.store.record_decisions(&act, &[kept(record)]).await {
             error!(error = %e, "a refusal could not be audited");
@@ -44,8 +49,15 @@ impl Gateway {
     }
 
     /// A channel that policy refused.
-    pub(crate) async fn audit_refused_channel(&self, who: &Identity, session: SessionId, action: &str, reason: &str) {
-        let event = AuditEvent::new(AuditKind::ChannelRefused, session).with("action", action).with("reason", reason);
+    pub(crate) async fn audit_refused_channel(
+        &self,
+        who: &Identity,
+        session: SessionId,
+        action: &str,
+        reason: &str,
+    ) {
+        let event =
+            AuditEvent::new(AuditKind::ChannelRefused, session).with("action", action).with("reason", reason);
         self.note(who, event).await;
     }
 

@@ -72,7 +72,11 @@ pub(crate) async fn read_snapshot(
 
 /// Publishes a new picture whenever the store's revision moves. When the store stays away too long, a picture in which
 /// nothing is allowed is published instead.
-pub(crate) async fn follow_policy(gateway: Arc<Gateway>, pictures: watch::Sender<Arc<Snapshot>>, stop: CancellationToken) {
+pub(crate) async fn follow_policy(
+    gateway: Arc<Gateway>,
+    pictures: watch::Sender<Arc<Snapshot>>,
+    stop: CancellationToken,
+) {
     let mut away = Duration::ZERO;
     let mut blind = false;
     let mut obeyed = HashSet::new();
@@ -159,8 +163,12 @@ impl Gateway {
                 warn!(error = %e, "an order was carried out, but that could not be noted");
             }
             match order.kind {
-                OrderKind::Suspend if here => self.note_state(order.session, SessionState::Suspended, &order.by).await,
-                OrderKind::Resume if here => self.note_state(order.session, SessionState::Active, &order.by).await,
+                OrderKind::Suspend if here => {
+                    self.note_state(order.session, SessionState::Suspended, &order.by).await
+                }
+                OrderKind::Resume if here => {
+                    self.note_state(order.session, SessionState::Active, &order.by).await
+                }
                 _ => {}
             }
         }
@@ -193,7 +201,8 @@ pub(crate) async fn write_checkpoints(gateway: Arc<Gateway>, mut checkpoints: mp
                     .with("at", c.at)
             })
             .collect();
-        if let Err(e) = gateway.store.record_all(&Act::system("recorder", gateway.clock.now()), events).await {
+        if let Err(e) = gateway.store.record_all(&Act::system("recorder", gateway.clock.now()), events).await
+        {
             warn!(error = %e, "checkpoints of recordings could not be audited; later ones cover what they covered");
         }
         // Those of the same moment go together.
@@ -223,7 +232,10 @@ pub(crate) async fn keep_house(gateway: Arc<Gateway>, stop: CancellationToken) {
 }
 
 /// Writes findings into the audit log. When one cannot be written, its session ends: nothing goes on unaudited.
-pub(crate) async fn write_findings(gateway: Arc<Gateway>, mut findings: mpsc::Receiver<(SessionId, Finding)>) {
+pub(crate) async fn write_findings(
+    gateway: Arc<Gateway>,
+    mut findings: mpsc::Receiver<(SessionId, Finding)>,
+) {
     while let Some((session, finding)) = findings.recv().await {
         let now = gateway.clock.now();
         let record = FindingRecord {

@@ -3,12 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use cofferdam_access::{
-    audit::Act,
-    grant::Grant,
-    ids::WindowId,
-    site::Direction,
-    snapshot::Snapshot,
-    window::Operation,
+    audit::Act, grant::Grant, ids::WindowId, site::Direction, snapshot::Snapshot, window::Operation,
 };
 use tracing::error;
 

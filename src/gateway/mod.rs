@@ -29,7 +29,7 @@ use russh::server;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-pub(crate) use feed::{keep_house, follow_policy, read_snapshot, write_checkpoints, write_findings};
+pub(crate) use feed::{follow_policy, keep_house, read_snapshot, write_checkpoints, write_findings};
 
 use crate::{
     detect::triggers::{Finding, Observation, Triggers},
@@ -115,7 +115,13 @@ impl JumpConfigs {
         Self { base, made: Mutex::default() }
     }
 
-    fn get(&self, ca: &SshCa, asset: &Name, port: u16, now: Timestamp) -> Result<Arc<server::Config>, String> {
+    fn get(
+        &self,
+        ca: &SshCa,
+        asset: &Name,
+        port: u16,
+        now: Timestamp,
+    ) -> Result<Arc<server::Config>, String> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((renew, config)) = made.get(asset)
             && now.micros() < *renew
@@ -155,9 +161,10 @@ impl Gateway {
     /// The asset whose SSH endpoint a forward names, by the asset's name and the endpoint's port (or 22).
     pub(crate) fn ssh_asset_at(&self, host: &str, port: u16) -> Option<Name> {
         let snapshot = self.snapshots.borrow();
-        let asset = snapshot.site.assets.iter().find(|a| {
-            a.name.as_str().eq_ignore_ascii_case(host) || a.address.eq_ignore_ascii_case(host)
-        })?;
+        let asset =
+            snapshot.site.assets.iter().find(|a| {
+                a.name.as_str().eq_ignore_ascii_case(host) || a.address.eq_ignore_ascii_case(host)
+            })?;
         let ssh = asset.endpoints.iter().find(|e| e.protocol == Protocol::Ssh)?;
         (port == ssh.port || (port == 22 && a_name(asset.name.as_str(), host))).then(|| asset.name.clone())
     }
@@ -176,11 +183,9 @@ impl Gateway {
     /// What is known of a person's behaviour before the session. What cannot be read counts as unusual.
     pub(crate) async fn observed(&self, user: &Name, source: SocketAddr) -> Observed {
         let seen = self.store.source_seen(user, source.ip()).await;
-        let elsewhere = self
-            .registry
-            .all()
-            .iter()
-            .any(|s| s.grant().user() == user && s.grant().source().to_canonical() != source.ip().to_canonical());
+        let elsewhere = self.registry.all().iter().any(|s| {
+            s.grant().user() == user && s.grant().source().to_canonical() != source.ip().to_canonical()
+        });
         Observed { new_source: !matches!(seen, Ok(Some(_))), elsewhere, recent_refusals: 0 }
     }
 
@@ -203,7 +208,15 @@ impl Gateway {
         let decision = decide(&snapshot, &request, now, &mut rand::rng());
         let (grant, record) = match decision {
             Decision::Permit(grant, record) => (*grant, *record),
-            Decision::NeedsWindow(record) | Decision::Deny(record) => {
+            Decision::NeedsWindow(record) => {
+                self.keep_refusal(&request, &record, now).await;
+                let why = record.reasons.join("; ");
+                return Err(Refusal::new(format!(
+                    "{why} (log in as {} alone, without an asset, for the menu: Enter there requests a window)",
+                    request.user
+                )));
+            }
+            Decision::Deny(record) => {
                 self.keep_refusal(&request, &record, now).await;
                 return Err(Refusal::new(record.reasons.join("; ")));
             }
@@ -231,7 +244,9 @@ impl Gateway {
         let live = self.registry.all();
         let theirs = live.iter().filter(|s| s.grant().user() == &request.user).count();
         if live.len() >= self.limits.max_sessions as usize {
-            return Err(Refusal::new("the gateway carries as many sessions as it may; try again when one has ended"));
+            return Err(Refusal::new(
+                "the gateway carries as many sessions as it may; try again when one has ended",
+            ));
         }
         if theirs >= self.limits.max_sessions_per_user as usize {
             return Err(Refusal::new("you have as many sessions as you may; end one, then try again"));
@@ -377,17 +392,22 @@ impl Gateway {
     pub(crate) async fn lease(&self, grant: &Grant) -> Result<Lease, TargetError> {
         let no_secret = |why: String| TargetError {
             why,
-            sentence: "the site's secret for this account cannot be used; tell the site's administrator".into(),
+            sentence: "the site's secret for this account cannot be used; tell the site's administrator"
+                .into(),
         };
         let sharing = if grant.exclusive() { Sharing::Exclusive } else { Sharing::Shared };
         let account = grant.account();
         let sealed = match grant.credential() {
             Credential::Certificate => SealedSecret::certificate(CertificateTerms::default(), sharing),
-            Credential::None => return Err(no_secret(format!("{account} has credential none, and SSH needs one"))),
+            Credential::None => {
+                return Err(no_secret(format!("{account} has credential none, and SSH needs one")));
+            }
             kind @ (Credential::Password | Credential::Key) => {
                 let stored = self.store.secret(account).await.map_err(|e| no_secret(e.to_string()))?;
                 let stored = stored.ok_or_else(|| {
-                    no_secret(format!("{account} has no secret yet: run `cofferdam account set-secret {account}`"))
+                    no_secret(format!(
+                        "{account} has no secret yet: run `cofferdam account set-secret {account}`"
+                    ))
                 })?;
                 match kind {
                     Credential::Password => SealedSecret::password(stored.sealed.clone(), sharing),
@@ -477,4 +497,3 @@ impl Warrant for GrantWarrant {
         self.not_after
     }
 }
-

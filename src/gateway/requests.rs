@@ -28,7 +28,9 @@ impl Gateway {
         let snapshot = self.snapshots.borrow().clone();
         let zone = snapshot.policies.zone().ok_or("the policies cannot be used at the moment")?;
         let start = zone.parse(start, now).map_err(|e| e.to_string())?;
-        let end = zone.parse(&format!("+{}", length.trim().trim_start_matches('+')), start).map_err(|e| e.to_string())?;
+        let end = zone
+            .parse(&format!("+{}", length.trim().trim_start_matches('+')), start)
+            .map_err(|e| e.to_string())?;
         let request = WindowRequest {
             id: WindowId::new(now, &mut rand::rng()),
             requested_by: who.user.clone(),

@@ -83,8 +83,8 @@ impl End {
             Self::RecorderFailed { .. } => {
                 "session ended: it could not be recorded any longer; tell the site's administrator".to_owned()
             }
-            Self::Killed { by, reason } if reason.is_empty() => format!("session ended by {by}"),
-            Self::Killed { by, reason } => format!("session ended by {by}: {reason}"),
+            Self::Killed { by, reason } if reason.is_empty() => format!("session killed by {by}"),
+            Self::Killed { by, reason } => format!("session killed by {by}: {reason}"),
             Self::Finding { .. } => {
                 "session ended: what happened in it does not fit the approved work; talk to the site's security duty"
                     .to_owned()
@@ -99,7 +99,9 @@ impl End {
     pub(crate) fn detail(&self) -> String {
         match self {
             Self::Policy { sentence, .. } => sentence.clone(),
-            Self::RecorderFailed { why } | Self::TargetFailed { why, .. } | Self::Internal { why } => why.clone(),
+            Self::RecorderFailed { why } | Self::TargetFailed { why, .. } | Self::Internal { why } => {
+                why.clone()
+            }
             Self::Killed { by, reason } => format!("by {by}: {reason}"),
             Self::Finding { trigger } => trigger.clone(),
             Self::Idle { seconds } => format!("{seconds} s without input"),
@@ -127,11 +129,13 @@ impl Frozen {
     /// What the person reads.
     pub(crate) fn sentence(&self) -> String {
         match self {
-            Self::Suspended { by } => format!("session suspended by {by}; it stands until somebody resumes it"),
+            Self::Suspended { by } => {
+                format!("session suspended by {by}; it stands until somebody resumes it")
+            }
             Self::Finding { .. } => {
-                "session suspended: what happened in it does not fit the approved work; the site looks at it".to_owned()
+                "session suspended: what happened in it does not fit the approved work; the site looks at it"
+                    .to_owned()
             }
         }
     }
 }
-

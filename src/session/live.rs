@@ -229,12 +229,11 @@ impl Session {
     /// that a caller who asks before forwarding forwards nothing after a finding that ends or suspends.
     pub(crate) async fn observe(&self, observation: Observation<'_>) -> Result<(), Ended> {
         let id = self.id().to_string();
-        let found = self
-            .parts
-            .triggers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .observe(&id, observation, self.now().micros());
+        let found = self.parts.triggers.lock().unwrap_or_else(PoisonError::into_inner).observe(
+            &id,
+            observation,
+            self.now().micros(),
+        );
         for finding in found {
             self.answer(finding).await?;
         }

@@ -121,7 +121,9 @@ fn on_recorder(session: &Session, alive: bool, status: Status) {
         Status::Healthy if alive => {}
         Status::Frozen { why, .. } if alive => {
             warn!(session = %session.id(), why, "recording stalls; the session stands still");
-            session.show("the session stands still: it cannot be recorded at the moment; the site has been told");
+            session.show(
+                "the session stands still: it cannot be recorded at the moment; the site has been told",
+            );
         }
         Status::Failed { why } => {
             session.control().end(End::RecorderFailed { why });
@@ -174,4 +176,3 @@ async fn close_books(gateway: &Gateway, session: &Session, end: &End) {
     session.forget().await;
     gateway.close_session(session, end, sealed.as_ref()).await;
 }
-

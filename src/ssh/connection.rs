@@ -15,7 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::target::{self, Asker, Destination, TargetError, TargetLeg};
 use crate::{
     gateway::{Gateway, Refusal},
-    session::{end::End, live::{PersonLeg, Session}},
+    session::{
+        end::End,
+        live::{PersonLeg, Session},
+    },
 };
 
 /// How long a client gets to show the reason and leave by itself.
@@ -135,7 +138,8 @@ impl Brokered {
         let mut lease = self.gateway.lease(grant).await?;
         let material = lease.material().map_err(|e| TargetError {
             why: e.to_string(),
-            sentence: "the site's secret for this account cannot be used; tell the site's administrator".into(),
+            sentence: "the site's secret for this account cannot be used; tell the site's administrator"
+                .into(),
         })?;
         self.session.hold(lease);
         let to = Destination {

@@ -88,9 +88,11 @@ fn auth(answer: Answer) -> Auth {
             let methods = MethodSet::from(&[MethodKind::KeyboardInteractive][..]);
             Auth::Reject { proceed_with_methods: Some(methods), partial_success: true }
         }
-        Answer::Ask { prompt } => {
-            Auth::Partial { name: "".into(), instructions: "".into(), prompts: vec![(prompt.into(), false)].into() }
-        }
+        Answer::Ask { prompt } => Auth::Partial {
+            name: "".into(),
+            instructions: "".into(),
+            prompts: vec![(prompt.into(), false)].into(),
+        },
         Answer::Say { text } => {
             Auth::Partial { name: "".into(), instructions: text.into(), prompts: Vec::new().into() }
         }
@@ -108,7 +110,11 @@ impl Handler for Front {
         Ok(if self.account.is_some() { Auth::Accept } else { auth(Answer::Reject) })
     }
 
-    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
+    async fn auth_publickey_offered(
+        &mut self,
+        user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Self::Error> {
         // Only spares a signature that could not help; proves nothing.
         let known = self.inside.is_none() && self.login.may_sign(user, offer.public_key);
         Ok(if known { Auth::Accept } else { auth(Answer::Reject) })
@@ -121,7 +127,11 @@ impl Handler for Front {
         Ok(auth(self.login.key(user, key.public_key).await))
     }
 
-    async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, Self::Error> {
         if self.inside.is_some() {
             return Ok(auth(Answer::Reject));
         }
@@ -221,7 +231,8 @@ impl Handler for Front {
             return Ok(());
         }
         self.open_channels += 1;
-        let origin: String = format!("{origin}:{origin_port}").chars().filter(|c| !c.is_control()).take(128).collect();
+        let origin: String =
+            format!("{origin}:{origin_port}").chars().filter(|c| !c.is_control()).take(128).collect();
         let wanted = Wanted { host: host.to_owned(), port, origin };
         tokio::spawn(forward::serve(connection, channel, reply, wanted));
         Ok(())
@@ -258,7 +269,11 @@ impl Handler for Front {
         if allowed { session.channel_success(channel) } else { session.channel_failure(channel) }
     }
 
-    async fn agent_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<bool, Self::Error> {
+    async fn agent_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
         self.refused("agent forwarding").await;
         session.channel_failure(channel)?;
         Ok(false)
@@ -277,7 +292,12 @@ impl Handler for Front {
         session.channel_failure(channel)
     }
 
-    async fn tcpip_forward(&mut self, address: &str, port: &mut u32, _: &mut Session) -> Result<bool, Self::Error> {
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        _: &mut Session,
+    ) -> Result<bool, Self::Error> {
         self.refused(&format!("remote forwarding from {address}:{port}")).await;
         Ok(false)
     }

@@ -13,8 +13,8 @@ use cofferdam_access::{
     clock::Timestamp,
     ids::{Login as AccountLogin, Name},
     login::{
-        CODE_PROMPT, CodeCheck, Enrolled, Event, LoggedIn, LoginMachine, LoginRules, NO_SECOND_FACTOR, Remembered, Step,
-        VerifiedCertificate,
+        CODE_PROMPT, CodeCheck, Enrolled, Event, LoggedIn, LoginMachine, LoginRules, NO_SECOND_FACTOR,
+        Remembered, Step, VerifiedCertificate,
     },
     password::{Costs, StoredPassword, verify_or_dummy},
     ratelimit::{Attempt, Budgets, Limit, RateLimiter},
@@ -102,8 +102,9 @@ impl TrustedAuthorities {
         for file in files {
             let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
             for line in text.lines().filter(|l| !l.trim().is_empty() && !l.starts_with('#')) {
-                let key = PublicKey::from_openssh(line)
-                    .map_err(|e| format!("{}: not a public key ({e}); one `ssh-ed25519 AAAA…` a line", file.display()))?;
+                let key = PublicKey::from_openssh(line).map_err(|e| {
+                    format!("{}: not a public key ({e}); one `ssh-ed25519 AAAA…` a line", file.display())
+                })?;
                 keys.push(key);
             }
         }
@@ -129,7 +130,9 @@ impl TrustedAuthorities {
         }
         let moment = |s: u64| Timestamp::from_seconds(i64::try_from(s).unwrap_or(i64::MAX));
         Some(VerifiedCertificate {
-            key_fingerprint: PublicKey::from(certificate.public_key().clone()).fingerprint(HashAlg::Sha256).to_string(),
+            key_fingerprint: PublicKey::from(certificate.public_key().clone())
+                .fingerprint(HashAlg::Sha256)
+                .to_string(),
             principals: certificate.valid_principals().iter().cloned().collect(),
             valid_after: moment(certificate.valid_after()),
             valid_before: moment(certificate.valid_before()),
@@ -268,7 +271,9 @@ impl Login {
             },
             (true, None) => self.ask_code(),
             (true, Some(code)) => {
-                let code = Zeroizing::new(String::from_utf8_lossy(code.get(..64.min(code.len())).unwrap_or_default()).into_owned());
+                let code = Zeroizing::new(
+                    String::from_utf8_lossy(code.get(..64.min(code.len())).unwrap_or_default()).into_owned(),
+                );
                 self.check_code(code.trim()).await
             }
         }
@@ -302,7 +307,7 @@ impl Login {
         }
         let asked = parse(user);
         let enrolled = match &asked.user {
-            Some(name) => self.enrolled(name, key).await,
+            Some(name) => self.enrolled(name, asked.named.as_ref(), key).await,
             None => None,
         };
         let rules = LoginRules {
@@ -315,7 +320,10 @@ impl Login {
         self.current = Some((user.chars().take(LONGEST_NAME).collect(), asked));
     }
 
-    async fn enrolled(&self, name: &Name, key: Option<&str>) -> Option<Enrolled> {
+    /// What is known of the person. Remembered second factors are given only where they will do: for the windows on the
+    /// named asset, or, where none is named, only if they cover every window that is open to the person. Otherwise a
+    /// code is asked for now, rather than the session refused later.
+    async fn enrolled(&self, name: &Name, named: Option<&Named>, key: Option<&str>) -> Option<Enrolled> {
         let now = self.gateway.clock.now();
         let (user, windows, seconds) = {
             let snapshot = self.gateway.snapshots.borrow();
@@ -323,14 +331,20 @@ impl Login {
                 .windows
                 .iter()
                 .filter(|w| w.request.users.contains(name) && w.phase(now) == Phase::Open)
+                .filter(|w| named.is_none_or(|n| w.request.accounts.iter().any(|a| a.asset == n.asset)))
                 .map(cofferdam_access::window::Window::id)
                 .collect();
-            (snapshot.site.user(name)?.clone(), windows, snapshot.site.settings.second_factor_remember_seconds)
+            (
+                snapshot.site.user(name)?.clone(),
+                windows,
+                snapshot.site.settings.second_factor_remember_seconds,
+            )
         };
         // A store that does not answer knows of no second factor: nobody gets in.
         let credentials = self.gateway.store.credentials(name).await.ok().flatten();
         let mut remembered = Vec::new();
         if let Some(key) = key.filter(|_| seconds > 0) {
+            let open = windows.len();
             for window in windows {
                 let factor = RememberedFactor {
                     person: name.clone(),
@@ -347,12 +361,16 @@ impl Login {
                     });
                 }
             }
+            if named.is_none() && remembered.len() < open {
+                remembered.clear();
+            }
         }
         Some(Enrolled {
             user: name.clone(),
             active: user.is_active(now),
             keys: fingerprints(&user.ssh_keys),
-            has_second_factor: credentials.is_some_and(|c| c.totp_sealed.is_some() || c.recovery_codes_left > 0),
+            has_second_factor: credentials
+                .is_some_and(|c| c.totp_sealed.is_some() || c.recovery_codes_left > 0),
             remembered,
         })
     }
@@ -365,7 +383,8 @@ impl Login {
             Some(name) => self.gateway.store.credentials(name).await.ok().flatten(),
             None => None,
         };
-        let stored = stored.and_then(|c| c.password_hash).and_then(|h| StoredPassword::from_phc(h.to_string()).ok());
+        let stored =
+            stored.and_then(|c| c.password_hash).and_then(|h| StoredPassword::from_phc(h.to_string()).ok());
         let ok = {
             let Ok(_place) = self.gateway.throttle.checks.acquire().await else { return Answer::Reject };
             let check = move || verify_or_dummy(stored.as_ref(), &password, Costs::OWASP);
@@ -409,7 +428,10 @@ impl Login {
         let Some(digest) = recovery::find(&hashes, name, code).and_then(|i| hashes.get(i)) else {
             return CodeCheck::Wrong;
         };
-        let used = gateway.store.use_recovery_code(&act, name, &hex::encode(digest.0), &tallies, event("recovery")).await;
+        let used = gateway
+            .store
+            .use_recovery_code(&act, name, &hex::encode(digest.0), &tallies, event("recovery"))
+            .await;
         if matches!(used, Ok(CodeUse::Accepted)) { CodeCheck::Recovery } else { CodeCheck::Wrong }
     }
 
@@ -449,7 +471,8 @@ impl Login {
     }
 
     async fn failed(&mut self) -> Answer {
-        let why = self.machine.as_ref().and_then(LoginMachine::last_failure).map_or("refused", |f| f.as_str());
+        let why =
+            self.machine.as_ref().and_then(LoginMachine::last_failure).map_or("refused", |f| f.as_str());
         self.refuse(why).await
     }
 
@@ -495,9 +518,14 @@ mod tests {
         let named = asked.named.unwrap();
         assert_eq!((named.asset.as_str(), named.login.unwrap().as_str()), ("pump-hmi", "root"));
         assert_eq!(parse("vera").named, None);
-        for nobody in ["", "+", "vera+", "vera+a+b+c", "Vera", "vera+../x", "vera+pump+ro ot", &"a".repeat(300)] {
+        for nobody in
+            ["", "+", "vera+", "vera+a+b+c", "Vera", "vera+../x", "vera+pump+ro ot", &"a".repeat(300)]
+        {
             let asked = parse(nobody);
-            assert!(asked.user.is_none() || asked.named.is_none() && nobody == "vera", "{nobody:?}: {asked:?}");
+            assert!(
+                asked.user.is_none() || asked.named.is_none() && nobody == "vera",
+                "{nobody:?}: {asked:?}"
+            );
         }
     }
 }

@@ -180,7 +180,8 @@ impl Menu {
                 entry.protocol.as_str(),
                 describe(&entry.state, zone, now),
             ));
-            out += &if i == self.selected { format!("\x1b[7m{line}\x1b[0m\r\n") } else { format!("{line}\r\n") };
+            out +=
+                &if i == self.selected { format!("\x1b[7m{line}\x1b[0m\r\n") } else { format!("{line}\r\n") };
         }
         out += &format!("\r\n{}\r\n", cut(note));
         out += &cut("↑ ↓ choose · type to filter · Enter connect, or ask for a window · Esc leave");
@@ -227,7 +228,8 @@ pub(crate) async fn serve(connection: Arc<Connection>, mut person: PersonEnd, mu
         let text = with_list(&connection, |entries, zone, now| plain(&entries, zone, now));
         return person.refuse(&text).await;
     };
-    let (mut cols, mut rows) = (super::channel::session::clamp(terminal.cols), super::channel::session::clamp(terminal.rows));
+    let (mut cols, mut rows) =
+        (super::channel::session::clamp(terminal.cols), super::channel::session::clamp(terminal.rows));
     person.handle.channel_success(person.write.id()).await.unwrap_or_default();
     let mut menu = Menu::new(with_list(&connection, |entries, _, _| entries));
     let (mut keys, mut note) = (Keys::default(), String::new());
@@ -249,7 +251,8 @@ pub(crate) async fn serve(connection: Arc<Connection>, mut person: PersonEnd, mu
         let typed = match message {
             Some(ChannelMsg::Data { data }) => keys.feed(&data),
             Some(ChannelMsg::WindowChange { col_width, row_height, .. }) => {
-                (cols, rows) = (super::channel::session::clamp(col_width), super::channel::session::clamp(row_height));
+                (cols, rows) =
+                    (super::channel::session::clamp(col_width), super::channel::session::clamp(row_height));
                 if let Some(t) = &mut asked.terminal {
                     (t.cols, t.rows) = (cols.into(), rows.into());
                 }
@@ -297,7 +300,10 @@ fn with_list<T>(connection: &Connection, f: impl FnOnce(Vec<MenuEntry>, &SiteZon
 
 /// Asks for a window, field by field; returns what to show.
 async fn ask(connection: &Connection, person: &mut PersonEnd, entry: &MenuEntry) -> String {
-    let intro = format!("\x1b[2J\x1b[HAsk for a window on {} as {}. Esc or Ctrl-C gives up.\r\n", entry.asset, entry.login);
+    let intro = format!(
+        "\x1b[2J\x1b[HAsk for a window on {} as {}. Esc or Ctrl-C gives up.\r\n",
+        entry.asset, entry.login
+    );
     person.write.data_bytes(Bytes::from(intro)).await.unwrap_or_default();
     let mut answers = Vec::new();
     for (label, default) in
@@ -309,7 +315,11 @@ async fn ask(connection: &Connection, person: &mut PersonEnd, entry: &MenuEntry)
         }
     }
     let [purpose, work_order, start, length] = answers.as_slice() else { return String::new() };
-    match connection.gateway.ask_for_window(&connection.identity, entry, purpose, work_order, start, length).await {
+    match connection
+        .gateway
+        .ask_for_window(&connection.identity, entry, purpose, work_order, start, length)
+        .await
+    {
         Ok(text) => text,
         Err(why) => format!("not asked for: {why}"),
     }

@@ -205,11 +205,16 @@ pub(crate) async fn dial(
     cut: &CancellationToken,
 ) -> Result<TargetLeg, TargetError> {
     let asset = &to.asset;
-    let pinned: Vec<PublicKey> = to.host_keys.iter().filter_map(|k| PublicKey::from_openssh(k).ok()).collect();
+    let pinned: Vec<PublicKey> =
+        to.host_keys.iter().filter_map(|k| PublicKey::from_openssh(k).ok()).collect();
     if pinned.is_empty() {
         return Err(TargetError::new(
-            format!("{asset} has no pinned host key; compare its fingerprint and run `cofferdam asset trust {asset}`"),
-            format!("{asset} is not ready: nobody has confirmed its host key yet; ask the site's administrator"),
+            format!(
+                "{asset} has no pinned host key; compare its fingerprint and run `cofferdam asset trust {asset}`"
+            ),
+            format!(
+                "{asset} is not ready: nobody has confirmed its host key yet; ask the site's administrator"
+            ),
         ));
     }
     let kinds: Vec<_> = pinned.iter().map(PublicKey::algorithm).collect();
@@ -238,7 +243,8 @@ pub(crate) async fn dial(
     };
     let (seen, mut sight) = mpsc::channel(4);
     let connecting = async {
-        let socket = TcpStream::connect((to.host.as_str(), to.port)).await.map_err(|e| unreachable(e.to_string()))?;
+        let socket =
+            TcpStream::connect((to.host.as_str(), to.port)).await.map_err(|e| unreachable(e.to_string()))?;
         socket.set_nodelay(true).map_err(|e| unreachable(e.to_string()))?;
         let wire = Wire::new(socket, cut);
         client::connect_stream(config, wire, Watchman { pinned, seen })
@@ -260,7 +266,9 @@ pub(crate) async fn dial(
                             "{asset} shows host key {print}, which is not pinned: if the machine was replaced, compare the \
                              fingerprint there and run `cofferdam asset trust {asset}`; if not, somebody may be in between"
                         ),
-                        format!("{asset} could not prove that it is the right machine; tell the site's security duty"),
+                        format!(
+                            "{asset} could not prove that it is the right machine; tell the site's security duty"
+                        ),
                     ));
                 }
             }
@@ -293,7 +301,9 @@ async fn log_in(
     let broken = |e: russh::Error| {
         TargetError::new(
             format!("{asset}: log-in as {} broke off: {e}", to.login),
-            format!("{asset} closed the connection during log-in; try again, then tell the site's administrator"),
+            format!(
+                "{asset} closed the connection during log-in; try again, then tell the site's administrator"
+            ),
         )
     };
     let slow = |_| {
@@ -359,10 +369,13 @@ async fn questions(
     let broken = |e: russh::Error| {
         TargetError::new(
             format!("{asset}: log-in as {} broke off: {e}", to.login),
-            format!("{asset} closed the connection during log-in; try again, then tell the site's administrator"),
+            format!(
+                "{asset} closed the connection during log-in; try again, then tell the site's administrator"
+            ),
         )
     };
-    let mut response = handle.authenticate_keyboard_interactive_start(&to.login, None).await.map_err(broken)?;
+    let mut response =
+        handle.authenticate_keyboard_interactive_start(&to.login, None).await.map_err(broken)?;
     let mut asked = 0;
     loop {
         let prompts = match response {

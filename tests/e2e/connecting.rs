@@ -117,7 +117,8 @@ fn a_window_that_is_resized_is_resized_on_the_target() {
     run(start).ok();
     // The status line takes one row of the client's; without it the sizes are the window's own.
     run(tmux(&["set-option", "-g", "status", "off"])).ok();
-    screen("# ");
+    // Blanks at the end of a line are not captured.
+    screen("~#");
     run(tmux(&["resize-window", "-x", "117", "-y", "41"])).ok();
     run(tmux(&["send-keys", "stty size", "Enter"])).ok();
     screen("41 117");

@@ -210,7 +210,9 @@ fn free_port() -> SocketAddr {
 }
 
 fn make_account(home: &Path) -> (String, Option<String>) {
-    let login = format!("cfd{}", std::process::id());
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let login = format!("cfd{}-{number}", std::process::id());
     // Only ever on loopback, and gone with the account; distinct, so that it can be looked for in logs and recordings.
     let password = format!("known-to-the-target-only-{}", std::process::id());
     let mut useradd = as_root("useradd");

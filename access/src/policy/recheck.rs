@@ -98,7 +98,9 @@ impl fmt::Display for EndReason {
             Self::WindowShortened { .. } => {
                 f.write_str("the access window was shortened and has ended: ask operations or security")
             }
-            Self::UserDisabled(who) => write!(f, "{who} is no longer active: ask an administrator"),
+            Self::UserDisabled(who) => {
+                write!(f, "{who} is disabled or past their last day: ask an administrator")
+            }
             Self::AssetDisabled(asset) => write!(f, "{asset} is no longer enabled: ask an administrator"),
             Self::AssetChanged(asset) => write!(f, "the description of {asset} changed: connect again"),
             Self::AccountDisabled(account) => {
@@ -109,7 +111,7 @@ impl fmt::Display for EndReason {
             }
             Self::PlantState { zone, state } => write!(
                 f,
-                "zone {zone} is now in {}, and the window may not be used in that state: ask operations",
+                "the plant state of zone {zone} is now {}, and the window may not be used in that state: ask operations",
                 state.as_str()
             ),
             Self::Policy { reasons, .. } => write!(f, "policy no longer allows it: {}", reasons.join("; ")),

@@ -7,7 +7,7 @@ use cofferdam_recorder::{Direction, Event, FileOp, StreamKeeper};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, server};
 use tokio::sync::Mutex;
 
-use super::relay::{close_keepers, control_down, control_up, kept};
+use super::relay::{Outcome, close_keepers, control_down, control_up, kept};
 use crate::{
     detect::triggers::Observation,
     session::{control::Ended, live::Session},
@@ -85,12 +85,12 @@ impl Files {
         read: &mut ChannelReadHalf,
         person: &ChannelWriteHalf<server::Msg>,
         handle: &server::Handle,
-        exit: &mut Option<i32>,
+        outcome: &mut Outcome,
     ) -> Result<(), Ended> {
         let session = &*self.session;
         while let Some(message) = read.wait().await {
             let ChannelMsg::Data { data } = message else {
-                if !control_down(session, self.channel, message, person, handle, exit).await? {
+                if !control_down(session, self.channel, message, person, handle, outcome).await? {
                     return Ok(());
                 }
                 continue;
@@ -160,7 +160,6 @@ impl Files {
         }
         Ok(onward)
     }
-
 }
 
 /// Records one file operation, counts it, and lets the triggers see it.
@@ -170,7 +169,9 @@ pub(super) async fn keep_event(session: &Session, channel: u32, event: FileEvent
     session.record(Event::File(Box::new(op(channel, event)))).await?;
     // The inspectors stop a transfer at the limit; that somebody wanted more is what the trigger is for.
     if let Some(limit) = session.grant().limits().file_bytes.filter(|_| over) {
-        session.observe(Observation::FileBytes { total: limit.saturating_add(1), limit: Some(limit) }).await?;
+        session
+            .observe(Observation::FileBytes { total: limit.saturating_add(1), limit: Some(limit) })
+            .await?;
     }
     Ok(())
 }

@@ -3,9 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use cofferdam_access::policy::{
-    ChannelDecision, ChannelPermit, ChannelRequest, ForwardPermit,
-};
+use cofferdam_access::policy::{ChannelDecision, ChannelPermit, ChannelRequest, ForwardPermit};
 use cofferdam_recorder::{Direction, Event, StreamKeeper};
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, server};
 use tokio::{
@@ -62,7 +60,10 @@ pub(crate) async fn serve(
     let session = match connection.brokered(&named).await {
         Ok(brokered) => brokered.session.clone(),
         Err(refusal) => {
-            connection.gateway.audit_refused_forward(&connection.identity, None, &wanted, &refusal.sentence).await;
+            connection
+                .gateway
+                .audit_refused_forward(&connection.identity, None, &wanted, &refusal.sentence)
+                .await;
             return refuse(reply, refusal.sentence).await;
         }
     };
@@ -134,7 +135,11 @@ async fn decide(
 }
 
 /// Connects to the endpoint that the permit names. What a name resolves to is checked again: a name must not lead home.
-async fn dial(connection: &Connection, session: &Session, permit: &ForwardPermit) -> Result<TcpStream, String> {
+async fn dial(
+    connection: &Connection,
+    session: &Session,
+    permit: &ForwardPermit,
+) -> Result<TcpStream, String> {
     let to = permit.dial();
     let dialling = async {
         let found: Vec<SocketAddr> = tokio::net::lookup_host((to.host.as_str(), to.port))
@@ -164,7 +169,13 @@ async fn dial(connection: &Connection, session: &Session, permit: &ForwardPermit
     Ok(stream)
 }
 
-async fn relay(session: Arc<Session>, number: u32, channel: Channel<server::Msg>, stream: TcpStream, full: u64) {
+async fn relay(
+    session: Arc<Session>,
+    number: u32,
+    channel: Channel<server::Msg>,
+    stream: TcpStream,
+    full: u64,
+) {
     let (mut read, write) = channel.split();
     let (mut from_target, mut to_target) = stream.into_split();
     let keeper = |direction| StreamKeeper::keeping(session.recorder().clone(), number, direction, full);

@@ -11,8 +11,8 @@ use std::{
 use cofferdam_recorder::{Direction, Event, StreamKeeper};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, server};
 
-use super::session::{PersonEnd, TargetEnd, clamp};
 use super::files::Files;
+use super::session::{PersonEnd, TargetEnd, clamp};
 use crate::{
     detect::{
         echo::{EchoGuard, Proven},
@@ -46,6 +46,15 @@ pub(crate) enum Kind {
     Files(Box<dyn Inspector>),
 }
 
+/// What the target has said about its end.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// The exit status, if it sent one.
+    pub(super) exit: Option<i32>,
+    /// It sends no more data, and the person has been told.
+    pub(super) eof: bool,
+}
+
 /// What both directions of a terminal know.
 #[derive(Debug)]
 struct Screen {
@@ -58,14 +67,28 @@ fn lock(screen: &Mutex<Screen>) -> MutexGuard<'_, Screen> {
 }
 
 /// Relays until the target closes, the person leaves or the session ends; then both sides are closed.
-pub(crate) async fn run(session: Arc<Session>, channel: u32, mut person: PersonEnd, mut target: TargetEnd, kind: Kind) {
-    let mut exit = None;
+pub(crate) async fn run(
+    session: Arc<Session>,
+    channel: u32,
+    mut person: PersonEnd,
+    mut target: TargetEnd,
+    kind: Kind,
+) {
+    let mut outcome = Outcome::default();
     let ended = match kind {
         Kind::Terminal { cols } => {
             let screen = Mutex::new(Screen { echo: EchoGuard::new(), line: LineTracker::new(cols) });
             let relay = async {
                 let up = terminal_up(&session, channel, &screen, &mut person.read, &target.write);
-                let down = terminal_down(&session, channel, &screen, &mut target.read, &person.write, &person.handle, &mut exit);
+                let down = terminal_down(
+                    &session,
+                    channel,
+                    &screen,
+                    &mut target.read,
+                    &person.write,
+                    &person.handle,
+                    &mut outcome,
+                );
                 both(up, down).await
             };
             let notices = show_notices(&session, &person.write);
@@ -77,13 +100,22 @@ pub(crate) async fn run(session: Arc<Session>, channel: u32, mut person: PersonE
             }
         }
         Kind::Stream { full } => {
-            let mut up_keep = StreamKeeper::keeping(session.recorder().clone(), channel, Direction::ToTarget, full);
-            let mut down_keep = StreamKeeper::keeping(session.recorder().clone(), channel, Direction::ToPerson, full);
+            let mut up_keep =
+                StreamKeeper::keeping(session.recorder().clone(), channel, Direction::ToTarget, full);
+            let mut down_keep =
+                StreamKeeper::keeping(session.recorder().clone(), channel, Direction::ToPerson, full);
             let ended = {
                 let relay = async {
                     let up = stream_up(&session, channel, &mut up_keep, &mut person.read, &target.write);
-                    let down =
-                        stream_down(&session, channel, &mut down_keep, &mut target.read, &person.write, &person.handle, &mut exit);
+                    let down = stream_down(
+                        &session,
+                        channel,
+                        &mut down_keep,
+                        &mut target.read,
+                        &person.write,
+                        &person.handle,
+                        &mut outcome,
+                    );
                     both(up, down).await
                 };
                 tokio::select! {
@@ -100,7 +132,7 @@ pub(crate) async fn run(session: Arc<Session>, channel: u32, mut person: PersonE
             let ended = {
                 let relay = async {
                     let up = files.up(&mut person.read, &person.write, &target.write);
-                    let down = files.down(&mut target.read, &person.write, &person.handle, &mut exit);
+                    let down = files.down(&mut target.read, &person.write, &person.handle, &mut outcome);
                     both(up, down).await
                 };
                 tokio::select! {
@@ -113,12 +145,15 @@ pub(crate) async fn run(session: Arc<Session>, channel: u32, mut person: PersonE
             ended
         }
     };
-    session.record(Event::ChannelClose { channel, exit }).await.unwrap_or_default();
+    session.record(Event::ChannelClose { channel, exit: outcome.exit }).await.unwrap_or_default();
     if ended && let Some(sentence) = session.control().reason().and_then(End::sentence) {
-        person.write.extended_data_bytes(1, on_screen(&sentence)).await.unwrap_or_default();
+        // Nothing may follow an end of file (RFC 4254 §5.3).
+        if !outcome.eof {
+            person.write.extended_data_bytes(1, on_screen(&sentence)).await.unwrap_or_default();
+        }
         person.write.exit_status(1).await.unwrap_or_default();
     }
-    person.close().await;
+    person.write.close().await.unwrap_or_default();
     target.write.close().await.unwrap_or_default();
 }
 
@@ -189,7 +224,8 @@ fn command_about_to_run(line: &LineTracker, data: &[u8]) -> Option<String> {
     }
     // With the prompt: what is taken for a prompt by mistake must not hide a command.
     let shown = line.line();
-    let pasted: String = String::from_utf8_lossy(data).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let pasted: String =
+        String::from_utf8_lossy(data).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let command = format!("{shown} {}", pasted.trim_end());
     let command = command.trim();
     (!command.is_empty()).then(|| command.to_owned())
@@ -211,7 +247,7 @@ async fn terminal_down(
     read: &mut ChannelReadHalf,
     person: &ChannelWriteHalf<server::Msg>,
     handle: &server::Handle,
-    exit: &mut Option<i32>,
+    outcome: &mut Outcome,
 ) -> Result<(), Ended> {
     while let Some(message) = read.wait().await {
         match message {
@@ -229,7 +265,7 @@ async fn terminal_down(
                 }
             }
             other => {
-                if !control_down(session, channel, other, person, handle, exit).await? {
+                if !control_down(session, channel, other, person, handle, outcome).await? {
                     return Ok(());
                 }
             }
@@ -291,7 +327,7 @@ async fn stream_down(
     read: &mut ChannelReadHalf,
     person: &ChannelWriteHalf<server::Msg>,
     handle: &server::Handle,
-    exit: &mut Option<i32>,
+    outcome: &mut Outcome,
 ) -> Result<(), Ended> {
     while let Some(message) = read.wait().await {
         match message {
@@ -303,7 +339,7 @@ async fn stream_down(
                 }
             }
             other => {
-                if !control_down(session, channel, other, person, handle, exit).await? {
+                if !control_down(session, channel, other, person, handle, outcome).await? {
                     return Ok(());
                 }
             }
@@ -369,7 +405,7 @@ pub(super) async fn control_down(
     message: ChannelMsg,
     person: &ChannelWriteHalf<server::Msg>,
     handle: &server::Handle,
-    exit: &mut Option<i32>,
+    outcome: &mut Outcome,
 ) -> Result<bool, Ended> {
     // A person who is gone is noticed by the other direction.
     match message {
@@ -379,17 +415,19 @@ pub(super) async fn control_down(
             person.extended_data_bytes(1, data).await.unwrap_or_default();
         }
         ChannelMsg::ExitStatus { exit_status } => {
-            *exit = i32::try_from(exit_status).ok();
+            outcome.exit = i32::try_from(exit_status).ok();
             person.exit_status(exit_status).await.unwrap_or_default();
         }
         ChannelMsg::ExitSignal { signal_name, core_dumped, error_message, lang_tag } => {
-            *exit = None;
             handle
                 .exit_signal_request(person.id(), signal_name, core_dumped, error_message, lang_tag)
                 .await
                 .unwrap_or_default();
         }
-        ChannelMsg::Eof => person.eof().await.unwrap_or_default(),
+        ChannelMsg::Eof => {
+            outcome.eof = true;
+            person.eof().await.unwrap_or_default();
+        }
         ChannelMsg::Close => return Ok(false),
         _ => {}
     }

@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     detect::triggers::Observation,
-    session::{control::Ended, live::{Session, on_screen}},
+    session::{
+        control::Ended,
+        live::{Session, on_screen},
+    },
     ssh::{
         connection::{Brokered, Connection},
         menu,
@@ -74,7 +77,12 @@ pub(crate) async fn serve(connection: Arc<Connection>, channel: Channel<server::
 }
 
 /// Decides the channel anew, opens it on the target and relays it.
-pub(crate) async fn broker(connection: &Connection, brokered: &Arc<Brokered>, mut person: PersonEnd, asked: Asked) {
+pub(crate) async fn broker(
+    connection: &Connection,
+    brokered: &Arc<Brokered>,
+    mut person: PersonEnd,
+    asked: Asked,
+) {
     let session = brokered.session.clone();
     let number = session.next_channel();
     if let Err(sentence) = decide(connection, &session, &asked.start).await {
@@ -108,7 +116,9 @@ async fn decide(connection: &Connection, session: &Arc<Session>, start: &Start) 
         Start::Subsystem(name) => {
             return Err(format!("the subsystem {name:?} is not offered here; shells, commands and sftp are"));
         }
-        Start::Unreadable => return Err("the command is not valid UTF-8 and could not be recorded as what it is".into()),
+        Start::Unreadable => {
+            return Err("the command is not valid UTF-8 and could not be recorded as what it is".into());
+        }
     };
     if let Start::Exec(command) = start {
         session.observe(Observation::Command { line: command }).await.map_err(|_| ended(session))?;
@@ -152,7 +162,11 @@ fn action(start: &Start) -> &'static str {
 }
 
 fn ended(session: &Session) -> String {
-    session.control().reason().and_then(crate::session::end::End::sentence).unwrap_or_else(|| "session ended".into())
+    session
+        .control()
+        .reason()
+        .and_then(crate::session::end::End::sentence)
+        .unwrap_or_else(|| "session ended".into())
 }
 
 impl From<Ended> for TargetError {
@@ -213,7 +227,11 @@ enum Opened {
     No,
 }
 
-async fn request(leg: &TargetLeg, asked: &Asked, environment: Vec<(String, String)>) -> Result<Opened, russh::Error> {
+async fn request(
+    leg: &TargetLeg,
+    asked: &Asked,
+    environment: Vec<(String, String)>,
+) -> Result<Opened, russh::Error> {
     let (mut read, write) = leg.handle.channel_open_session().await?.split();
     for (name, value) in environment {
         write.set_env(false, name, value).await?;
@@ -244,7 +262,11 @@ async fn request(leg: &TargetLeg, asked: &Asked, environment: Vec<(String, Strin
 }
 
 /// Dials if need be; meanwhile the target's own questions go to the person.
-async fn reach(brokered: &Brokered, person: &mut PersonEnd, terminal: bool) -> Result<Arc<TargetLeg>, TargetError> {
+async fn reach(
+    brokered: &Brokered,
+    person: &mut PersonEnd,
+    terminal: bool,
+) -> Result<Arc<TargetLeg>, TargetError> {
     let (asker, mut questions) = mpsc::channel(1);
     let dialling = brokered.target(terminal.then_some(&asker));
     tokio::pin!(dialling);
@@ -257,7 +279,12 @@ async fn reach(brokered: &Brokered, person: &mut PersonEnd, terminal: bool) -> R
 }
 
 /// What the channel will carry. The error is a transfer that is refused before it starts, as the person reads it.
-async fn kind_of(connection: &Connection, session: &Session, asked: &Asked, number: u32) -> Result<Kind, String> {
+async fn kind_of(
+    connection: &Connection,
+    session: &Session,
+    asked: &Asked,
+    number: u32,
+) -> Result<Kind, String> {
     let transfer = match &asked.start {
         Start::Subsystem(_) => Some(command::Kind::SftpServer),
         Start::Exec(line) if asked.terminal.is_none() => command::detect(line),
@@ -295,7 +322,8 @@ fn describe(asked: &Asked) -> String {
         Start::Subsystem(name) => ("subsystem", name.as_str()),
         Start::Unreadable => ("exec", "(not UTF-8)"),
     };
-    serde_json::json!({ "what": what, "text": text, "terminal": asked.terminal.as_ref().map(|t| &t.term) }).to_string()
+    serde_json::json!({ "what": what, "text": text, "terminal": asked.terminal.as_ref().map(|t| &t.term) })
+        .to_string()
 }
 
 /// Terminal sizes are the client's word: within what a terminal can be.
@@ -355,4 +383,3 @@ impl PersonEnd {
         }
     }
 }
-

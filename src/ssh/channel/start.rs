@@ -61,7 +61,15 @@ pub(crate) async fn collect(read: &mut ChannelReadHalf) -> Option<Asked> {
     let mut environment = Vec::new();
     loop {
         let start = match tokio::time::timeout(PATIENCE, read.wait()).await.ok()?? {
-            ChannelMsg::RequestPty { term, col_width, row_height, pix_width, pix_height, terminal_modes, .. } => {
+            ChannelMsg::RequestPty {
+                term,
+                col_width,
+                row_height,
+                pix_width,
+                pix_height,
+                terminal_modes,
+                ..
+            } => {
                 terminal = Some(Terminal {
                     term: term.chars().filter(char::is_ascii_graphic).take(64).collect(),
                     cols: col_width,
