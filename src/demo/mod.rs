@@ -21,7 +21,7 @@ use cofferdam_access::{
     store::{SecretChange, Store},
 };
 use cofferdam_vault::{SecretBytes, SecretString};
-use russh::keys::{PrivateKey, ssh_key::LineEnding};
+use russh::keys::{PrivateKey, PublicKey, ssh_key::LineEnding};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -36,6 +36,8 @@ use crate::{
 
 /// The account on `pump-hmi` that the demo's window opens.
 const LOGIN: &str = "root";
+/// A second one, which has no secret at all: the gateway makes a certificate for each session.
+const SERVICE: &str = "service";
 
 fn fault(e: impl std::fmt::Display) -> AppError {
     AppError::Operator(e.to_string())
@@ -75,7 +77,8 @@ async fn show_everything(options: DemoOptions) -> Result<(), AppError> {
     Store::migrate(&context.database().map_err(fault)?, context.now()).await.map_err(fault)?;
     let store = context.open_store().await.map_err(fault)?;
 
-    let pump = start_pump(&folder).await?;
+    let authority = context.ssh_ca().map_err(fault)?.user_public_key().clone();
+    let pump = start_pump(&folder, authority).await?;
     let people = people::load_or_make(&folder).map_err(fault)?;
     site::describe(&context, &store, &people, &pump.host_key, pump.address.port()).await.map_err(fault)?;
     people::enrol(&context, &store, &people).await.map_err(fault)?;
@@ -127,7 +130,7 @@ struct Pump {
 }
 
 /// The built-in SSH host. Its host key, password and disk stay the same from one start to the next.
-async fn start_pump(folder: &Path) -> Result<Pump, AppError> {
+async fn start_pump(folder: &Path, authority: PublicKey) -> Result<Pump, AppError> {
     let folder = folder.join("pump-hmi");
     let disk = folder.join("disk");
     std::fs::create_dir_all(&disk).map_err(fault)?;
@@ -152,7 +155,10 @@ async fn start_pump(folder: &Path) -> Result<Pump, AppError> {
     let stop = CancellationToken::new();
     let host = pump_hmi::PumpHmi {
         host_key,
-        accounts: vec![(LOGIN.to_owned(), pump_hmi::Auth::Password(secret()?))],
+        accounts: vec![
+            (LOGIN.to_owned(), pump_hmi::Auth::Password(secret()?)),
+            (SERVICE.to_owned(), pump_hmi::Auth::TrustedCa(authority)),
+        ],
         root: disk,
         clock: Arc::new(|| SystemClock.now().micros()),
     };

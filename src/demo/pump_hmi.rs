@@ -52,8 +52,6 @@ pub(crate) enum Auth {
     Password(SecretString),
     /// By a user certificate of this authority whose principal is the login.
     TrustedCa(PublicKey),
-    /// By this key.
-    Key(PublicKey),
 }
 
 /// What the host is made of.

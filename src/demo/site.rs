@@ -69,6 +69,11 @@ fn asset(host_key: &str, port: u16) -> Result<Asset, String> {
     })
 }
 
+fn account(login: &str, credential: Credential, default: bool) -> Result<Account, String> {
+    let login = Login::new(login).map_err(|e| e.to_string())?;
+    Ok(Account { asset: name("pump-hmi")?, login, credential, default, exclusive: false, disabled: false })
+}
+
 fn fresh(people: &People) -> Result<Site, String> {
     let organisation = |n: &str, title: &str, kind| {
         Ok::<_, String>(Organisation { name: name(n)?, title: title.into(), kind })
@@ -120,14 +125,10 @@ fn fresh(people: &People) -> Result<Site, String> {
             direction: Direction::Both,
         }],
         assets: Vec::new(),
-        accounts: vec![Account {
-            asset: name("pump-hmi")?,
-            login: Login::new(super::LOGIN).map_err(|e| e.to_string())?,
-            credential: Credential::Password,
-            default: true,
-            exclusive: false,
-            disabled: false,
-        }],
+        accounts: vec![
+            account(super::LOGIN, Credential::Password, true)?,
+            account(super::SERVICE, Credential::Certificate, false)?,
+        ],
         policies: Vec::new(),
     })
 }
@@ -141,14 +142,19 @@ pub(super) async fn open_window(context: &Context, store: &Store) -> Result<(), 
     }
     let site = store.site().await.map_err(|e| e.to_string())?;
     let vera = name("vera")?;
-    let account =
-        AccountRef { asset: name("pump-hmi")?, login: Login::new(super::LOGIN).map_err(|e| e.to_string())? };
+    let mut accounts = BTreeSet::new();
+    for login in [super::LOGIN, super::SERVICE] {
+        accounts.insert(AccountRef {
+            asset: name("pump-hmi")?,
+            login: Login::new(login).map_err(|e| e.to_string())?,
+        });
+    }
     let request = WindowRequest {
         id: WindowId::new(now, &mut rand::rng()),
         requested_by: vera.clone(),
         requested_at: now,
         users: BTreeSet::from([vera.clone()]),
-        accounts: BTreeSet::from([account]),
+        accounts,
         forwards: BTreeSet::new(),
         operations: BTreeSet::from([Operation::View, Operation::Operate]),
         purpose: "Yearly service of pump P-101".into(),

@@ -103,6 +103,7 @@ impl EchoGuard {
     }
 
     /// Whether the target is asking for a secret now.
+    #[cfg(test)]
     pub(crate) fn at_secret_prompt(&self) -> bool {
         self.secret
     }

@@ -257,6 +257,8 @@ pub(crate) enum Observation<'a> {
     Command {
         /// The line as rendered, prompt included; the patterns search this.
         line: &'a str,
+        /// The command without the prompt, as far as that can be told; this is shown.
+        command: Option<&'a str>,
     },
     /// File contents passed.
     FileBytes {
@@ -330,7 +332,9 @@ impl Triggers {
                 self.opened(session, credential, address, known, now)
             }
             Observation::RefusedForward { to } => self.refused_forward(session, to, now),
-            Observation::Command { line } => self.command(session, line, now),
+            Observation::Command { line, command } => {
+                self.command(session, line, command.unwrap_or(line), now)
+            }
             Observation::FileBytes { total, limit } => match limit.filter(|limit| total > *limit) {
                 Some(limit) => {
                     let text = format!("{total} bytes of files have passed, the window allows {limit}");
@@ -405,14 +409,14 @@ impl Triggers {
             .collect()
     }
 
-    fn command(&mut self, session: &str, line: &str, now: i64) -> Vec<Finding> {
+    fn command(&mut self, session: &str, line: &str, shown: &str, now: i64) -> Vec<Finding> {
         let line = line.get(..line.floor_char_boundary(MAX_COMMAND)).unwrap_or(line);
         let hits: Vec<usize> =
             self.patterns.iter().enumerate().filter(|(_, p)| p.is_match(line)).map(|(i, _)| i).collect();
         let mut findings = Vec::new();
         for index in hits {
             let Some(pattern) = self.settings.command_pattern.get(index).cloned() else { continue };
-            let shown: String = printable(line).chars().take(200).collect();
+            let shown: String = printable(shown).chars().take(200).collect();
             let text = format!("{}: {shown}", printable(&pattern.name));
             findings.extend(self.fire(session, (Trigger::CommandPattern, index), &pattern.rule, text, now));
         }
@@ -508,8 +512,8 @@ mod tests {
     #[test]
     fn a_pattern_is_found_on_the_line_and_its_notice_is_not_repeated_at_once() {
         let mut triggers = triggers();
-        let wiping = Observation::Command { line: "root@hmi:~# rm -r -f / \x1b" };
-        assert!(triggers.observe("s", Observation::Command { line: "$ ls /" }, 0).is_empty());
+        let wiping = Observation::Command { line: "root@hmi:~# rm -r -f / \x1b", command: None };
+        assert!(triggers.observe("s", Observation::Command { line: "$ ls /", command: None }, 0).is_empty());
         let found = triggers.observe("s", wiping, 0);
         assert_eq!(found[0].trigger, Trigger::CommandPattern);
         assert!(!found[0].text.contains('\x1b'));
@@ -569,7 +573,7 @@ mod tests {
         fn no_observation_panics_and_memory_stays_small(seen in proptest::collection::vec((any::<String>(), any::<u64>(), any::<i64>()), 0..50)) {
             let mut triggers = triggers();
             for (text, number, now) in &seen {
-                let _one = triggers.observe("s", Observation::Command { line: text }, *now);
+                let _one = triggers.observe("s", Observation::Command { line: text, command: None }, *now);
                 let _two = triggers.observe("s", Observation::RefusedForward { to: text }, *now);
                 let _three = triggers.observe("s", Observation::FileBytes { total: *number, limit: Some(7) }, *now);
             }

@@ -222,7 +222,7 @@ impl Gateway {
             }
         };
         let new_source = self.audit_opening(&request, &grant, &record, now).await?;
-        let session = match self.record_and_enter(&request, grant, record, new_source).await {
+        let session = match self.record_and_enter(&request, grant, record).await {
             Ok(session) => session,
             Err(why) => {
                 error!(session = %request.session, why, "a session was refused: its recording did not start");
@@ -322,7 +322,6 @@ impl Gateway {
         request: &AccessRequest,
         grant: Grant,
         record: DecisionRecord,
-        _new_source: bool,
     ) -> Result<Arc<Session>, String> {
         let id = request.session.to_string().parse::<RecordingId>().map_err(|e| e.to_string())?;
         let mut labels = BTreeMap::new();
@@ -358,7 +357,6 @@ impl Gateway {
         recorder.record(first).await.map_err(|e| e.to_string())?;
         Ok(Arc::new(Session::new(Parts {
             grant,
-            record,
             recorder,
             clock: self.clock.clone(),
             triggers: self.triggers.clone(),

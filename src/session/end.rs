@@ -45,8 +45,6 @@ pub(crate) enum End {
     },
     /// The gateway stops.
     Shutdown,
-    /// Found open at start-up: the program had died.
-    Crash,
     /// Something of ours failed.
     Internal {
         /// For the operator's log.
@@ -67,7 +65,6 @@ impl End {
             Self::Finding { .. } => "finding",
             Self::TargetFailed { .. } => "target_failed",
             Self::Shutdown => "shutdown",
-            Self::Crash => "crash",
             Self::Internal { .. } => "internal",
         }
     }
@@ -75,7 +72,8 @@ impl End {
     /// Whether the person should be told, and what.
     pub(crate) fn sentence(&self) -> Option<String> {
         Some(match self {
-            Self::Closed | Self::TargetClosed | Self::Crash => return None,
+            Self::Closed => return None,
+            Self::TargetClosed => "session ended: the target closed the connection; connect again".to_owned(),
             Self::Idle { seconds } => {
                 format!("session ended: no input for {} min; connect again to go on", seconds / 60)
             }

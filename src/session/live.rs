@@ -14,7 +14,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cofferdam_access::{
     clock::{SharedClock, Timestamp},
-    decision::DecisionRecord,
     grant::Grant,
     ids::SessionId,
 };
@@ -49,8 +48,6 @@ pub(crate) trait PersonLeg: Send + Sync + fmt::Debug {
 pub(crate) struct Parts {
     /// The proof that policy allowed it.
     pub(crate) grant: Grant,
-    /// The decision with its five answers.
-    pub(crate) record: DecisionRecord,
     /// Where everything is recorded.
     pub(crate) recorder: SessionRecorder,
     /// The time.
@@ -105,10 +102,6 @@ impl Session {
     /// The proof that it may exist.
     pub(crate) fn grant(&self) -> &Grant {
         &self.parts.grant
-    }
-    /// The decision behind it.
-    pub(crate) fn decision(&self) -> &DecisionRecord {
-        &self.parts.record
     }
     /// Its switch.
     pub(crate) fn control(&self) -> &Control {

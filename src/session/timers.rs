@@ -50,11 +50,6 @@ impl Timers {
         }
     }
 
-    /// The absolute end.
-    pub(crate) fn not_after(&self) -> Timestamp {
-        self.not_after
-    }
-
     /// What is due at `now`, given the last human input. Asked again until it says nothing.
     pub(crate) fn due(&mut self, now: Timestamp, last_input: Timestamp) -> Option<Due> {
         if now >= self.not_after {

@@ -133,6 +133,11 @@ impl Brokered {
         self.leg.get_or_try_init(|| self.dial(asker)).await.cloned()
     }
 
+    /// Whether the target's connection stands.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.leg.get().is_some_and(|leg| !leg.handle.is_closed())
+    }
+
     async fn dial(&self, asker: Option<&Asker>) -> Result<Arc<TargetLeg>, TargetError> {
         let grant = self.session.grant();
         let mut lease = self.gateway.lease(grant).await?;

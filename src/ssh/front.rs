@@ -10,7 +10,7 @@ use std::{
 use cofferdam_access::ids::{Login as AccountLogin, Name};
 use russh::{
     Channel, ChannelId, MethodKind, MethodSet, Pty,
-    keys::{Certificate, PublicKey},
+    keys::Certificate,
     server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey},
 };
 use tokio_util::sync::CancellationToken;
@@ -154,10 +154,7 @@ impl Handler for Front {
         if self.inside.is_some() {
             return Ok(auth(Answer::Reject));
         }
-        let typed = match response {
-            None => None,
-            Some(mut answers) => Some(answers.next().unwrap_or_default()),
-        };
+        let typed = response.map(|mut answers| answers.next().unwrap_or_default());
         Ok(auth(self.login.interactive(user, typed.as_deref()).await))
     }
 
@@ -327,9 +324,4 @@ impl Front {
             self.gateway.audit_forbidden(&connection.identity, what).await;
         }
     }
-}
-
-/// Fingerprint of a key as people compare it.
-pub(crate) fn fingerprint(key: &PublicKey) -> String {
-    key.fingerprint(russh::keys::HashAlg::Sha256).to_string()
 }

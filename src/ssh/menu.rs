@@ -341,10 +341,8 @@ async fn field(person: &mut PersonEnd, label: &str, default: &str) -> Option<Str
                     return Some(if text.is_empty() { default.to_owned() } else { text });
                 }
                 Key::Leave | Key::Escape => return None,
-                Key::Backspace => {
-                    if text.pop().is_some() {
-                        person.write.data_bytes(&b"\x08 \x08"[..]).await.ok()?;
-                    }
+                Key::Backspace if text.pop().is_some() => {
+                    person.write.data_bytes(&b"\x08 \x08"[..]).await.ok()?;
                 }
                 Key::Char(c) if !c.is_control() && text.chars().count() < FIELD => {
                     text.push(c);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cofferdam_vault::SecretString;
 use russh::keys::ssh_key::HashAlg;
 use russh::keys::ssh_key::certificate::CertType;
-use russh::keys::{Certificate, PublicKey};
+use russh::keys::Certificate;
 
 use super::vfs::Vfs;
 use super::{Auth, Clock};
@@ -76,13 +76,6 @@ impl Host {
             }
         }
         fits
-    }
-
-    /// Whether this key is one of the login's.
-    pub(super) fn key_fits(&self, login: &str, key: &PublicKey) -> bool {
-        self.lock_accounts().iter().any(|(name, auth)| {
-            name == login && matches!(auth.as_ref(), Auth::Key(own) if own.key_data() == key.key_data())
-        })
     }
 
     /// Whether the login trusts some authority.

@@ -43,7 +43,7 @@ impl Files {
     }
 
     /// Person → target.
-    pub(crate) async fn up(
+    pub(super) async fn up(
         &self,
         read: &mut ChannelReadHalf,
         person: &ChannelWriteHalf<server::Msg>,
@@ -80,7 +80,7 @@ impl Files {
     }
 
     /// Target → person.
-    pub(crate) async fn down(
+    pub(super) async fn down(
         &self,
         read: &mut ChannelReadHalf,
         person: &ChannelWriteHalf<server::Msg>,

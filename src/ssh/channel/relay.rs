@@ -196,7 +196,8 @@ async fn terminal_up(
                 };
                 readable(session, channel, keys).await?;
                 if let Some(command) = command {
-                    session.observe(Observation::Command { line: &command }).await?;
+                    let AboutToRun { line, command } = &command;
+                    session.observe(Observation::Command { line, command: Some(command) }).await?;
                     session.control().running().await?;
                 }
                 if target.data_bytes(data).await.is_err() {
@@ -218,7 +219,7 @@ async fn terminal_up(
 }
 
 /// What Enter would run: the line as it stands on the screen, and what was pasted together with the Enter.
-fn command_about_to_run(line: &LineTracker, data: &[u8]) -> Option<String> {
+fn command_about_to_run(line: &LineTracker, data: &[u8]) -> Option<AboutToRun> {
     if line.alternate_screen() {
         return None;
     }
@@ -226,9 +227,17 @@ fn command_about_to_run(line: &LineTracker, data: &[u8]) -> Option<String> {
     let shown = line.line();
     let pasted: String =
         String::from_utf8_lossy(data).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let command = format!("{shown} {}", pasted.trim_end());
-    let command = command.trim();
-    (!command.is_empty()).then(|| command.to_owned())
+    let whole = format!("{shown} {}", pasted.trim_end()).trim().to_owned();
+    let command =
+        format!("{} {}", line.command_at_enter().unwrap_or_default(), pasted.trim_end()).trim().to_owned();
+    (!whole.is_empty()).then_some(AboutToRun { line: whole, command })
+}
+
+/// The line at the moment of Enter, with the prompt and without.
+#[derive(Debug)]
+struct AboutToRun {
+    line: String,
+    command: String,
 }
 
 /// Typed bytes that were no secret go into the recording once more, readable.

@@ -18,6 +18,7 @@ use crate::{
     detect::triggers::Observation,
     session::{
         control::Ended,
+        end::End,
         live::{Session, on_screen},
     },
     ssh::{
@@ -97,14 +98,20 @@ pub(crate) async fn broker(
     let target = match opened {
         Ok(target) => target,
         Err(e) => {
-            tracing::warn!(session = %session.id(), why = e.why, "the target could not be reached");
-            session.say(&e.sentence).await.unwrap_or_default();
-            return person.refuse(&e.sentence).await;
+            tracing::warn!(session = %session.id(), why = e.why, "the channel did not come up");
+            person.refuse(&e.sentence).await;
+            if !brokered.is_connected() {
+                session.control().end(End::TargetFailed { why: e.why, sentence: e.sentence });
+            }
+            return;
         }
     };
     let task = session.tasks.track_future(relay::run(session.clone(), number, person, target, kind));
     task.await;
     connection.gateway.note_files(&session).await;
+    if !brokered.is_connected() {
+        session.control().end(End::TargetClosed);
+    }
 }
 
 /// Policy, for this channel. The error is what the person reads.
@@ -121,7 +128,10 @@ async fn decide(connection: &Connection, session: &Arc<Session>, start: &Start) 
         }
     };
     if let Start::Exec(command) = start {
-        session.observe(Observation::Command { line: command }).await.map_err(|_| ended(session))?;
+        session
+            .observe(Observation::Command { line: command, command: None })
+            .await
+            .map_err(|_| ended(session))?;
         session.control().running().await.map_err(|_| ended(session))?;
     }
     let snapshot = connection.gateway.snapshots.borrow().clone();

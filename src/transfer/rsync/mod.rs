@@ -58,11 +58,6 @@ impl RsyncInspector {
         })
     }
 
-    /// Bytes from the person to the target and back, protocol included.
-    pub(crate) fn passed(&self) -> (u64, u64) {
-        (self.sent, self.received)
-    }
-
     /// As much of `data` as the budget allows.
     fn within_budget(&self, data: &Bytes) -> Bytes {
         let Some(budget) = &self.rules.max_bytes else { return data.clone() };

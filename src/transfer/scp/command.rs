@@ -47,11 +47,6 @@ impl ScpCommand {
         fits.then(|| Self { upload: to, recursive, folder, paths: rest.to_vec() })
     }
 
-    /// Which way the contents go.
-    pub(crate) fn upload(&self) -> bool {
-        self.upload
-    }
-
     /// Judges what can be judged before it runs.
     pub(super) fn check(&self, rules: &FileRules, home: Option<&[u8]>) -> Result<(), Box<Refused>> {
         let operation = if self.upload { Operation::Upload } else { Operation::Download };
