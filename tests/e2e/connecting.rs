@@ -229,3 +229,23 @@ fn the_targets_password_is_injected_and_never_shown() {
     assert!(!vera.prompts().contains(&secret));
     assert!(!gateway.log().contains(&secret) && !gateway.audit_text().contains(&secret));
 }
+
+#[test]
+fn an_account_without_any_secret_is_entered_with_a_certificate_of_one_session() {
+    let gateway = Gateway::start();
+    run(gateway.vera().ssh("pump-hmi+service", ["id", "-un"])).ok().said("service");
+}
+
+#[test]
+fn a_second_factor_remembered_for_one_window_does_not_open_another() {
+    let (gateway, target) = (Gateway::start(), RealSshd::start());
+    target.join(&gateway);
+    let vera = gateway.vera();
+    run(vera.ssh("workshop", ["true"])).ok();
+    let asked = vera.prompts().lines().count();
+    // The same window again: remembered. Another window: asked again, and then it opens.
+    run(vera.ssh("workshop", ["true"])).ok();
+    assert_eq!(vera.prompts().lines().count(), asked, "{}", vera.prompts());
+    run(vera.ssh("pump-hmi", ["hostname"])).ok().said("pump-hmi");
+    assert!(vera.prompts().lines().count() > asked, "a code was asked for: {}", vera.prompts());
+}

@@ -129,3 +129,71 @@ fn memory_and_descriptors_are_given_back() {
     assert!(gateway.descriptors() <= descriptors + 2, "{descriptors} then {}", gateway.descriptors());
     assert!(gateway.resident_kib() <= memory + 16 * 1024, "{memory} KiB then {} KiB", gateway.resident_kib());
 }
+
+/// The site as exported, with one more setting.
+fn set_idle(gateway: &Gateway, seconds: i64) {
+    let mut site: toml::Table = gateway.cofferdam(["export"]).ok().out().parse().unwrap();
+    let settings = site["settings"].as_table_mut().unwrap();
+    settings.insert("idle_seconds".to_owned(), seconds.into());
+    let file = gateway.scratch("idle.toml");
+    std::fs::write(&file, site.to_string()).unwrap();
+    gateway.cofferdam(["apply", "--yes", &file.to_string_lossy()]).ok();
+}
+
+#[test]
+fn a_chatty_program_does_not_keep_an_idle_session_alive() {
+    let gateway = Gateway::start();
+    set_idle(&gateway, 4);
+    let mut shell = shell(&gateway);
+    // It writes each second, and nobody types.
+    shell.send("top\r");
+    let (_, took) = shell.ended_within(Duration::from_secs(12));
+    assert!(took >= Duration::from_secs(2), "it had its time: {took:?}");
+    assert!(shell.transcript().contains("no input"), "{}", shell.transcript());
+    let (row, _) = wait_for("the session's end in the store", Duration::from_secs(5), || {
+        let row = gateway.only_session();
+        state_of(&row).starts_with("ended").then_some(row)
+    });
+    assert!(row.to_string().contains("idle"), "{row:#}");
+}
+
+#[test]
+fn typing_keeps_a_session_alive_beyond_its_idle_time() {
+    let gateway = Gateway::start();
+    set_idle(&gateway, 4);
+    let mut shell = shell(&gateway);
+    for number in 0..4 {
+        std::thread::sleep(Duration::from_millis(1500));
+        shell.send(&format!("echo typed-$(({number}+100))\r"));
+        shell.expect(&format!("typed-{}", number + 100));
+    }
+    assert!(shell.is_running());
+}
+
+#[test]
+fn a_window_that_ends_cuts_the_live_session_and_opens_no_other() {
+    let gateway = Gateway::start();
+    let mut shell = shell(&gateway);
+    let window = gateway.demo_window();
+    gateway.cofferdam(["window", "shorten", &window, "--end", "+5s", "--as", "sam"]).ok();
+    let (_, took) = shell.ended_within(Duration::from_secs(15));
+    assert!(took <= Duration::from_secs(7), "cut within a second of the end: {took:?}");
+    assert!(shell.transcript().contains("window"), "{}", shell.transcript());
+    let refused = run(gateway.vera().ssh("pump-hmi", ["hostname"])).failed();
+    assert!(!refused.out().contains("pump-hmi"), "{}", refused.out());
+}
+
+#[test]
+fn a_stop_of_the_gateway_tells_people_and_closes_the_books() {
+    let mut gateway = Gateway::start();
+    let mut shell = shell(&gateway);
+    gateway.ask_to_stop();
+    shell.expect_within("being stopped", Duration::from_secs(5));
+    shell.send("exit\r");
+    shell.ended_within(Duration::from_secs(10));
+    gateway.stopped_within(Duration::from_secs(20));
+    let row = gateway.only_session();
+    assert!(state_of(&row).starts_with("ended"), "{row:#}");
+    gateway.cofferdam(["audit", "verify"]).ok();
+    gateway.cofferdam(["recording", "verify", &id_of(&row)]).ok();
+}

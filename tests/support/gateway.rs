@@ -101,6 +101,17 @@ impl Gateway {
         run(prlimit).ok();
     }
 
+    /// Asks it to stop in order (SIGTERM).
+    pub(crate) fn ask_to_stop(&self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn stopped_within(&mut self, longest: Duration) {
+        self.process.ended_within(longest);
+    }
+
     /// Ends it as a power cut would, and leaves it so.
     pub(crate) fn crash(&mut self) {
         self.process.kill();

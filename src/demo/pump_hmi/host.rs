@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cofferdam_vault::SecretString;
+use russh::keys::Certificate;
 use russh::keys::ssh_key::HashAlg;
 use russh::keys::ssh_key::certificate::CertType;
-use russh::keys::Certificate;
 
 use super::vfs::Vfs;
 use super::{Auth, Clock};
