@@ -63,7 +63,10 @@ pub(crate) struct Running {
     /// Where SSH listens.
     pub(crate) ssh: SocketAddr,
     gateway: Arc<Gateway>,
+    /// No new connections.
     stop: CancellationToken,
+    /// The end of the policy feed: only when no session lives any more.
+    quit: CancellationToken,
     tasks: TaskTracker,
     patience: Duration,
 }
@@ -180,6 +183,7 @@ pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
         clock,
         store,
         snapshots,
+        pictures,
         recorder,
         vault: Vault::new(
             context.sealer().map_err(AppError::new)?,
@@ -204,11 +208,11 @@ pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
         .with("version", env!("CARGO_PKG_VERSION"));
     gateway.store.record(&Act::system("gateway", now), event).await.map_err(AppError::new)?;
 
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    tokio::spawn(follow_policy(gateway.clone(), pictures, stop.child_token()));
+    let (stop, quit, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+    tokio::spawn(follow_policy(gateway.clone(), quit.clone()));
     tokio::spawn(write_findings(gateway.clone(), findings_in));
     tokio::spawn(write_checkpoints(gateway.clone(), checkpoints_in));
-    tokio::spawn(keep_house(gateway.clone(), stop.child_token()));
+    tokio::spawn(keep_house(gateway.clone(), quit.clone()));
     let limits = listener::Limits {
         connections: config.ssh.max_connections as usize,
         waiting_per_source: config.ssh.max_connections_per_source as usize,
@@ -224,14 +228,14 @@ pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
     ));
     info!(address = %address, "SSH is served");
     let patience = Duration::from_secs(config.run.shutdown_seconds.into());
-    Ok(Running { ssh: address, gateway, stop, tasks, patience })
+    Ok(Running { ssh: address, gateway, stop, quit, tasks, patience })
 }
 
 impl Running {
     /// Takes no new connections, tells live sessions, gives them the configured time, ends what is left, and closes
     /// the books.
     pub(crate) async fn stop(self) {
-        let Self { gateway, stop, tasks, patience, .. } = self;
+        let Self { gateway, stop, quit, tasks, patience, .. } = self;
         stop.cancel();
         tasks.close();
         let live = gateway.registry.all();
@@ -261,6 +265,7 @@ impl Running {
         if tokio::time::timeout(Duration::from_secs(10), settle).await.is_err() {
             warn!("some sessions did not close their books in time; the next start closes them");
         }
+        quit.cancel();
         let act = Act::system("gateway", gateway.clock.now());
         let event = AuditEvent::new(AuditKind::ServiceStopped, &gateway.node);
         if let Err(e) = gateway.store.record(&act, event).await {

@@ -72,16 +72,14 @@ pub(crate) async fn read_snapshot(
 
 /// Publishes a new picture whenever the store's revision moves. When the store stays away too long, a picture in which
 /// nothing is allowed is published instead.
-pub(crate) async fn follow_policy(
-    gateway: Arc<Gateway>,
-    pictures: watch::Sender<Arc<Snapshot>>,
-    stop: CancellationToken,
-) {
+pub(crate) async fn follow_policy(gateway: Arc<Gateway>, stop: CancellationToken) {
+    let pictures = gateway.pictures.clone();
     let mut away = Duration::ZERO;
     let mut blind = false;
     let mut obeyed = HashSet::new();
-    // Orders that were given before this node looked.
-    carry_out_orders(&gateway, &mut obeyed).await;
+    let mut seen = pictures.borrow().revision;
+    // There may be orders that were given before this node looked.
+    let mut orders_due = true;
     // This process's own changes are known at once, those of others at the next look.
     let mut own = gateway.store.watch_revision();
     loop {
@@ -93,7 +91,9 @@ pub(crate) async fn follow_policy(
         }
         let current = pictures.borrow().clone();
         let read = async {
-            if gateway.store.revision().await? == current.revision && !blind {
+            // What this loop has seen, not what stands published: somebody else may have published a newer picture, and
+            // the orders that came with it are still to be carried out.
+            if gateway.store.revision().await? == seen && !blind {
                 return Ok(None);
             }
             read_snapshot(&gateway.store, gateway.clock.now(), Some(&current)).await.map(Some)
@@ -103,8 +103,12 @@ pub(crate) async fn follow_policy(
                 away = Duration::ZERO;
                 blind = false;
                 if let Some(new) = new {
-                    pictures.send_replace(Arc::new(new));
-                    carry_out_orders(&gateway, &mut obeyed).await;
+                    seen = new.revision;
+                    publish(&pictures, new);
+                    orders_due = true;
+                }
+                if orders_due {
+                    orders_due = !carry_out_orders(&gateway, &mut obeyed).await;
                 }
             }
             failed => {
@@ -121,14 +125,26 @@ pub(crate) async fn follow_policy(
     }
 }
 
+/// A picture never gives way to an older one: two readers may finish in either order.
+fn publish(pictures: &watch::Sender<Arc<Snapshot>>, new: Snapshot) {
+    pictures.send_if_modified(|picture| {
+        let replaces = new.revision >= picture.revision;
+        if replaces {
+            *picture = Arc::new(new);
+        }
+        replaces
+    });
+}
+
 /// Carries out every order that waits, then writes down what came of them, so that the last of many does not wait for
-/// the books of the first. `obeyed` holds those whose outcome may not be in the store yet.
-async fn carry_out_orders(gateway: &Arc<Gateway>, obeyed: &mut HashSet<OrderId>) {
+/// the books of the first. `obeyed` holds those whose outcome may not be in the store yet. Says whether they could be
+/// read.
+async fn carry_out_orders(gateway: &Arc<Gateway>, obeyed: &mut HashSet<OrderId>) -> bool {
     let orders = match gateway.store.pending_orders(&gateway.node).await {
         Ok(orders) => orders,
         Err(e) => {
-            warn!(error = %e, "orders could not be read; tried again with the next change");
-            return;
+            warn!(error = %e, "orders could not be read; tried again at once");
+            return false;
         }
     };
     obeyed.retain(|id| orders.iter().any(|o| o.id == *id));
@@ -151,9 +167,22 @@ async fn carry_out_orders(gateway: &Arc<Gateway>, obeyed: &mut HashSet<OrderId>)
         let gateway = gateway.clone();
         tokio::spawn(async move { gateway.note_outcomes(outcomes).await });
     }
+    true
 }
 
 impl Gateway {
+    /// The picture as of now: when the store has moved on since the last one, a new one is read and published first, so
+    /// that what was approved a moment ago counts, and what was revoked a moment ago does not.
+    pub(crate) async fn current_snapshot(&self) -> Result<Arc<Snapshot>, StoreError> {
+        let current = self.snapshots.borrow().clone();
+        if self.store.revision().await? == current.revision {
+            return Ok(current);
+        }
+        let new = read_snapshot(&self.store, self.clock.now(), Some(&current)).await?;
+        publish(&self.pictures, new);
+        Ok(self.snapshots.borrow().clone())
+    }
+
     async fn note_outcomes(&self, outcomes: Vec<(cofferdam_access::store::Order, bool)>) {
         for (order, here) in outcomes {
             let outcome = if here { "carried out" } else { "the session is not here any more" };

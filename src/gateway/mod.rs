@@ -66,6 +66,8 @@ pub(crate) struct Gateway {
     pub(crate) store: Store,
     /// The newest picture of everything that decides.
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Where a new picture is published.
+    pub(crate) pictures: watch::Sender<Arc<Snapshot>>,
     /// Where sessions are recorded.
     pub(crate) recorder: RecorderService,
     /// Opens secrets for grants.
@@ -203,18 +205,26 @@ impl Gateway {
             ));
         }
         self.within_limits(&request)?;
-        let snapshot = self.snapshots.borrow().clone();
+        let snapshot = self.current_snapshot().await.map_err(|e| {
+            error!(error = %e, "a session was refused: the store does not answer");
+            Refusal::new(
+                "the gateway's store does not answer, so no session starts; tell the site's administrator",
+            )
+        })?;
         let now = self.clock.now();
         let decision = decide(&snapshot, &request, now, &mut rand::rng());
         let (grant, record) = match decision {
             Decision::Permit(grant, record) => (*grant, *record),
             Decision::NeedsWindow(record) => {
                 self.keep_refusal(&request, &record, now).await;
-                let why = record.reasons.join("; ");
-                return Err(Refusal::new(format!(
-                    "{why} (log in as {} alone, without an asset, for the menu: Enter there requests a window)",
-                    request.user
-                )));
+                let mut why = record.reasons.join("; ");
+                if record.context.window.is_none() {
+                    why += &format!(
+                        " (log in as {} alone, without an asset: the menu there lets you request a window)",
+                        request.user
+                    );
+                }
+                return Err(Refusal::new(why));
             }
             Decision::Deny(record) => {
                 self.keep_refusal(&request, &record, now).await;

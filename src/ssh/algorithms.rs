@@ -63,16 +63,14 @@ pub(crate) fn toward_target(pinned: &[Algorithm], dangerous: &[String]) -> Resul
     let mut offered = toward_people();
     offered.key.to_mut().sort_by_key(|algorithm| !pinned.iter().any(|p| same_kind(p, algorithm)));
     for name in dangerous {
+        if matches!(name.as_str(), "none" | "clear") {
+            return Err(format!("{name:?} is no algorithm at all, and never offered"));
+        }
         if let Ok(algorithm) = kex::Name::try_from(name.as_str()) {
             offered.kex.to_mut().insert(KEX.len() - 4, algorithm);
-        } else if let Ok(algorithm) = cipher::Name::try_from(name.as_str())
-            && algorithm != cipher::NONE
-            && algorithm != cipher::CLEAR
-        {
+        } else if let Ok(algorithm) = cipher::Name::try_from(name.as_str()) {
             offered.cipher.to_mut().push(algorithm);
-        } else if let Ok(algorithm) = mac::Name::try_from(name.as_str())
-            && algorithm != mac::NONE
-        {
+        } else if let Ok(algorithm) = mac::Name::try_from(name.as_str()) {
             offered.mac.to_mut().push(algorithm);
         } else if name == "ssh-rsa" {
             offered.key.to_mut().push(Algorithm::Rsa { hash: None });

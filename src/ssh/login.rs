@@ -325,8 +325,9 @@ impl Login {
     /// code is asked for now, rather than the session refused later.
     async fn enrolled(&self, name: &Name, named: Option<&Named>, key: Option<&str>) -> Option<Enrolled> {
         let now = self.gateway.clock.now();
+        // A store that does not answer knows nobody.
+        let snapshot = self.gateway.current_snapshot().await.ok()?;
         let (user, windows, seconds) = {
-            let snapshot = self.gateway.snapshots.borrow();
             let windows: Vec<_> = snapshot
                 .windows
                 .iter()

@@ -14,7 +14,7 @@ use super::tty::Tty;
 use super::web;
 
 /// Session channels that one connection may have waiting for a request.
-const MAX_IDLE: usize = 16;
+const MAX_IDLE: usize = 64;
 /// Variables that a client may set per channel, and their longest form.
 const MAX_VARIABLES: usize = 64;
 const MAX_VARIABLE: usize = 4096;
