@@ -9,6 +9,7 @@ use cofferdam_access::{
 use tracing::error;
 
 use super::{Gateway, kept};
+use crate::session::live::Session;
 use crate::ssh::{channel::forward::Wanted, connection::Identity};
 
 impl Gateway {
@@ -59,6 +60,18 @@ impl Gateway {
         let event =
             AuditEvent::new(AuditKind::ChannelRefused, session).with("action", action).with("reason", reason);
         self.note(who, event).await;
+    }
+
+    /// A target showed a host key that is not pinned.
+    pub(crate) async fn audit_impostor(&self, session: &Session, fingerprint: &str) {
+        let grant = session.grant();
+        let event = AuditEvent::new(AuditKind::HostKeyMismatch, &grant.account().asset)
+            .with("session", session.id().to_string())
+            .with("fingerprint", fingerprint);
+        let act = Act::person(grant.user(), self.clock.now()).from(grant.source());
+        if let Err(e) = self.store.record(&act, event).await {
+            error!(error = %e, "a host key that is not pinned could not be audited");
+        }
     }
 
     async fn note(&self, who: &Identity, event: AuditEvent) {

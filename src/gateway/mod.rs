@@ -398,10 +398,11 @@ impl Gateway {
 
     /// A lease for the session's account: the grant is the warrant.
     pub(crate) async fn lease(&self, grant: &Grant) -> Result<Lease, TargetError> {
-        let no_secret = |why: String| TargetError {
-            why,
-            sentence: "the site's secret for this account cannot be used; tell the site's administrator"
-                .into(),
+        let no_secret = |why: String| {
+            TargetError::new(
+                why,
+                "the site's secret for this account cannot be used; tell the site's administrator",
+            )
         };
         let sharing = if grant.exclusive() { Sharing::Exclusive } else { Sharing::Shared };
         let account = grant.account();

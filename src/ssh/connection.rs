@@ -141,10 +141,11 @@ impl Brokered {
     async fn dial(&self, asker: Option<&Asker>) -> Result<Arc<TargetLeg>, TargetError> {
         let grant = self.session.grant();
         let mut lease = self.gateway.lease(grant).await?;
-        let material = lease.material().map_err(|e| TargetError {
-            why: e.to_string(),
-            sentence: "the site's secret for this account cannot be used; tell the site's administrator"
-                .into(),
+        let material = lease.material().map_err(|e| {
+            TargetError::new(
+                e.to_string(),
+                "the site's secret for this account cannot be used; tell the site's administrator",
+            )
         })?;
         self.session.hold(lease);
         let to = Destination {
@@ -155,8 +156,15 @@ impl Brokered {
             host_keys: grant.host_keys().to_vec(),
             dangerous_algorithms: grant.dangerous_ssh_algorithms().to_vec(),
         };
-        let leg = target::dial(&to, material, asker, self.session.control().cut_token()).await?;
-        Ok(Arc::new(leg))
+        match target::dial(&to, material, asker, self.session.control().cut_token()).await {
+            Ok(leg) => Ok(Arc::new(leg)),
+            Err(e) => {
+                if let Some(print) = &e.impostor {
+                    self.gateway.audit_impostor(&self.session, print).await;
+                }
+                Err(e)
+            }
+        }
     }
 }
 

@@ -47,11 +47,14 @@ pub(crate) struct TargetError {
     pub(crate) why: String,
     /// For the person: why, and what next; never the secret, never the address.
     pub(crate) sentence: String,
+    /// Fingerprint of a host key that was shown and is not pinned: somebody may be in between.
+    pub(crate) impostor: Option<String>,
 }
 
 impl TargetError {
-    fn new(why: impl Into<String>, sentence: impl Into<String>) -> Self {
-        Self { why: why.into(), sentence: sentence.into() }
+    /// Both texts.
+    pub(crate) fn new(why: impl Into<String>, sentence: impl Into<String>) -> Self {
+        Self { why: why.into(), sentence: sentence.into(), impostor: None }
     }
 }
 
@@ -261,15 +264,18 @@ pub(crate) async fn dial(
         Err(e) => {
             while let Ok(seen) = sight.try_recv() {
                 if let Seen::WrongKey(print) = seen {
-                    return Err(TargetError::new(
+                    let mut error = TargetError::new(
                         format!(
                             "{asset} shows host key {print}, which is not pinned: if the machine was replaced, compare the \
                              fingerprint there and run `cofferdam asset trust {asset}`; if not, somebody may be in between"
                         ),
                         format!(
-                            "{asset} could not prove that it is the right machine; tell the site's security duty"
+                            "{asset} shows another host key than the one the site trusts, so nothing was sent to it; tell \
+                             the site's security duty"
                         ),
-                    ));
+                    );
+                    error.impostor = Some(print);
+                    return Err(error);
                 }
             }
             return Err(e);

@@ -175,6 +175,7 @@ fn a_target_with_another_host_key_is_not_given_the_secret() {
     let done = run(gateway.vera().ssh("workshop", ["true"])).failed();
     assert!(done.err().to_lowercase().contains("host key"), "{}", done.err());
     assert!(!impostor.log().contains("Accepted"), "{}", impostor.log());
+    assert_eq!(gateway.audit("host_key.mismatch").len(), 1);
 }
 
 #[test]

@@ -181,7 +181,7 @@ fn ended(session: &Session) -> String {
 
 impl From<Ended> for TargetError {
     fn from(_: Ended) -> Self {
-        Self { why: "the session ended".into(), sentence: "session ended".into() }
+        Self::new("the session ended", "session ended")
     }
 }
 
@@ -210,9 +210,11 @@ async fn open(
         asked.environment.iter().filter(|(name, _)| start::may_pass(allowed, name)).cloned().collect()
     };
     let opening = request(&leg, asked, environment);
-    let broken = |why: String| TargetError {
-        why: format!("channel on the target: {why}"),
-        sentence: "the target did not open the channel; try again, then tell the site's administrator".into(),
+    let broken = |why: String| {
+        TargetError::new(
+            format!("channel on the target: {why}"),
+            "the target did not open the channel; try again, then tell the site's administrator",
+        )
     };
     match tokio::time::timeout(PATIENCE, opening).await {
         Ok(Ok(Opened::Yes(end))) => {
@@ -222,10 +224,10 @@ async fn open(
         Ok(Ok(Opened::No)) => {
             // The client learns of the refusal as it would without a gateway.
             person.handle.channel_failure(person.write.id()).await.unwrap_or_default();
-            Err(TargetError {
-                why: format!("the target refused: {}", describe(asked)),
-                sentence: "the target refused this request".into(),
-            })
+            Err(TargetError::new(
+                format!("the target refused: {}", describe(asked)),
+                "the target refused this request",
+            ))
         }
         Ok(Err(e)) => Err(broken(e.to_string())),
         Err(_) => Err(broken("no answer in 30 s".into())),
