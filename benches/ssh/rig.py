@@ -85,8 +85,8 @@ class Gateway:
             self.process.wait()
 
 
-def cofferdam(binary: str, config: pathlib.Path, *arguments: str) -> str:
-    done = subprocess.run([binary, *arguments, "--config", config], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+def cofferdam(binary: str, config: pathlib.Path, *arguments: str, proof: str = "") -> str:
+    done = subprocess.run([binary, *arguments, "--config", config], input=proof, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"cofferdam {shlex.join(arguments)}: {done.stderr or done.stdout}")
     return done.stdout
@@ -104,6 +104,13 @@ def person_environment(person: dict, folder: pathlib.Path) -> dict:
     }
 
 
+def proof_of(people: dict, name: str, folder: pathlib.Path) -> str:
+    """Password and a code that was not used before, as `--proof-stdin` takes them."""
+    environment = {**person_environment(people[name], folder), "COFFERDAM_TOTP_STATE": str(folder / f"codes-of-{name}")}
+    code = subprocess.check_output([ASKPASS.parent / "code"], env=environment, text=True).strip()
+    return f"{people[name]['password']}\n{code}\n"
+
+
 def set_up_site(binary: str, folder: pathlib.Path, target: Sshd, forward_port: int) -> Gateway:
     """A gateway with three assets on the one target: `by-digest`, `in-full` and `usual` differ in how much is kept.
 
@@ -118,7 +125,7 @@ def set_up_site(binary: str, folder: pathlib.Path, target: Sshd, forward_port: i
         wait_until("the demo", lambda: demo.poll() is not None or (ready.exists() and ready.read_text().rstrip().endswith("}")))
         told = json.loads(ready.read_text())
         config = pathlib.Path(told["config"])
-        describe_assets(binary, config, folder, target, forward_port)
+        describe_assets(binary, config, folder, target, forward_port, told["users"])
     finally:
         demo.send_signal(signal.SIGTERM)
         demo.wait(timeout=60)
@@ -136,7 +143,9 @@ def set_up_site(binary: str, folder: pathlib.Path, target: Sshd, forward_port: i
     return Gateway(serve, port, config, binary, told["users"]["vera"], folder)
 
 
-def describe_assets(binary: str, config: pathlib.Path, folder: pathlib.Path, target: Sshd, forward_port: int) -> None:
+def describe_assets(
+    binary: str, config: pathlib.Path, folder: pathlib.Path, target: Sshd, forward_port: int, people: dict
+) -> None:
     site = cofferdam(binary, config, "export")
     login = subprocess.check_output(["id", "-un"], text=True).strip()
     zone = re.search(r'name = "pump-hmi".*?zone = "([^"]+)"', site, re.S) or re.search(r'zone = "([^"]+)"', site)
@@ -163,12 +172,13 @@ def describe_assets(binary: str, config: pathlib.Path, folder: pathlib.Path, tar
     accounts = [f"{login}@{name}" for name in kept]
     for account in accounts:
         cofferdam(binary, config, "account", "set-secret", account, "--key-file", str(target.folder / "user_key"))
-    asked = ["window", "request", "--as", "vera", "--operation", "operate", "--purpose", "measurement", "--end", "+12h", "--json"]
+    asked = ["window", "request", "--as", "vera", "--operation", "operate", "--purpose", "measurement", "--end", "+12h", "--json", "--proof-stdin"]
     for account in accounts:
         asked += ["--account", account]
-    window = json.loads(cofferdam(binary, config, *asked))["id"]
+    window = json.loads(cofferdam(binary, config, *asked, proof=proof_of(people, "vera", folder)))["id"]
     for person, duty in (("olga", "operations"), ("sam", "security")):
-        cofferdam(binary, config, "window", "approve", window, "--as", person, "--duty", duty)
+        approve = ["window", "approve", window, "--as", person, "--duty", duty, "--proof-stdin"]
+        cofferdam(binary, config, *approve, proof=proof_of(people, person, folder))
 
 
 def raise_limits(config: pathlib.Path, port: int) -> None:
