@@ -76,7 +76,7 @@ pub(crate) fn serve(config_path: &Path) -> ExitCode {
     log_to_stderr();
     run_to_end(async {
         let config = Config::load(config_path).map_err(AppError::new)?;
-        let running = start(config).await?;
+        let running = start(config, privileges::Root::GivenUp).await?;
         println!("cofferdam serves SSH on {}", running.ssh);
         stop_signal().await?;
         running.stop().await;
@@ -138,7 +138,7 @@ pub(crate) async fn stop_signal() -> Result<(), AppError> {
 }
 
 /// Starts everything in its order: what could not be recorded or audited is never listened for.
-pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
+pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<Running, AppError> {
     let clock: SharedClock = Arc::new(SystemClock);
     // Bound while still privileged; served only when everything else stands.
     let socket = TcpListener::bind(config.ssh.listen).await.map_err(|e| {
@@ -149,7 +149,7 @@ pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
     })?;
     let address = socket.local_addr().map_err(AppError::new)?;
     privileges::raise_descriptor_limit();
-    privileges::drop_to(&config).map_err(AppError::new)?;
+    privileges::drop_to(&config, own_user).map_err(AppError::new)?;
     let context = Context::new(config.clone());
     let store = context.open_store().await.map_err(AppError::new)?;
     let host_keys = read_host_keys(&config.ssh.host_key_files)?;
@@ -178,6 +178,7 @@ pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
     let (pictures, snapshots) = watch::channel(Arc::new(first));
     let (findings, findings_in) = mpsc::channel(FINDINGS);
     let base = server_config(&config, host_keys);
+    let (stop, quit, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
     let gateway = Arc::new(Gateway {
         node: config.site.node.clone(),
         clock,
@@ -189,6 +190,7 @@ pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
             context.sealer().map_err(AppError::new)?,
             Some(Arc::new(context.ssh_ca().map_err(AppError::new)?)),
         ),
+        stopping: stop.clone(),
         registry: Registry::default(),
         destinations: DestinationRules {
             own: vec![address],
@@ -208,7 +210,6 @@ pub(crate) async fn start(config: Config) -> Result<Running, AppError> {
         .with("version", env!("CARGO_PKG_VERSION"));
     gateway.store.record(&Act::system("gateway", now), event).await.map_err(AppError::new)?;
 
-    let (stop, quit, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
     tokio::spawn(follow_policy(gateway.clone(), quit.clone()));
     tokio::spawn(write_findings(gateway.clone(), findings_in));
     tokio::spawn(write_checkpoints(gateway.clone(), checkpoints_in));
@@ -316,7 +317,6 @@ fn read_host_keys(files: &[PathBuf]) -> Result<Vec<PrivateKey>, AppError> {
 /// How the gateway speaks SSH toward people; a function, because a jump needs the same with a certificate.
 fn server_config(config: &Config, keys: Vec<PrivateKey>) -> Arc<dyn Fn() -> server::Config + Send + Sync> {
     let attempts = config.limits.login_attempts as usize;
-    let grace = Duration::from_secs(config.ssh.login_grace_seconds.into());
     Arc::new(move || server::Config {
         server_id: SshId::Standard("SSH-2.0-Cofferdam".into()),
         methods: MethodSet::from(
@@ -332,10 +332,10 @@ fn server_config(config: &Config, keys: Vec<PrivateKey>) -> Arc<dyn Fn() -> serv
         event_buffer_size: 64,
         preferred: algorithms::toward_people(),
         max_auth_attempts: attempts,
-        // Log-in has its own bound; after it, idle time is the session's affair, and keep-alives find dead peers.
-        inactivity_timeout: Some(grace.max(Duration::from_secs(120))),
-        keepalive_interval: Some(Duration::from_secs(30)),
-        keepalive_max: 3,
+        // Log-in has its own bound, and idle time is the session's affair. Dead peers are found by TCP: the library's own
+        // keep-alive is a global request, which clients do not take while they log in (RFC 4252 §5.1).
+        inactivity_timeout: None,
+        keepalive_interval: None,
         nodelay: true,
         ..server::Config::default()
     })

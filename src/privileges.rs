@@ -31,10 +31,18 @@ pub(crate) enum PrivilegeError {
     },
 }
 
-/// Becomes the configured user when started as root; does nothing otherwise. The demo, which never listens beyond
-/// loopback, is let through as root.
-pub(crate) fn drop_to(config: &Config) -> Result<(), PrivilegeError> {
-    if !geteuid().is_root() || config.dangerous.allow_loopback_targets {
+/// What becomes of root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// The process becomes the configured user.
+    GivenUp,
+    /// The demo stays who it is: it never listens beyond loopback.
+    Kept,
+}
+
+/// Becomes the configured user when started as root; does nothing otherwise.
+pub(crate) fn drop_to(config: &Config, root: Root) -> Result<(), PrivilegeError> {
+    if !geteuid().is_root() || root == Root::Kept {
         return Ok(());
     }
     let name = config.run.user.clone().ok_or(PrivilegeError::NobodyNamed)?;
@@ -60,6 +68,27 @@ fn become_user(uid: Uid, gid: Gid) -> Result<(), nix::Error> {
         Err(_) => Ok(()),
         Ok(()) => Err(nix::Error::EPERM),
     }
+}
+
+/// Gives a folder and everything in it to the user that the gateway will run as.
+pub(crate) fn give_to(folder: &std::path::Path, name: &str) -> Result<(), PrivilegeError> {
+    let unknown = || PrivilegeError::Unknown { kind: "user", name: name.to_owned() };
+    let user = User::from_name(name).ok().flatten().ok_or_else(unknown)?;
+    if user.uid.is_root() {
+        return Err(PrivilegeError::Root);
+    }
+    let system = |reason| PrivilegeError::System { name: name.to_owned(), reason };
+    let io = |e: std::io::Error| system(nix::Error::from_raw(e.raw_os_error().unwrap_or_default()));
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(path) = waiting.pop() {
+        nix::unistd::chown(&path, Some(user.uid), Some(user.gid)).map_err(system)?;
+        if std::fs::symlink_metadata(&path).map_err(io)?.is_dir() {
+            for entry in std::fs::read_dir(&path).map_err(io)? {
+                waiting.push(entry.map_err(io)?.path());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Lets the process open as many files as the system allows it: each session needs two sockets and a recording.

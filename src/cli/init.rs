@@ -55,6 +55,9 @@ pub(crate) struct InitArgs {
     /// Where people connect by SSH
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:2222")]
     pub(crate) listen: SocketAddr,
+    /// The user that the gateway becomes when it is started as root; gets the files that are made here (needs root)
+    #[arg(long, value_name = "USER")]
+    pub(crate) run_user: Option<String>,
     /// Who can read every recording (age recipient); several may be given besides the new investigators' key
     #[arg(long = "recipient", value_name = "AGE1…")]
     pub(crate) recipients: Vec<String>,
@@ -94,7 +97,7 @@ pub(crate) async fn run(args: InitArgs) -> Result<Reply, CliError> {
         password_file: args.store_password_file.clone().map(absolute).transpose()?,
         recipients,
         replay_identity_file: Some("keys/replay_identity".into()),
-        user: None,
+        user: args.run_user.clone(),
         group: None,
         allow_loopback_targets: false,
     };
@@ -105,6 +108,9 @@ pub(crate) async fn run(args: InitArgs) -> Result<Reply, CliError> {
     let desk = Desk::with(context).await?;
     let reply = first_administrator(&desk, &args, site, &config_file).await;
     desk.close().await;
+    if let Some(user) = &args.run_user {
+        crate::privileges::give_to(&args.dir, user).map_err(|e| CliError::failed(e.to_string()))?;
+    }
     reply
 }
 

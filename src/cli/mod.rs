@@ -138,11 +138,11 @@ pub(crate) struct DemoOptions {
     /// Where it listens for SSH; loopback only, port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:2222")]
     pub(crate) ssh: SocketAddr,
-    /// Where it listens for RDP
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3389")]
+    /// Where it will listen for RDP; taken and not used yet
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3389", hide = true)]
     pub(crate) rdp: SocketAddr,
-    /// Where it listens for browsers
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    /// Where it will listen for browsers; taken and not used yet
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443", hide = true)]
     pub(crate) web: SocketAddr,
     /// End by itself after so many seconds
     #[arg(long, value_name = "N")]

@@ -31,7 +31,7 @@ use crate::{
     cli::DemoOptions,
     config::{Config, Template},
     context::{Context, account_binding},
-    setup,
+    privileges, setup,
 };
 
 /// The account on `pump-hmi` that the demo's window opens.
@@ -72,7 +72,8 @@ async fn show_everything(options: DemoOptions) -> Result<(), AppError> {
     if !config_file.exists() {
         prepare(&folder, options.ssh).map_err(fault)?;
     }
-    let config = Config::load(&config_file).map_err(fault)?;
+    let mut config = Config::load(&config_file).map_err(fault)?;
+    config.ssh.listen = options.ssh;
     let context = Context::new(config.clone());
     Store::migrate(&context.database().map_err(fault)?, context.now()).await.map_err(fault)?;
     let store = context.open_store().await.map_err(fault)?;
@@ -86,7 +87,7 @@ async fn show_everything(options: DemoOptions) -> Result<(), AppError> {
     site::open_window(&context, &store).await.map_err(fault)?;
     store.close().await;
 
-    let running = app::start(config).await?;
+    let running = app::start(config, privileges::Root::Kept).await?;
     let ready = folder.join("demo.json");
     people::write_ready(&ready, &people, running.ssh, &config_file).map_err(fault)?;
     show(&people, running.ssh, &folder, &config_file);
@@ -198,14 +199,16 @@ fn show(people: &people::People, ssh: SocketAddr, folder: &Path, config: &Path) 
          scp -P {port} -i {key} FILE vera+pump-hmi@{ip}:/tmp/\n\n\
          Her code now:    oathtool --totp -b {totp}\n\n\
          As an operator of the gateway, in another terminal:\n\n  \
-         cofferdam session list --config {config}\n  \
-         cofferdam recording list --config {config}\n  \
-         cofferdam audit verify --config {config}\n\n\
+         {program} session list --config {config}\n  \
+         {program} recording list --config {config}\n  \
+         {program} audit verify --config {config}\n\n\
          Everybody's passwords and codes are in {ready}. Ctrl-C ends the demo.\n",
         folder = folder.display(),
         key = vera.ssh_key.display(),
         totp = vera.totp_secret,
         config = config.display(),
+        program =
+            std::env::current_exe().map_or_else(|_| "cofferdam".to_owned(), |p| p.display().to_string()),
         ready = folder.join("demo.json").display(),
     );
 }

@@ -17,7 +17,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::Gateway;
-use crate::{detect::triggers::Finding, session::orders::Order};
+use crate::{
+    detect::triggers::{Finding, Response},
+    session::orders::Order,
+};
 
 /// How often the revision is read. Together with a reading of the picture it bounds how long a change may take to cut a
 /// session.
@@ -30,6 +33,12 @@ const GATHER: Duration = Duration::from_secs(2);
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// Every how many rounds of housekeeping is swept: hourly.
 const SWEEP: u32 = 360;
+/// How long the store is asked at every poll after something changed.
+const CLOSELY: Duration = Duration::from_millis(500);
+/// How often it is asked whatever the file says.
+const AT_LEAST: Duration = Duration::from_secs(1);
+/// How long the store may take to answer before it is asked again.
+const ANSWER: Duration = Duration::from_secs(2);
 /// After this long without an answer from the store the old picture counts no more: unsure means no.
 const BLIND: Duration = Duration::from_secs(10);
 
@@ -74,20 +83,24 @@ pub(crate) async fn read_snapshot(
 /// nothing is allowed is published instead.
 pub(crate) async fn follow_policy(gateway: Arc<Gateway>, stop: CancellationToken) {
     let pictures = gateway.pictures.clone();
-    let mut away = Duration::ZERO;
+    let mut answered = tokio::time::Instant::now();
     let mut blind = false;
     let mut obeyed = HashSet::new();
     let mut seen = pictures.borrow().revision;
     // There may be orders that were given before this node looked.
     let mut orders_due = true;
+    let mut glance = Glance::new(gateway.store.changing_file());
     // This process's own changes are known at once, those of others at the next look.
     let mut own = gateway.store.watch_revision();
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            _ = own.changed() => {}
+            _ = own.changed() => glance.look_closely(),
             () = tokio::time::sleep(POLL) => {}
+        }
+        if !glance.suggests_change() && !orders_due && !blind {
+            continue;
         }
         let current = pictures.borrow().clone();
         let read = async {
@@ -98,9 +111,9 @@ pub(crate) async fn follow_policy(gateway: Arc<Gateway>, stop: CancellationToken
             }
             read_snapshot(&gateway.store, gateway.clock.now(), Some(&current)).await.map(Some)
         };
-        match tokio::time::timeout(Duration::from_secs(2), read).await {
+        match tokio::time::timeout(ANSWER, read).await {
             Ok(Ok(new)) => {
-                away = Duration::ZERO;
+                answered = tokio::time::Instant::now();
                 blind = false;
                 if let Some(new) = new {
                     seen = new.revision;
@@ -108,12 +121,12 @@ pub(crate) async fn follow_policy(gateway: Arc<Gateway>, stop: CancellationToken
                     orders_due = true;
                 }
                 if orders_due {
-                    orders_due = !carry_out_orders(&gateway, &mut obeyed).await;
+                    let carried = tokio::time::timeout(ANSWER, carry_out_orders(&gateway, &mut obeyed)).await;
+                    orders_due = carried != Ok(true);
                 }
             }
-            failed => {
-                away += if failed.is_err() { Duration::from_secs(2) } else { POLL };
-                if away >= BLIND && !blind {
+            Ok(Err(_)) | Err(_) => {
+                if answered.elapsed() >= BLIND && !blind {
                     blind = true;
                     error!("the store has not answered for 10 s: nothing is allowed until it does");
                     let mut nothing = Snapshot::clone(&current);
@@ -122,6 +135,44 @@ pub(crate) async fn follow_policy(gateway: Arc<Gateway>, stop: CancellationToken
                 }
             }
         }
+    }
+}
+
+/// Looks at a file rather than asking the store, as long as nothing seems to happen.
+struct Glance {
+    file: Option<std::path::PathBuf>,
+    stamp: Option<(u64, std::time::SystemTime)>,
+    closely_until: tokio::time::Instant,
+    asked: tokio::time::Instant,
+}
+
+impl Glance {
+    fn new(file: Option<&std::path::Path>) -> Self {
+        let now = tokio::time::Instant::now();
+        Self { file: file.map(ToOwned::to_owned), stamp: None, closely_until: now + CLOSELY, asked: now }
+    }
+
+    /// The file changes before the change can be read: after one, the store is asked for a while.
+    fn look_closely(&mut self) {
+        self.closely_until = tokio::time::Instant::now() + CLOSELY;
+    }
+
+    /// Whether the store should be asked now: the file changed lately, there is none, or it is time anyway.
+    fn suggests_change(&mut self) -> bool {
+        let now = tokio::time::Instant::now();
+        let stamp = self.file.as_ref().and_then(|file| {
+            let meta = std::fs::metadata(file).ok()?;
+            Some((meta.len(), meta.modified().ok()?))
+        });
+        if stamp.is_none() || stamp != self.stamp {
+            self.stamp = stamp;
+            self.look_closely();
+        }
+        let ask = now < self.closely_until || now.duration_since(self.asked) >= AT_LEAST;
+        if ask {
+            self.asked = now;
+        }
+        ask
     }
 }
 
@@ -155,7 +206,7 @@ async fn carry_out_orders(gateway: &Arc<Gateway>, obeyed: &mut HashSet<OrderId>)
         }
         let by = order.by.clone();
         let passed_on = match order.kind {
-            OrderKind::Suspend => Order::Suspend { by },
+            OrderKind::Suspend => Order::Suspend { by, reason: order.reason.clone() },
             OrderKind::Resume => Order::Resume { by },
             OrderKind::End => Order::End { by, reason: order.reason.clone() },
             OrderKind::Message => Order::Message { by, text: order.reason.clone() },
@@ -276,7 +327,12 @@ pub(crate) async fn write_findings(
             text: finding.text,
             response: finding.response.as_str().to_owned(),
         };
-        if let Err(e) = gateway.store.record_finding(&Act::system("detect", now), &record).await {
+        let suspends = finding.response == Response::Suspend;
+        let kept = gateway.store.record_finding(&Act::system("detect", now), &record).await;
+        if suspends {
+            gateway.note_state(session, SessionState::Suspended, &record.trigger).await;
+        }
+        if let Err(e) = kept {
             error!(session = %session, error = %e, "a finding could not be audited: its session ends");
             gateway.registry.order(
                 session,

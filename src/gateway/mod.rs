@@ -27,6 +27,7 @@ use cofferdam_recorder::{AuditAnchor, Event, Header, RecorderService, RecordingI
 use cofferdam_vault::{CertificateTerms, Lease, SealedSecret, Sealer, Sharing, SshCa, Vault, Warrant};
 use russh::server;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub(crate) use feed::{follow_policy, keep_house, read_snapshot, write_checkpoints, write_findings};
@@ -50,7 +51,8 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    fn new(sentence: impl Into<String>) -> Self {
+    /// With that sentence.
+    pub(crate) fn new(sentence: impl Into<String>) -> Self {
         Self { sentence: sentence.into() }
     }
 }
@@ -72,6 +74,8 @@ pub(crate) struct Gateway {
     pub(crate) recorder: RecorderService,
     /// Opens secrets for grants.
     pub(crate) vault: Vault,
+    /// Cancelled when no session may start any more.
+    pub(crate) stopping: CancellationToken,
     /// Live sessions.
     pub(crate) registry: Registry,
     /// Which addresses are never dialled for a person.
@@ -197,6 +201,9 @@ impl Gateway {
         request: AccessRequest,
         person: Arc<dyn PersonLeg>,
     ) -> Result<Arc<Session>, Refusal> {
+        if self.stopping.is_cancelled() {
+            return Err(Refusal::new("the gateway is being stopped; try again in a few minutes"));
+        }
         let health = self.recorder.health();
         if !health.accepts_sessions() {
             error!(?health, "a session was refused: it could not be recorded");
@@ -231,11 +238,15 @@ impl Gateway {
                 return Err(Refusal::new(record.reasons.join("; ")));
             }
         };
-        let new_source = self.audit_opening(&request, &grant, &record, now).await?;
+        // From its row on, people can give orders to it; they are kept until it is live.
+        self.registry.reserve(request.session);
+        let opened = self.audit_opening(&request, &grant, &record, now).await;
+        let new_source = opened.inspect_err(|_| self.registry.leave(request.session))?;
         let session = match self.record_and_enter(&request, grant, record).await {
             Ok(session) => session,
             Err(why) => {
                 error!(session = %request.session, why, "a session was refused: its recording did not start");
+                self.registry.leave(request.session);
                 self.close_unstarted(request.session, "recorder_failed", &why).await;
                 return Err(Refusal::new(
                     "the gateway cannot record at the moment, so no session starts; tell the site's administrator",
@@ -434,6 +445,8 @@ impl Gateway {
             reason: end.code().to_owned(),
             detail: Some(end.detail()).filter(|d| !d.is_empty()),
             recording_digest: sealed.map(|s| hex::encode(s.digest)),
+            bytes_up: session.bytes().0,
+            bytes_down: session.bytes().1,
             ..SessionEnd::default()
         };
         let act = Act::system("gateway", self.clock.now());

@@ -110,7 +110,7 @@ mod tests {
     #[tokio::test]
     async fn a_frozen_session_goes_on_after_thaw_and_never_after_its_end() {
         let c = std::sync::Arc::new(Control::default());
-        assert!(c.freeze(Frozen::Suspended { by: "olga".into() }));
+        assert!(c.freeze(Frozen::Suspended { by: "olga".into(), reason: String::new() }));
         let waits = tokio::spawn({
             let c = c.clone();
             async move { c.running().await }
@@ -119,7 +119,7 @@ mod tests {
         assert!(!waits.is_finished());
         assert!(c.thaw());
         assert_eq!(waits.await.unwrap(), Ok(()));
-        c.freeze(Frozen::Suspended { by: "olga".into() });
+        c.freeze(Frozen::Suspended { by: "olga".into(), reason: String::new() });
         let waits = tokio::spawn({
             let c = c.clone();
             async move { c.running().await }

@@ -115,6 +115,8 @@ pub(crate) enum Frozen {
     Suspended {
         /// Who.
         by: String,
+        /// Why; may be empty.
+        reason: String,
     },
     /// A trigger suspended it.
     Finding {
@@ -127,11 +129,13 @@ impl Frozen {
     /// What the person reads.
     pub(crate) fn sentence(&self) -> String {
         match self {
-            Self::Suspended { by } => {
-                format!("session suspended by {by}; it stands until somebody resumes it")
+            Self::Suspended { by, reason } => {
+                let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+                format!("session suspended by {by}{why}; what you type meanwhile is not sent")
             }
             Self::Finding { .. } => {
-                "session suspended: what happened in it does not fit the approved work; the site looks at it"
+                "session suspended: what happened in it does not fit the approved work, and the site looks at it; what you \
+                 type meanwhile is not sent"
                     .to_owned()
             }
         }

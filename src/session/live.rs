@@ -67,6 +67,8 @@ pub(crate) struct Session {
     notices: broadcast::Sender<Arc<str>>,
     channels: AtomicU32,
     moved: AtomicU64,
+    up: AtomicU64,
+    down: AtomicU64,
     lease: Mutex<Option<Lease>>,
     /// Tasks that still have last words for the person; the end waits for them a moment.
     pub(crate) tasks: TaskTracker,
@@ -89,6 +91,8 @@ impl Session {
             notices: broadcast::Sender::new(NOTICES),
             channels: AtomicU32::new(0),
             moved: AtomicU64::new(0),
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
             lease: Mutex::new(None),
             tasks: TaskTracker::new(),
             parts,
@@ -114,6 +118,19 @@ impl Session {
     /// The time.
     pub(crate) fn now(&self) -> Timestamp {
         self.parts.clock.now()
+    }
+    /// Bytes arrived from the person: human input.
+    pub(crate) fn heard_person(&self, bytes: usize) {
+        self.up.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.touch();
+    }
+    /// Bytes arrived from the target.
+    pub(crate) fn heard_target(&self, bytes: usize) {
+        self.down.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+    /// Bytes from the person and from the target so far.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed))
     }
     /// Human input arrived.
     pub(crate) fn touch(&self) {
@@ -198,7 +215,7 @@ impl Session {
         let (sentence, by) = (
             why.sentence(),
             match &why {
-                Frozen::Suspended { by } => by.clone(),
+                Frozen::Suspended { by, .. } => by.clone(),
                 Frozen::Finding { trigger } => trigger.clone(),
             },
         );
@@ -218,8 +235,9 @@ impl Session {
         }
     }
 
-    /// Looks at something that happened; what does not fit is recorded, audited and answered before this returns, so
-    /// that a caller who asks before forwarding forwards nothing after a finding that ends or suspends.
+    /// Looks at something that happened; what does not fit is recorded, answered and audited before this returns. A
+    /// caller who forwards afterwards asks [`Control::running`] first, and so forwards nothing after a finding that ends
+    /// or suspends.
     pub(crate) async fn observe(&self, observation: Observation<'_>) -> Result<(), Ended> {
         let id = self.id().to_string();
         let found = self.parts.triggers.lock().unwrap_or_else(PoisonError::into_inner).observe(
@@ -247,28 +265,25 @@ impl Session {
         })))
         .await?;
         let (trigger, response) = (finding.trigger.as_str().to_owned(), finding.response);
+        // The switch first: other channels of the session must not run on while the audit is slow.
+        match response {
+            Response::Notify => {}
+            Response::Suspend => self.freeze(Frozen::Finding { trigger }).await,
+            Response::End => {
+                self.control.end(End::Finding { trigger });
+            }
+        }
         if self.parts.findings.send((self.id(), finding)).await.is_err() {
             // Nobody audits any more: a session must not go on unaudited.
             self.control.end(End::Internal { why: "the audit of findings stopped".into() });
-            return Err(Ended);
         }
-        match response {
-            Response::Notify => Ok(()),
-            Response::Suspend => {
-                self.freeze(Frozen::Finding { trigger }).await;
-                self.control.running().await
-            }
-            Response::End => {
-                self.control.end(End::Finding { trigger });
-                Err(Ended)
-            }
-        }
+        if self.control.is_ended() { Err(Ended) } else { Ok(()) }
     }
 
     /// Carries out a person's order.
     pub(super) async fn obey(&self, order: Order) {
         match order {
-            Order::Suspend { by } => self.freeze(Frozen::Suspended { by }).await,
+            Order::Suspend { by, reason } => self.freeze(Frozen::Suspended { by, reason }).await,
             Order::Resume { by } => self.thaw(&by).await,
             Order::End { by, reason } => {
                 self.control.end(End::Killed { by, reason });

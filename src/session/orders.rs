@@ -7,6 +7,8 @@ pub(crate) enum Order {
     Suspend {
         /// Who.
         by: String,
+        /// Why; may be empty.
+        reason: String,
     },
     /// Let it go on.
     Resume {

@@ -14,9 +14,13 @@ use super::{live::Session, orders::Order};
 const ORDERS: usize = 16;
 
 #[derive(Debug)]
-struct Entry {
-    session: Arc<Session>,
-    orders: mpsc::Sender<Order>,
+enum Entry {
+    /// In the store already, and so visible to people with orders, but not live yet.
+    Opening(Vec<Order>),
+    Live {
+        session: Arc<Session>,
+        orders: mpsc::Sender<Order>,
+    },
 }
 
 /// See the module.
@@ -29,10 +33,20 @@ impl Registry {
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Entry>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    /// Enters a session; its orders arrive at what this returns.
+    /// Announces a session that is about to open: orders for it are kept until it is live.
+    pub(crate) fn reserve(&self, id: SessionId) {
+        self.lock().insert(id, Entry::Opening(Vec::new()));
+    }
+    /// Enters a session; its orders, those given meanwhile first, arrive at what this returns.
     pub(crate) fn enter(&self, session: &Arc<Session>) -> mpsc::Receiver<Order> {
         let (orders, receiver) = mpsc::channel(ORDERS);
-        self.lock().insert(session.id(), Entry { session: session.clone(), orders });
+        let live = Entry::Live { session: session.clone(), orders };
+        let before = self.lock().insert(session.id(), live);
+        if let Some(Entry::Opening(waiting)) = before {
+            for order in waiting {
+                self.order(session.id(), order);
+            }
+        }
         receiver
     }
     /// Takes an ended session out.
@@ -41,22 +55,32 @@ impl Registry {
     }
     /// Passes an order on; says whether the session is here and could take it.
     pub(crate) fn order(&self, id: SessionId, order: Order) -> bool {
-        let live = self.lock();
-        match live.get(&id) {
+        let mut live = self.lock();
+        match live.get_mut(&id) {
+            Some(Entry::Opening(waiting)) if waiting.len() < ORDERS => {
+                waiting.push(order);
+                true
+            }
             // An end must never wait behind other orders.
-            Some(entry) => match order {
+            Some(Entry::Live { session, orders }) => match order {
                 Order::End { by, reason } => {
-                    entry.session.control().end(super::end::End::Killed { by, reason });
+                    session.control().end(super::end::End::Killed { by, reason });
                     true
                 }
-                order => entry.orders.try_send(order).is_ok(),
+                order => orders.try_send(order).is_ok(),
             },
-            None => false,
+            _ => false,
         }
     }
     /// All of them.
     pub(crate) fn all(&self) -> Vec<Arc<Session>> {
-        self.lock().values().map(|e| e.session.clone()).collect()
+        self.lock()
+            .values()
+            .filter_map(|entry| match entry {
+                Entry::Live { session, .. } => Some(session.clone()),
+                Entry::Opening(_) => None,
+            })
+            .collect()
     }
     /// How many.
     pub(crate) fn len(&self) -> usize {

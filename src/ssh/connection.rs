@@ -1,6 +1,10 @@
 //! One authenticated connection of a person: who they are, what they named, and the session that it carries.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use cofferdam_access::{
@@ -60,6 +64,8 @@ pub(crate) struct Connection {
     /// What was named; none: the menu.
     pub(crate) named: Option<Named>,
     brokered: Mutex<Option<Arc<Brokered>>>,
+    /// Sessions that the menu opened.
+    apart: std::sync::Mutex<Vec<Arc<Session>>>,
 }
 
 impl Connection {
@@ -71,7 +77,15 @@ impl Connection {
         cut: CancellationToken,
         named: Option<Named>,
     ) -> Self {
-        Self { gateway, identity, handle, cut, named, brokered: Mutex::new(None) }
+        Self {
+            gateway,
+            identity,
+            handle,
+            cut,
+            named,
+            brokered: Mutex::new(None),
+            apart: std::sync::Mutex::default(),
+        }
     }
 
     /// The session that this connection carries; opened by the first channel that needs it, shared by the others.
@@ -81,6 +95,8 @@ impl Connection {
         if let Some(open) = slot.as_ref() {
             return Ok(open.clone());
         }
+        // A channel of a connection that is gone must not open a session that nobody would end.
+        self.still_there()?;
         let leg = Arc::new(SshPersonLeg { handle: self.handle.clone(), cut: Some(self.cut.clone()) });
         let opened = Arc::new(self.open(named, leg).await?);
         *slot = Some(opened.clone());
@@ -90,7 +106,18 @@ impl Connection {
     /// Opens a session of its own, as the menu does for each choice: its end leaves the connection open.
     pub(crate) async fn open_apart(&self, named: &Named) -> Result<Arc<Brokered>, Refusal> {
         let leg = Arc::new(SshPersonLeg { handle: self.handle.clone(), cut: None });
-        self.open(named, leg).await.map(Arc::new)
+        self.still_there()?;
+        let opened = Arc::new(self.open(named, leg).await?);
+        self.apart.lock().unwrap_or_else(PoisonError::into_inner).push(opened.session.clone());
+        if let Err(gone) = self.still_there() {
+            opened.session.control().end(End::Closed);
+            return Err(gone);
+        }
+        Ok(opened)
+    }
+
+    fn still_there(&self) -> Result<(), Refusal> {
+        if self.cut.is_cancelled() { Err(Refusal::new("the connection is closed")) } else { Ok(()) }
     }
 
     async fn open(&self, named: &Named, leg: Arc<dyn PersonLeg>) -> Result<Brokered, Refusal> {
@@ -110,8 +137,11 @@ impl Connection {
         Ok(Brokered { gateway: gateway.clone(), session, leg: OnceCell::new() })
     }
 
-    /// The person went away: what the connection carried ends.
+    /// The person went away (`cut` is cancelled already): what the connection carried ends.
     pub(crate) async fn closed(&self) {
+        for session in self.apart.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            session.control().end(End::Closed);
+        }
         if let Some(brokered) = self.brokered.lock().await.take() {
             brokered.session.control().end(End::Closed);
         }
@@ -156,7 +186,15 @@ impl Brokered {
             host_keys: grant.host_keys().to_vec(),
             dangerous_algorithms: grant.dangerous_ssh_algorithms().to_vec(),
         };
-        match target::dial(&to, material, asker, self.session.control().cut_token()).await {
+        match target::dial(
+            &to,
+            &self.gateway.destinations,
+            material,
+            asker,
+            self.session.control().cut_token(),
+        )
+        .await
+        {
             Ok(leg) => Ok(Arc::new(leg)),
             Err(e) => {
                 if let Some(print) = &e.impostor {

@@ -13,6 +13,7 @@ use russh::{
     keys::Certificate,
     server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey},
 };
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -25,9 +26,6 @@ use super::{
 };
 use crate::gateway::Gateway;
 
-/// Channels that one connection may have open.
-const CHANNELS: usize = 64;
-
 /// One connection's handler.
 pub(crate) struct Front {
     gateway: Arc<Gateway>,
@@ -39,12 +37,14 @@ pub(crate) struct Front {
     /// For a jump: the account that the inner log-in names.
     account: Option<AccountLogin>,
     connection: Arc<OnceLock<Arc<Connection>>>,
-    open_channels: usize,
+    /// Places for channels; one goes with each channel's task.
+    channels: Arc<Semaphore>,
 }
 
 impl Front {
     /// For a connection that just arrived.
     pub(crate) fn new(gateway: Arc<Gateway>, peer: SocketAddr, cut: CancellationToken) -> Self {
+        let places = gateway.limits.max_channels_per_session as usize;
         Self {
             login: Login::new(gateway.clone(), peer),
             gateway,
@@ -53,7 +53,7 @@ impl Front {
             inside: None,
             account: None,
             connection: Arc::default(),
-            open_channels: 0,
+            channels: Arc::new(Semaphore::new(places)),
         }
     }
 
@@ -201,13 +201,15 @@ impl Handler for Front {
         _: &mut Session,
     ) -> Result<(), Self::Error> {
         let Some(connection) = self.authenticated().cloned() else { return Ok(()) };
-        if self.open_channels >= CHANNELS {
+        let Ok(place) = self.channels.clone().try_acquire_owned() else {
             reply.reject(russh::ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
-        }
-        self.open_channels += 1;
+        };
         reply.accept().await;
-        tokio::spawn(session::serve(connection, channel));
+        tokio::spawn(async move {
+            session::serve(connection, channel).await;
+            drop(place);
+        });
         Ok(())
     }
 
@@ -222,21 +224,24 @@ impl Handler for Front {
         _: &mut Session,
     ) -> Result<(), Self::Error> {
         let Some(connection) = self.authenticated().cloned() else { return Ok(()) };
-        let Ok(port) = u16::try_from(port) else { return Ok(()) };
-        if self.open_channels >= CHANNELS || self.inside.is_some() || host.len() > 255 {
-            reply.reject(russh::ChannelOpenFailure::ResourceShortage).await;
-            return Ok(());
-        }
-        self.open_channels += 1;
         let origin: String =
             format!("{origin}:{origin_port}").chars().filter(|c| !c.is_control()).take(128).collect();
-        let wanted = Wanted { host: host.to_owned(), port, origin };
-        tokio::spawn(forward::serve(connection, channel, reply, wanted));
-        Ok(())
-    }
-
-    async fn channel_close(&mut self, _: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
-        self.open_channels = self.open_channels.saturating_sub(1);
+        let wanted =
+            Wanted { host: host.chars().take(255).collect(), port: u16::try_from(port).unwrap_or(0), origin };
+        if self.inside.is_some() || wanted.port == 0 || host.len() > 255 {
+            let why = "no forward leads there from here";
+            self.gateway.audit_refused_forward(&connection.identity, None, &wanted, why).await;
+            reply.reject(russh::ChannelOpenFailure::AdministrativelyProhibited).await;
+            return Ok(());
+        }
+        let Ok(place) = self.channels.clone().try_acquire_owned() else {
+            reply.reject(russh::ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        tokio::spawn(async move {
+            forward::serve(connection, channel, reply, wanted).await;
+            drop(place);
+        });
         Ok(())
     }
 

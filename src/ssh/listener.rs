@@ -60,11 +60,11 @@ pub(crate) async fn serve(
             debug!(source = %peer.ip(), "all places are taken; the connection is closed");
             continue;
         };
-        let Some(ticket) = waiting.enter(peer.ip(), limits.waiting_per_source) else {
+        let Some(ticket) = waiting.enter(network_of(peer.ip()), limits.waiting_per_source) else {
             debug!(source = %peer.ip(), "too many connections of this source wait for log-in; the connection is closed");
             continue;
         };
-        if let Err(e) = stream.set_nodelay(true) {
+        if let Err(e) = stream.set_nodelay(true).and_then(|()| find_dead_peers(&stream)) {
             debug!(error = %e, "the connection closed at once");
             continue;
         }
@@ -123,10 +123,29 @@ where
         }
         Err(e) => debug!(error = %e, "the connection did not come up"),
     }
+    // First: a channel that is about to open a session sees that it is too late.
+    cut.cancel();
     if let Some(connection) = connection.get() {
         connection.closed().await;
     }
-    cut.cancel();
+}
+
+/// What counts as one source: an IPv4 address, or the /64 that one IPv6 host is given.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(std::net::Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 => v4,
+    }
+}
+
+/// TCP's own keep-alive: a peer that vanished is noticed within two minutes, at no cost to the SSH connection.
+fn find_dead_peers(stream: &tokio::net::TcpStream) -> std::io::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &60)?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &15)?;
+    setsockopt(stream, sockopt::TcpKeepCount, &4)?;
+    Ok(())
 }
 
 /// Connections per source that have not logged in.

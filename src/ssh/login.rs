@@ -11,6 +11,7 @@ use std::{
 use cofferdam_access::{
     audit::{Act, Actor, AuditEvent, AuditKind},
     clock::Timestamp,
+    decision::SecondFactorKind,
     ids::{Login as AccountLogin, Name},
     login::{
         CODE_PROMPT, CodeCheck, Enrolled, Event, LoggedIn, LoginMachine, LoginRules, NO_SECOND_FACTOR,
@@ -446,7 +447,7 @@ impl Login {
         let now = self.gateway.clock.now();
         let Some(machine) = &mut self.machine else { return Answer::Reject };
         match machine.handle(event, now) {
-            Step::Accept(logged_in) => self.accept(*logged_in, now),
+            Step::Accept(logged_in) => self.accept(*logged_in, now).await,
             Step::AskCode { .. } => Answer::Ask { prompt: CODE_PROMPT.to_owned() },
             Step::Continue { partial: true, .. } => Answer::ThenAsk,
             Step::Continue { partial: false, .. } | Step::Prove => self.failed().await,
@@ -462,8 +463,19 @@ impl Login {
         }
     }
 
-    fn accept(&mut self, person: LoggedIn, now: Timestamp) -> Answer {
+    /// A code's use has audited the log-in with it; a remembered one is audited here, or the log-in fails.
+    async fn accept(&mut self, person: LoggedIn, now: Timestamp) -> Answer {
         let LoggedIn { user, device, factors } = person;
+        if let Some(second) = factors.second.as_ref().filter(|s| s.kind == SecondFactorKind::Remembered) {
+            let event = AuditEvent::new(AuditKind::LoginSucceeded, &user)
+                .with("second_factor", second.kind.as_str())
+                .with_some("device_key", device.key_fingerprint.clone());
+            let act = Act::person(&user, now).from(self.peer.ip());
+            if let Err(e) = self.gateway.store.record(&act, event).await {
+                warn!(error = %e, "a log-in was refused: it could not be audited");
+                return Answer::Reject;
+            }
+        }
         self.gateway.throttle.succeeded(&user, self.peer, now);
         info!(user = %user, source = %self.peer.ip(), first = device.kind.as_str(), "logged in");
         let named = self.current.as_ref().and_then(|(_, asked)| asked.named.clone());

@@ -2,8 +2,9 @@
 //!
 //! Invariant: nothing is sent to a target whose host key is not pinned; the secret goes only to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use cofferdam_access::policy::DestinationRules;
 use cofferdam_vault::{Material, SecretString};
 use russh::{
     MethodKind, MethodSet,
@@ -19,6 +20,8 @@ use super::{algorithms, wire::Wire};
 const SETUP: Duration = Duration::from_secs(20);
 /// Most bytes of a target's banner that the person sees.
 const BANNER: usize = 4096;
+/// Addresses of one name that are tried.
+const ADDRESSES: usize = 8;
 /// Most questions that a target may ask at log-in.
 const QUESTIONS: usize = 8;
 
@@ -203,6 +206,7 @@ impl client::Handler for Watchman {
 /// [`TargetError`] with one text for the operator and another for the person.
 pub(crate) async fn dial(
     to: &Destination,
+    rules: &DestinationRules,
     material: Material,
     asker: Option<&Asker>,
     cut: &CancellationToken,
@@ -246,8 +250,7 @@ pub(crate) async fn dial(
     };
     let (seen, mut sight) = mpsc::channel(4);
     let connecting = async {
-        let socket =
-            TcpStream::connect((to.host.as_str(), to.port)).await.map_err(|e| unreachable(e.to_string()))?;
+        let socket = connect(&to.host, to.port, rules).await.map_err(&unreachable)?;
         socket.set_nodelay(true).map_err(|e| unreachable(e.to_string()))?;
         let wire = Wire::new(socket, cut);
         client::connect_stream(config, wire, Watchman { pinned, seen })
@@ -294,6 +297,28 @@ pub(crate) async fn dial(
         }
     }
     Ok(TargetLeg { handle, banner })
+}
+
+/// Connects to the first address of `host` that answers and may be dialled. What a name resolves to is checked at the
+/// moment of the dial: a name must not lead home.
+///
+/// # Errors
+/// What went wrong with the last address, for the operator.
+pub(crate) async fn connect(host: &str, port: u16, rules: &DestinationRules) -> Result<TcpStream, String> {
+    let found: Vec<SocketAddr> =
+        tokio::net::lookup_host((host, port)).await.map_err(|e| e.to_string())?.take(ADDRESSES).collect();
+    let mut last = "the name has no address".to_owned();
+    for address in found {
+        if let Err(forbidden) = rules.check(address) {
+            last = forbidden.to_string();
+            continue;
+        }
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(e) => last = e.to_string(),
+        }
+    }
+    Err(last)
 }
 
 /// One log-in: the secret first, then the target's own questions, if it has any.

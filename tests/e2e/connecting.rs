@@ -249,3 +249,28 @@ fn a_second_factor_remembered_for_one_window_does_not_open_another() {
     run(vera.ssh("pump-hmi", ["hostname"])).ok().said("pump-hmi");
     assert!(vera.prompts().lines().count() > asked, "a code was asked for: {}", vera.prompts());
 }
+
+#[test]
+fn a_connection_may_carry_any_number_of_channels_one_after_another() {
+    let gateway = Gateway::start();
+    let vera = gateway.vera();
+    let control = gateway.scratch("control");
+    let path = format!("-oControlPath={}", control.display());
+    let _master =
+        Live::start(vera.ssh("pump-hmi", [&path, "-oControlMaster=yes", "-oControlPersist=no", "-N"]));
+    crate::support::wait_for("the control socket", std::time::Duration::from_secs(30), || {
+        control.exists().then_some(())
+    });
+    for _ in 0..70 {
+        run(vera.ssh("pump-hmi", [path.as_str(), "true"])).ok();
+    }
+}
+
+#[test]
+fn a_person_who_takes_their_time_with_the_code_gets_in() {
+    let gateway = Gateway::start();
+    let vera = gateway.vera();
+    let mut ssh = vera.ssh("pump-hmi", ["hostname"]);
+    ssh.env("COFFERDAM_DELAY", "35");
+    run(ssh).ok().said("pump-hmi");
+}

@@ -129,3 +129,60 @@ fn a_forward_that_never_answers_does_not_delay_the_sessions_other_channels() {
     assert!(start.elapsed() < Duration::from_secs(2));
     drop(streams);
 }
+
+#[test]
+fn a_live_forward_ends_when_its_asset_is_disabled() {
+    let (gateway, target) = (Gateway::start(), RealSshd::start());
+    target.join(&gateway);
+    // A plain TCP endpoint beside the SSH one, so that the forward is raw.
+    let echo = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let echo_port = echo.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in echo.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut part = [0; 256];
+                while let Ok(count @ 1..) = stream.read(&mut part) {
+                    if stream.write_all(&part[..count]).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    let change = |edit: &dyn Fn(&mut toml::Table)| {
+        let mut site: toml::Table = gateway.cofferdam(["export"]).ok().out().parse().unwrap();
+        let asset = site["assets"]
+            .as_array_mut()
+            .unwrap()
+            .iter_mut()
+            .find(|a| a["name"].as_str() == Some("workshop"))
+            .unwrap();
+        edit(asset.as_table_mut().unwrap());
+        let file = gateway.scratch("changed.toml");
+        std::fs::write(&file, site.to_string()).unwrap();
+        gateway.cofferdam(["apply", "--yes", &file.to_string_lossy()]).ok();
+    };
+    change(&|asset| {
+        let endpoint = toml::Table::from_iter([
+            ("protocol".to_owned(), "tcp".into()),
+            ("port".to_owned(), 7000.into()),
+            ("dial_port".to_owned(), i64::from(echo_port).into()),
+        ]);
+        asset["endpoints"].as_array_mut().unwrap().push(endpoint.into());
+    });
+    let port = local_port();
+    let forward = format!("127.0.0.1:{port}:workshop:7000");
+    let _tunnel = Live::start(gateway.vera().ssh("workshop", ["-N", "-L", &forward]));
+    let mut stream = connect(port);
+    stream.write_all(b"ping").unwrap();
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"ping");
+    change(&|asset| {
+        asset.insert("disabled".to_owned(), true.into());
+    });
+    let start = Instant::now();
+    assert_eq!(drain(stream), b"");
+    assert!(start.elapsed() < Duration::from_secs(2), "cut after {:?}", start.elapsed());
+}

@@ -58,6 +58,7 @@ struct Inner {
     pools: db::Pools,
     signer: Arc<dyn AuditSigner>,
     checkpoints: Option<CheckpointFile>,
+    changing_file: Option<std::path::PathBuf>,
     /// The newest checkpoint that this process has put into the file.
     checkpointed: std::sync::Mutex<change::LastCheckpoint>,
     revision: watch::Sender<u64>,
@@ -89,6 +90,14 @@ impl Store {
             pools,
             signer,
             checkpoints,
+            changing_file: match database {
+                Database::Sqlite(path) => {
+                    let mut file = path.clone().into_os_string();
+                    file.push("-wal");
+                    Some(file.into())
+                }
+                Database::Postgres(_) => None,
+            },
             checkpointed: std::sync::Mutex::default(),
             revision: watch::Sender::new(0),
         }));
@@ -112,6 +121,12 @@ impl Store {
     /// [`Store::revision`] only.
     pub fn watch_revision(&self) -> watch::Receiver<u64> {
         self.0.revision.subscribe()
+    }
+
+    /// A file that changes with every change of any process, where there is one (SQLite's write-ahead log): looking at
+    /// it is cheaper than asking. It changes a moment *before* the change can be read.
+    pub fn changing_file(&self) -> Option<&std::path::Path> {
+        self.0.changing_file.as_deref()
     }
 
     /// Whether several nodes can share this store.

@@ -32,7 +32,11 @@ struct Shared {
 impl Files {
     /// For one channel.
     pub(crate) fn new(session: Arc<Session>, channel: u32, inspector: Box<dyn Inspector>) -> Self {
-        let keeper = |direction| StreamKeeper::keeping(session.recorder().clone(), channel, direction, 0);
+        // Uploads are kept as files; of what is read, the stream is, as of any channel without a terminal.
+        let keeper = |direction| {
+            let full = if direction == Direction::ToPerson { session.grant().keep_full_bytes() } else { 0 };
+            StreamKeeper::keeping(session.recorder().clone(), channel, direction, full)
+        };
         let shared = Mutex::new(Shared {
             inspector,
             steps: Vec::new(),
@@ -58,7 +62,7 @@ impl Files {
                 continue;
             };
             session.control().running().await?;
-            session.touch();
+            session.heard_person(data.len());
             let onward = {
                 let mut shared = self.shared.lock().await;
                 let shared = &mut *shared;
@@ -96,6 +100,7 @@ impl Files {
                 continue;
             };
             session.control().running().await?;
+            session.heard_target(data.len());
             let mut shared = self.shared.lock().await;
             let shared = &mut *shared;
             kept(session, shared.down.record(&data, session.now().micros()).await)?;

@@ -1,9 +1,12 @@
 //! Forwarded connections (`ssh -L`, `-D`, `-J`; RFC 4254 §7.2): to endpoints that the window covers, and nowhere else.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use cofferdam_access::policy::{ChannelDecision, ChannelPermit, ChannelRequest, ForwardPermit};
+use cofferdam_access::{
+    policy::{ChannelDecision, ChannelPermit, ChannelRequest, ForwardPermit},
+    window::Operation,
+};
 use cofferdam_recorder::{Direction, Event, StreamKeeper};
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, server};
 use tokio::{
@@ -18,11 +21,13 @@ use super::relay::{close_keepers, kept};
 use crate::{
     detect::triggers::Observation,
     session::{control::Ended, live::Session},
-    ssh::{connection::Connection, jump},
+    ssh::{connection::Connection, jump, target},
 };
 
 /// How long an endpoint may take to answer. Other channels do not wait for it.
 const DIAL: Duration = Duration::from_secs(10);
+/// Longest sleep until a forward's own end is looked at again: a clock that was set is noticed within it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(20);
 /// Bytes read from an endpoint at a time.
 const PIECE: usize = 128 * 1024;
 
@@ -51,7 +56,7 @@ pub(crate) async fn serve(
     }
     let Some(named) = connection.named.clone() else {
         let sentence = format!(
-            "no forward without an asset: name one, as in `ssh -L … {}+ASSET@…`",
+            "no forward without an asset: name one, as in `ssh -L PORT:ASSET:PORT {}+ASSET@GATEWAY`",
             connection.identity.user
         );
         connection.gateway.audit_refused_forward(&connection.identity, None, &wanted, &sentence).await;
@@ -85,9 +90,16 @@ pub(crate) async fn serve(
         return refuse(reply, "session ended".into()).await;
     }
     reply.accept().await;
-    let full = permit.keep_full_bytes();
-    let task = session.tasks.track_future(relay(session.clone(), number, channel, stream, full));
-    task.await;
+    let over = until_not_allowed(&connection, &session, &wanted, &permit);
+    let relaying = relay(session.clone(), number, channel, stream, permit.keep_full_bytes(), over);
+    if let Some(why) = session.tasks.track_future(relaying).await {
+        let sentence = format!("the forward to {}:{} was closed: {why}", wanted.host, wanted.port);
+        connection
+            .gateway
+            .audit_refused_forward(&connection.identity, Some(session.id()), &wanted, &sentence)
+            .await;
+        session.say(&sentence).await.unwrap_or_default();
+    }
 }
 
 async fn refuse(reply: server::ChannelOpenHandle, sentence: String) {
@@ -115,7 +127,14 @@ async fn decide(
     let snapshot = connection.gateway.snapshots.borrow().clone();
     let request = ChannelRequest::Forward { host: &wanted.host, port: wanted.port };
     let reasons = match session.grant().decide_channel(&snapshot, request, session.now()) {
-        ChannelDecision::Permit(ChannelPermit::Forward(permit)) => return Ok(permit),
+        ChannelDecision::Permit(ChannelPermit::Forward(permit)) if may_pass_unread(&permit) => {
+            return Ok(permit);
+        }
+        ChannelDecision::Permit(ChannelPermit::Forward(permit)) => vec![format!(
+            "{} is not understood by this gateway yet, so a window that only allows to look does not open it: ask for one \
+             that allows to operate",
+            permit.protocol().as_str()
+        )],
         ChannelDecision::Permit(_) => vec!["this is no forward".to_owned()],
         ChannelDecision::Deny { reasons, .. } => reasons,
     };
@@ -134,6 +153,45 @@ async fn decide(
     Err(sentence)
 }
 
+/// A forward is raw bytes: as long as no inspector tells looking from writing, only a window for more than looking may
+/// carry one.
+fn may_pass_unread(permit: &ForwardPermit) -> bool {
+    permit.operations().iter().any(|o| matches!(o, Operation::Operate | Operation::Program))
+}
+
+/// Waits until the forward no longer qualifies: policy is asked again with every new picture, and its own end counts.
+async fn until_not_allowed(
+    connection: &Connection,
+    session: &Session,
+    wanted: &Wanted,
+    first: &ForwardPermit,
+) -> String {
+    let mut snapshots = connection.gateway.snapshots.clone();
+    let mut not_after = first.not_after();
+    loop {
+        let left = not_after.since(session.now());
+        let sleep = Duration::from_micros(u64::try_from(left).unwrap_or(0)).min(LONGEST_SLEEP);
+        tokio::select! {
+            changed = snapshots.changed() => if changed.is_err() {
+                return "the policy feed stopped".to_owned();
+            },
+            () = tokio::time::sleep(sleep) => {}
+        }
+        let snapshot = snapshots.borrow_and_update().clone();
+        let request = ChannelRequest::Forward { host: &wanted.host, port: wanted.port };
+        match session.grant().decide_channel(&snapshot, request, session.now()) {
+            ChannelDecision::Permit(ChannelPermit::Forward(now)) if now.dial() == first.dial() => {
+                not_after = now.not_after();
+                if session.now() >= not_after {
+                    return "its time is over".to_owned();
+                }
+            }
+            ChannelDecision::Permit(_) => return "its description changed".to_owned(),
+            ChannelDecision::Deny { reasons, .. } => return reasons.join("; "),
+        }
+    }
+}
+
 /// Connects to the endpoint that the permit names. What a name resolves to is checked again: a name must not lead home.
 async fn dial(
     connection: &Connection,
@@ -141,25 +199,7 @@ async fn dial(
     permit: &ForwardPermit,
 ) -> Result<TcpStream, String> {
     let to = permit.dial();
-    let dialling = async {
-        let found: Vec<SocketAddr> = tokio::net::lookup_host((to.host.as_str(), to.port))
-            .await
-            .map_err(|e| e.to_string())?
-            .take(8)
-            .collect();
-        let mut last = "the name has no address".to_owned();
-        for address in found {
-            if let Err(forbidden) = connection.gateway.destinations.check(address) {
-                last = forbidden.to_string();
-                continue;
-            }
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(e) => last = e.to_string(),
-            }
-        }
-        Err(last)
-    };
+    let dialling = target::connect(&to.host, to.port, &connection.gateway.destinations);
     let stream = tokio::select! {
         biased;
         () = session.control().ended() => return Err("the session ended".into()),
@@ -169,18 +209,20 @@ async fn dial(
     Ok(stream)
 }
 
+/// Relays until either side is done, the session ends, or `over` says why the forward must close; then says that.
 async fn relay(
     session: Arc<Session>,
     number: u32,
     channel: Channel<server::Msg>,
     stream: TcpStream,
     full: u64,
-) {
+    over: impl Future<Output = String>,
+) -> Option<String> {
     let (mut read, write) = channel.split();
     let (mut from_target, mut to_target) = stream.into_split();
     let keeper = |direction| StreamKeeper::keeping(session.recorder().clone(), number, direction, full);
     let (mut up_keep, mut down_keep) = (keeper(Direction::ToTarget), keeper(Direction::ToPerson));
-    {
+    let closed = {
         let up = up(&session, &mut up_keep, &mut read, &mut to_target);
         let down = down(&session, &mut down_keep, &mut from_target, &write);
         let relay = async {
@@ -195,14 +237,15 @@ async fn relay(
         };
         tokio::select! {
             biased;
-            () = session.control().ended() => {}
-            () = relay => {}
+            () = session.control().ended() => None,
+            why = over => Some(why),
+            () = relay => None,
         }
-    }
+    };
     close_keepers(&session, [up_keep, down_keep]).await;
     session.record(Event::ChannelClose { channel: number, exit: None }).await.unwrap_or_default();
-    write.eof().await.unwrap_or_default();
     write.close().await.unwrap_or_default();
+    closed
 }
 
 /// How the person's direction came to its end.
@@ -224,7 +267,7 @@ async fn up(
         match message {
             ChannelMsg::Data { data } => {
                 session.control().running().await?;
-                session.touch();
+                session.heard_person(data.len());
                 kept(session, keep.record(&data, session.now().micros()).await)?;
                 if target.write_all(&data).await.is_err() {
                     return Ok(Left::Closed);
@@ -261,6 +304,7 @@ async fn down(
         }
         let data = buffer.split().freeze();
         session.control().running().await?;
+        session.heard_target(data.len());
         kept(session, keep.record(&data, session.now().micros()).await)?;
         if person.data_bytes(data).await.is_err() {
             return Ok(());

@@ -184,9 +184,13 @@ async fn terminal_up(
     while let Some(message) = read.wait().await {
         match message {
             ChannelMsg::Data { data } => {
-                session.control().running().await?;
-                session.touch();
+                if session.control().frozen().is_some() {
+                    // Nobody sees what they type now; sent later, all at once, it could do harm.
+                    continue;
+                }
+                session.heard_person(data.len());
                 session.record(Event::Input { channel, data: data.clone(), masked: true }).await?;
+                session.control().running().await?;
                 let (keys, command) = {
                     let mut screen = lock(screen);
                     screen.line.typed();
@@ -262,6 +266,7 @@ async fn terminal_down(
         match message {
             ChannelMsg::Data { data } => {
                 session.control().running().await?;
+                session.heard_target(data.len());
                 session.record(Event::Output { channel, data: data.clone() }).await?;
                 let echoed = {
                     let mut screen = lock(screen);
@@ -312,7 +317,7 @@ async fn stream_up(
         match message {
             ChannelMsg::Data { data } => {
                 session.control().running().await?;
-                session.touch();
+                session.heard_person(data.len());
                 kept(session, keep.record(&data, session.now().micros()).await)?;
                 if target.data_bytes(data).await.is_err() {
                     return Ok(());
@@ -342,6 +347,7 @@ async fn stream_down(
         match message {
             ChannelMsg::Data { data } => {
                 session.control().running().await?;
+                session.heard_target(data.len());
                 kept(session, keep.record(&data, session.now().micros()).await)?;
                 if person.data_bytes(data).await.is_err() {
                     return Ok(());

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use cofferdam_access::policy::{ChannelDecision, ChannelRequest};
+use cofferdam_access::{
+    local_time::time_left,
+    policy::{ChannelDecision, ChannelRequest},
+};
 use cofferdam_recorder::Event;
 use cofferdam_vault::SecretString;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, server};
@@ -86,6 +89,9 @@ pub(crate) async fn broker(
 ) {
     let session = brokered.session.clone();
     let number = session.next_channel();
+    if let Err(sentence) = not_frozen(connection, &session, &person).await {
+        return person.refuse(&sentence).await;
+    }
     if let Err(sentence) = decide(connection, &session, &asked.start).await {
         return person.refuse(&sentence).await;
     }
@@ -106,11 +112,31 @@ pub(crate) async fn broker(
             return;
         }
     };
+    if asked.terminal.is_some() {
+        let text = welcome(connection, &session);
+        person
+            .write
+            .extended_data_bytes(1, Bytes::from(format!("[cofferdam] {text}\r\n")))
+            .await
+            .unwrap_or_default();
+    }
     let task = session.tasks.track_future(relay::run(session.clone(), number, person, target, kind));
     task.await;
     connection.gateway.note_files(&session).await;
     if !brokered.is_connected() {
         session.control().end(End::TargetClosed);
+    }
+}
+
+/// A session may be suspended before its first channel opens (a trigger at the start): nothing runs until somebody lets
+/// it go on, and the person is told why nothing happens.
+async fn not_frozen(connection: &Connection, session: &Session, person: &PersonEnd) -> Result<(), String> {
+    if let Some(frozen) = session.control().frozen() {
+        person.write.extended_data_bytes(1, on_screen(&frozen.sentence())).await.unwrap_or_default();
+    }
+    tokio::select! {
+        running = session.control().running() => running.map_err(|_| ended(session)),
+        () = connection.cut.cancelled() => Err("the connection is closed".to_owned()),
     }
 }
 
@@ -299,9 +325,12 @@ async fn kind_of(
 ) -> Result<Kind, String> {
     let transfer = match &asked.start {
         Start::Subsystem(_) => Some(command::Kind::SftpServer),
-        Start::Exec(line) if asked.terminal.is_none() => command::detect(line),
+        Start::Exec(line) => command::detect(line),
         _ => None,
     };
+    if transfer.is_some() && asked.terminal.is_some() {
+        return Err("a file transfer needs a channel without a terminal: connect without -t".into());
+    }
     let Some(transfer) = transfer else {
         return Ok(match &asked.terminal {
             Some(terminal) => Kind::Terminal { cols: clamp(terminal.cols) },
@@ -325,6 +354,14 @@ fn inspector(kind: command::Kind, rules: FileRules) -> Result<Box<dyn Inspector>
         command::Kind::Scp(command) => Box::new(ScpInspector::new(command, rules, None)?),
         command::Kind::Rsync(command) => Box::new(RsyncInspector::new(command, rules, None)?),
     })
+}
+
+/// What a person reads as a terminal opens.
+fn welcome(connection: &Connection, session: &Session) -> String {
+    let (now, end) = (session.now(), session.not_after());
+    let snapshot = connection.gateway.snapshots.borrow();
+    let until = snapshot.policies.zone().map_or_else(|| end.to_string(), |zone| zone.show(end));
+    format!("this session is recorded; the window is open until {until} ({} left)", time_left(now, end))
 }
 
 fn describe(asked: &Asked) -> String {
