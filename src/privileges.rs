@@ -81,7 +81,8 @@ pub(crate) fn give_to(folder: &std::path::Path, name: &str) -> Result<(), Privil
     let io = |e: std::io::Error| system(nix::Error::from_raw(e.raw_os_error().unwrap_or_default()));
     let mut waiting = vec![folder.to_owned()];
     while let Some(path) = waiting.pop() {
-        nix::unistd::chown(&path, Some(user.uid), Some(user.gid)).map_err(system)?;
+        // The link itself, where there is one: it must not lead this out of the folder.
+        std::os::unix::fs::lchown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).map_err(io)?;
         if std::fs::symlink_metadata(&path).map_err(io)?.is_dir() {
             for entry in std::fs::read_dir(&path).map_err(io)? {
                 waiting.push(entry.map_err(io)?.path());

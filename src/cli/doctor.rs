@@ -92,7 +92,10 @@ fn keys(context: &Context, found: &mut Findings) {
         Ok(text) => found.note(Grade::Ok, what, text),
         Err(e) => found.note(Grade::Fail, what, e.to_string()),
     };
-    check("audit key", context.audit_signer().map(|k| format!("{k:?}")));
+    check(
+        "audit key",
+        context.audit_signer().map(|k| cofferdam_access::audit::AuditSigner::key_id(k.as_ref()).to_owned()),
+    );
     check("recording key", context.recording_signer().map(|_| "signs recordings".to_owned()));
     check("vault identity", context.sealer().map(|s| s.recipient()));
     check("ssh authority", context.ssh_ca().map(|_| "user and host keys".to_owned()));

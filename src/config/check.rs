@@ -56,7 +56,7 @@ pub(super) fn values(config: &Config, document: &Document, problems: &mut Vec<Pr
 }
 
 /// Every number with its bounds.
-fn numbers(config: &Config) -> [(&'static str, u64, u64, u64); 13] {
+fn numbers(config: &Config) -> [(&'static str, u64, u64, u64); 12] {
     let (ssh, rec, limits) = (&config.ssh, &config.recordings, &config.limits);
     [
         ("ssh.max_connections", ssh.max_connections.into(), 1, 100_000),
@@ -65,7 +65,6 @@ fn numbers(config: &Config) -> [(&'static str, u64, u64, u64); 13] {
         ("recordings.min_free_bytes", rec.min_free_bytes, 16 << 20, 1 << 50),
         ("recordings.freeze_seconds", rec.freeze_seconds.into(), 0, 600),
         ("recordings.queue_bytes", rec.queue_bytes, 1 << 20, 4 << 30),
-        ("recordings.keep_full_bytes", rec.keep_full_bytes, 0, 1 << 50),
         ("limits.max_sessions", limits.max_sessions.into(), 1, 100_000),
         ("limits.max_sessions_per_user", limits.max_sessions_per_user.into(), 1, 100_000),
         ("limits.max_channels_per_session", limits.max_channels_per_session.into(), 1, 1024),

@@ -57,7 +57,6 @@ fn named(config: &Config) -> Vec<(String, &Path, Use)> {
         ("vault.ssh_user_ca_file".into(), &config.vault.ssh_user_ca_file, Use::Secret),
         ("vault.ssh_host_ca_file".into(), &config.vault.ssh_host_ca_file, Use::Secret),
         ("recordings.dir".into(), &config.recordings.dir, Use::Folder),
-        ("run.data_dir".into(), &config.run.data_dir, Use::Folder),
     ];
     for (index, path) in config.ssh.host_key_files.iter().enumerate() {
         all.push((format!("ssh.host_key_files.{index}"), path, Use::Secret));

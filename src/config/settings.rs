@@ -119,9 +119,6 @@ pub(crate) struct Recordings {
     /// How much recorded data may wait for the disk, bytes, all sessions together.
     #[serde(default = "default_queue_bytes")]
     pub(crate) queue_bytes: u64,
-    /// How much of a channel without a terminal is kept in full, bytes; the site file may say otherwise.
-    #[serde(default = "default_keep_full_bytes")]
-    pub(crate) keep_full_bytes: u64,
 }
 
 /// `[vault]`.
@@ -160,8 +157,6 @@ pub(crate) struct Run {
     pub(crate) user: Option<String>,
     /// The group to become; the user's own group if not given.
     pub(crate) group: Option<String>,
-    /// The folder for what the process keeps besides database and recordings.
-    pub(crate) data_dir: PathBuf,
     /// How long sessions may go on after an orderly stop was asked for, seconds.
     pub(crate) shutdown_seconds: u32,
 }
@@ -204,9 +199,6 @@ fn default_freeze_seconds() -> u32 {
 fn default_queue_bytes() -> u64 {
     64 << 20
 }
-fn default_keep_full_bytes() -> u64 {
-    64 << 20
-}
 
 impl Default for Store {
     fn default() -> Self {
@@ -228,7 +220,7 @@ impl Default for Limits {
 
 impl Default for Run {
     fn default() -> Self {
-        Self { user: None, group: None, data_dir: "data".into(), shutdown_seconds: 30 }
+        Self { user: None, group: None, shutdown_seconds: 30 }
     }
 }
 
@@ -242,7 +234,6 @@ impl Config {
             &mut self.vault.identity_file,
             &mut self.vault.ssh_user_ca_file,
             &mut self.vault.ssh_host_ca_file,
-            &mut self.run.data_dir,
         ];
         let optional = [&mut self.store.password_file, &mut self.recordings.replay_identity_file];
         let sqlite = match &mut self.store.url {

@@ -104,10 +104,10 @@ fn the_defaults_are_what_the_example_says() {
 
 #[test]
 fn relative_paths_start_at_the_files_folder_and_absolute_ones_stay() {
-    let text = Config::example().replace("\"data\"", "\"/var/lib/cofferdam\"");
+    let text = Config::example().replace("\"recordings\"", "\"/var/lib/cofferdam\"");
     let config = Config::parse(&text, Path::new("/etc/cofferdam/cofferdam.toml")).unwrap();
     assert_eq!(config.vault.identity_file, PathBuf::from("/etc/cofferdam/keys/vault_identity"));
-    assert_eq!(config.run.data_dir, PathBuf::from("/var/lib/cofferdam"));
+    assert_eq!(config.recordings.dir, PathBuf::from("/var/lib/cofferdam"));
     assert_eq!(config.store.url, StoreUrl::Sqlite("/etc/cofferdam/cofferdam.sqlite".into()));
     assert_eq!(config.ssh.host_key_files, [PathBuf::from("/etc/cofferdam/keys/ssh_host_ed25519")]);
 }

@@ -185,6 +185,7 @@ impl Brokered {
             login: grant.account().login.to_string(),
             host_keys: grant.host_keys().to_vec(),
             dangerous_algorithms: grant.dangerous_ssh_algorithms().to_vec(),
+            patience: Duration::from_secs(self.gateway.limits.dial_timeout_seconds.into()),
         };
         match target::dial(
             &to,

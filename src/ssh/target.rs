@@ -16,8 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{algorithms, wire::Wire};
 
-/// How long a target may take from dial to the end of the log-in, apart from questions that the person answers.
-const SETUP: Duration = Duration::from_secs(20);
 /// Most bytes of a target's banner that the person sees.
 const BANNER: usize = 4096;
 /// Addresses of one name that are tried.
@@ -40,6 +38,9 @@ pub(crate) struct Destination {
     pub(crate) host_keys: Vec<String>,
     /// Old algorithms that the asset needs.
     pub(crate) dangerous_algorithms: Vec<String>,
+    /// How long it may take to answer and agree on keys, and again to take the secret; not the questions that the
+    /// person answers.
+    pub(crate) patience: Duration,
 }
 
 /// Why the target could not be reached: what the operator's log gets, and what the person reads.
@@ -260,7 +261,7 @@ pub(crate) async fn dial(
     let connected = tokio::select! {
         biased;
         () = cut.cancelled() => return Err(unreachable("the session ended".into())),
-        r = tokio::time::timeout(SETUP, connecting) => r.unwrap_or_else(|_| Err(unreachable("no answer in 20 s".into()))),
+        r = tokio::time::timeout(to.patience, connecting) => r.unwrap_or_else(|_| Err(unreachable("no answer in time".into()))),
     };
     let mut handle = match connected {
         Ok(handle) => handle,
@@ -339,7 +340,7 @@ async fn log_in(
     };
     let slow = |_| {
         TargetError::new(
-            format!("{asset}: log-in as {} took more than 20 s", to.login),
+            format!("{asset}: log-in as {} took too long", to.login),
             format!("{asset} does not finish the log-in; tell the site's administrator"),
         )
     };
@@ -358,7 +359,7 @@ async fn log_in(
             }
         }
     };
-    match tokio::time::timeout(SETUP, first).await.map_err(slow)?.map_err(broken)? {
+    match tokio::time::timeout(to.patience, first).await.map_err(slow)?.map_err(broken)? {
         AuthResult::Success => Ok(()),
         AuthResult::Failure { remaining_methods, partial_success } => {
             let password = match &material {

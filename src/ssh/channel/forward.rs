@@ -24,8 +24,6 @@ use crate::{
     ssh::{connection::Connection, jump, target},
 };
 
-/// How long an endpoint may take to answer. Other channels do not wait for it.
-const DIAL: Duration = Duration::from_secs(10);
 /// Longest sleep until a forward's own end is looked at again: a clock that was set is noticed within it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
 /// Bytes read from an endpoint at a time.
@@ -199,11 +197,13 @@ async fn dial(
     permit: &ForwardPermit,
 ) -> Result<TcpStream, String> {
     let to = permit.dial();
+    let patience = Duration::from_secs(connection.gateway.limits.dial_timeout_seconds.into());
     let dialling = target::connect(&to.host, to.port, &connection.gateway.destinations);
     let stream = tokio::select! {
         biased;
         () = session.control().ended() => return Err("the session ended".into()),
-        r = tokio::time::timeout(DIAL, dialling) => r.map_err(|_| "no answer in 10 s".to_owned())??,
+        // Other channels do not wait for it.
+        r = tokio::time::timeout(patience, dialling) => r.map_err(|_| "no answer in time".to_owned())??,
     };
     stream.set_nodelay(true).map_err(|e| e.to_string())?;
     Ok(stream)
