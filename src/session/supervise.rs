@@ -34,8 +34,8 @@ pub(crate) async fn supervise(
     watch_over(&gateway, &session, orders).await;
     let end = session.control().reason().cloned().unwrap_or(End::Closed);
     info!(session = %session.id(), reason = end.code(), detail = end.detail(), "session ended");
-    part(&session, person.as_ref(), &end).await;
-    close_books(&gateway, &session, &end).await;
+    Box::pin(part(&session, person.as_ref(), &end)).await;
+    Box::pin(close_books(&gateway, &session, &end)).await;
     session.release();
     gateway.registry.leave(session.id());
 }
@@ -50,7 +50,7 @@ async fn watch_over(gateway: &Gateway, session: &Session, mut orders: mpsc::Rece
     while !control.is_ended() {
         let now = session.now();
         if let Some(due) = timers.due(now, session.last_input()) {
-            on_due(gateway, session, &mut timers, due).await;
+            Box::pin(on_due(gateway, session, &mut timers, due)).await;
             continue;
         }
         let sleep = until(now.micros(), timers.next(session.last_input()).micros());
@@ -68,7 +68,7 @@ async fn watch_over(gateway: &Gateway, session: &Session, mut orders: mpsc::Rece
                 let now = status.borrow_and_update().clone();
                 on_recorder(session, changed.is_ok(), now);
             }
-            Some(order) = orders.recv() => session.obey(order).await,
+            Some(order) = orders.recv() => Box::pin(session.obey(order)).await,
             () = tokio::time::sleep(sleep) => {}
         }
     }

@@ -1,6 +1,9 @@
 //! The person's side: log-in, and what each channel they open becomes.
 //!
 //! Invariant: no channel is served before `auth_succeeded`; nothing here dials.
+//!
+//! What is needed for a moment only (a log-in, an audit entry) is boxed where it is awaited, here and in the channels: else
+//! its room would be part of every idle connection.
 
 use std::{
     net::SocketAddr,
@@ -124,7 +127,7 @@ impl Handler for Front {
         if self.inside.is_some() {
             return Ok(auth(Answer::Reject));
         }
-        Ok(auth(self.login.key(user, key.public_key).await))
+        Ok(auth(Box::pin(self.login.key(user, key.public_key)).await))
     }
 
     async fn auth_openssh_certificate(
@@ -135,14 +138,14 @@ impl Handler for Front {
         if self.inside.is_some() {
             return Ok(auth(Answer::Reject));
         }
-        Ok(auth(self.login.certificate(user, certificate).await))
+        Ok(auth(Box::pin(self.login.certificate(user, certificate)).await))
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
         if self.inside.is_some() {
             return Ok(auth(Answer::Reject));
         }
-        Ok(auth(self.login.password(user, password).await))
+        Ok(auth(Box::pin(self.login.password(user, password)).await))
     }
 
     async fn auth_keyboard_interactive<'a>(
@@ -155,7 +158,7 @@ impl Handler for Front {
             return Ok(auth(Answer::Reject));
         }
         let typed = response.map(|mut answers| answers.next().unwrap_or_default());
-        Ok(auth(self.login.interactive(user, typed.as_deref()).await))
+        Ok(auth(Box::pin(self.login.interactive(user, typed.as_deref())).await))
     }
 
     async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
@@ -230,7 +233,7 @@ impl Handler for Front {
             Wanted { host: host.chars().take(255).collect(), port: u16::try_from(port).unwrap_or(0), origin };
         if self.inside.is_some() || wanted.port == 0 || host.len() > 255 {
             let why = "no forward leads there from here";
-            self.gateway.audit_refused_forward(&connection.identity, None, &wanted, why).await;
+            Box::pin(self.gateway.audit_refused_forward(&connection.identity, None, &wanted, why)).await;
             reply.reject(russh::ChannelOpenFailure::AdministrativelyProhibited).await;
             return Ok(());
         }
@@ -326,7 +329,7 @@ impl Front {
     /// A forbidden kind of forwarding was tried: audited as a blocked lateral movement.
     async fn refused(&self, what: &str) {
         if let Some(connection) = self.authenticated() {
-            self.gateway.audit_forbidden(&connection.identity, what).await;
+            Box::pin(self.gateway.audit_forbidden(&connection.identity, what)).await;
         }
     }
 }

@@ -115,7 +115,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connection = front.connection();
-    match server::run_stream(config, stream, front).await {
+    match Box::pin(server::run_stream(config, stream, front)).await {
         Ok(session) => {
             if let Err(e) = session.await {
                 debug!(error = %e, "the connection ended with an error");

@@ -138,7 +138,7 @@ impl Files {
             match step {
                 Step::ToTarget(data) => onward.to_target.push(data),
                 Step::ToPerson(data) => to_person.push(data),
-                Step::Event(event) => keep_event(&self.session, self.channel, event).await?,
+                Step::Event(event) => Box::pin(keep_event(&self.session, self.channel, event)).await?,
                 Step::Keep { file, offset, data } => {
                     self.session.record(Event::FileContent { file, offset, data }).await?;
                 }

@@ -50,32 +50,36 @@ pub(crate) async fn serve(
     // SSH inside a forward is terminated here, inspected and recorded like any other session.
     if let Some(asset) = connection.gateway.ssh_asset_at(&wanted.host, wanted.port) {
         reply.accept().await;
-        return jump::serve(connection, channel, asset).await;
+        return Box::pin(jump::serve(connection, channel, asset)).await;
     }
     let Some(named) = connection.named.clone() else {
         let sentence = format!(
             "no forward without an asset: name one, as in `ssh -L PORT:ASSET:PORT {}+ASSET@GATEWAY`",
             connection.identity.user
         );
-        connection.gateway.audit_refused_forward(&connection.identity, None, &wanted, &sentence).await;
+        Box::pin(connection.gateway.audit_refused_forward(&connection.identity, None, &wanted, &sentence))
+            .await;
         return refuse(reply, sentence).await;
     };
-    let session = match connection.brokered(&named).await {
+    let session = match Box::pin(connection.brokered(&named)).await {
         Ok(brokered) => brokered.session.clone(),
         Err(refusal) => {
-            connection
-                .gateway
-                .audit_refused_forward(&connection.identity, None, &wanted, &refusal.sentence)
-                .await;
+            Box::pin(connection.gateway.audit_refused_forward(
+                &connection.identity,
+                None,
+                &wanted,
+                &refusal.sentence,
+            ))
+            .await;
             return refuse(reply, refusal.sentence).await;
         }
     };
     let number = session.next_channel();
-    let permit = match decide(&connection, &session, number, &wanted).await {
+    let permit = match Box::pin(decide(&connection, &session, number, &wanted)).await {
         Ok(permit) => permit,
         Err(sentence) => return refuse(reply, sentence).await,
     };
-    let stream = match dial(&connection, &session, &permit).await {
+    let stream = match Box::pin(dial(&connection, &session, &permit)).await {
         Ok(stream) => stream,
         Err(why) => {
             let text = format!("forward to {}:{} did not come up: {why}", wanted.host, wanted.port);
@@ -92,10 +96,13 @@ pub(crate) async fn serve(
     let relaying = relay(session.clone(), number, channel, stream, permit.keep_full_bytes(), over);
     if let Some(why) = session.tasks.track_future(relaying).await {
         let sentence = format!("the forward to {}:{} was closed: {why}", wanted.host, wanted.port);
-        connection
-            .gateway
-            .audit_refused_forward(&connection.identity, Some(session.id()), &wanted, &sentence)
-            .await;
+        Box::pin(connection.gateway.audit_refused_forward(
+            &connection.identity,
+            Some(session.id()),
+            &wanted,
+            &sentence,
+        ))
+        .await;
         session.say(&sentence).await.unwrap_or_default();
     }
 }
@@ -139,10 +146,13 @@ async fn decide(
     let sentence = reasons.join("; ");
     let said = async {
         session.record(Event::Forward(Box::new(event(number, wanted, Some(sentence.clone()))))).await?;
-        connection
-            .gateway
-            .audit_refused_forward(&connection.identity, Some(session.id()), wanted, &sentence)
-            .await;
+        Box::pin(connection.gateway.audit_refused_forward(
+            &connection.identity,
+            Some(session.id()),
+            wanted,
+            &sentence,
+        ))
+        .await;
         let to = format!("{}:{}", wanted.host, wanted.port);
         session.observe(Observation::RefusedForward { to: &to }).await
     };

@@ -201,7 +201,7 @@ async fn terminal_up(
                 readable(session, channel, keys).await?;
                 if let Some(command) = command {
                     let AboutToRun { line, command } = &command;
-                    session.observe(Observation::Command { line, command: Some(command) }).await?;
+                    Box::pin(session.observe(Observation::Command { line, command: Some(command) })).await?;
                     session.control().running().await?;
                 }
                 if target.data_bytes(data).await.is_err() {

@@ -72,11 +72,11 @@ pub(crate) async fn serve(connection: Arc<Connection>, channel: Channel<server::
         return;
     };
     match connection.named.clone() {
-        Some(named) => match connection.brokered(&named).await {
+        Some(named) => match Box::pin(connection.brokered(&named)).await {
             Ok(brokered) => broker(&connection, &brokered, person, asked).await,
             Err(refusal) => person.refuse(&refusal.sentence).await,
         },
-        None => menu::serve(connection, person, asked).await,
+        None => Box::pin(menu::serve(connection, person, asked)).await,
     }
 }
 
@@ -89,18 +89,18 @@ pub(crate) async fn broker(
 ) {
     let session = brokered.session.clone();
     let number = session.next_channel();
-    if let Err(sentence) = not_frozen(connection, &session, &person).await {
+    if let Err(sentence) = Box::pin(not_frozen(connection, &session, &person)).await {
         return person.refuse(&sentence).await;
     }
-    if let Err(sentence) = decide(connection, &session, &asked.start).await {
+    if let Err(sentence) = Box::pin(decide(connection, &session, &asked.start)).await {
         return person.refuse(&sentence).await;
     }
     // Settled before the target is asked: a transfer that the rules refuse never starts there.
-    let kind = match kind_of(connection, &session, &asked, number).await {
+    let kind = match Box::pin(kind_of(connection, &session, &asked, number)).await {
         Ok(kind) => kind,
         Err(sentence) => return person.refuse(&sentence).await,
     };
-    let opened = open(connection, brokered, &mut person, &asked, number).await;
+    let opened = Box::pin(open(connection, brokered, &mut person, &asked, number)).await;
     let target = match opened {
         Ok(target) => target,
         Err(e) => {
@@ -122,7 +122,7 @@ pub(crate) async fn broker(
     }
     let task = session.tasks.track_future(relay::run(session.clone(), number, person, target, kind));
     task.await;
-    connection.gateway.note_files(&session).await;
+    Box::pin(connection.gateway.note_files(&session)).await;
     if !brokered.is_connected() {
         session.control().end(End::TargetClosed);
     }
