@@ -172,7 +172,8 @@ impl Gateway {
                 a.name.as_str().eq_ignore_ascii_case(host) || a.address.eq_ignore_ascii_case(host)
             })?;
         let ssh = asset.endpoints.iter().find(|e| e.protocol == Protocol::Ssh)?;
-        (port == ssh.port || (port == 22 && a_name(asset.name.as_str(), host))).then(|| asset.name.clone())
+        (port == ssh.port || (port == 22 && asset.name.as_str().eq_ignore_ascii_case(host)))
+            .then(|| asset.name.clone())
     }
 
     /// The SSH server configuration for a jump to `asset`.
@@ -461,10 +462,6 @@ impl Gateway {
         }
         error!(session = %session.id(), "the end of a session could not be audited; it is written at the next start");
     }
-}
-
-fn a_name(name: &str, host: &str) -> bool {
-    name.eq_ignore_ascii_case(host)
 }
 
 /// The decision as the store keeps it.

@@ -30,7 +30,7 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use super::connection::{Identity, Named};
-use crate::gateway::Gateway;
+use crate::{context::totp_binding, gateway::Gateway};
 
 /// What a password's prompt says where the client asks by keyboard-interactive.
 const PASSWORD_PROMPT: &str = "Password: ";
@@ -415,7 +415,7 @@ impl Login {
         let secret = credentials
             .totp_sealed
             .as_deref()
-            .and_then(|sealed| gateway.sealer.open(&totp_context(name), sealed).ok())
+            .and_then(|sealed| gateway.sealer.open(&totp_binding(name), sealed).ok())
             .and_then(|secret| TotpSecret::from_bytes(Zeroizing::new(secret.expose().to_vec())).ok());
         let last = Some(credentials.totp_step).filter(|s| *s > 0);
         if let Some(step) = secret.and_then(|s| s.check(code, now, last)) {
@@ -504,11 +504,6 @@ impl Login {
         info!(source = %self.peer.ip(), "a log-in attempt was not looked at: too many");
         Answer::Reject
     }
-}
-
-/// What a person's sealed TOTP secret is bound to.
-pub(crate) fn totp_context(person: &Name) -> cofferdam_vault::Context {
-    crate::context::totp_binding(person)
 }
 
 /// `SHA256:…` of a key, as people compare it.
