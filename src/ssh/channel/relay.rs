@@ -75,71 +75,20 @@ pub(crate) async fn run(
     kind: Kind,
 ) {
     let mut outcome = Outcome::default();
+    // Each kind's own future, on the heap: what waits for a quiet terminal is not as large as what moves files.
     let ended = match kind {
         Kind::Terminal { cols } => {
-            let screen = Mutex::new(Screen { echo: EchoGuard::new(), line: LineTracker::new(cols) });
-            let relay = async {
-                let up = terminal_up(&session, channel, &screen, &mut person.read, &target.write);
-                let down = terminal_down(
-                    &session,
-                    channel,
-                    &screen,
-                    &mut target.read,
-                    &person.write,
-                    &person.handle,
-                    &mut outcome,
-                );
-                both(up, down).await
-            };
-            let notices = show_notices(&session, &person.write);
-            tokio::select! {
-                biased;
-                () = session.control().ended() => true,
-                () = notices => true,
-                r = relay => r.is_err(),
-            }
+            Box::pin(terminal(&session, channel, cols, &mut person, &mut target, &mut outcome)).await
         }
         Kind::Stream { full } => {
-            let mut up_keep =
-                StreamKeeper::keeping(session.recorder().clone(), channel, Direction::ToTarget, full);
-            let mut down_keep =
-                StreamKeeper::keeping(session.recorder().clone(), channel, Direction::ToPerson, full);
-            let ended = {
-                let relay = async {
-                    let up = stream_up(&session, channel, &mut up_keep, &mut person.read, &target.write);
-                    let down = stream_down(
-                        &session,
-                        channel,
-                        &mut down_keep,
-                        &mut target.read,
-                        &person.write,
-                        &person.handle,
-                        &mut outcome,
-                    );
-                    both(up, down).await
-                };
-                tokio::select! {
-                    biased;
-                    () = session.control().ended() => true,
-                    r = relay => r.is_err(),
-                }
-            };
-            close_keepers(&session, [up_keep, down_keep]).await;
-            ended
+            Box::pin(stream(&session, channel, full, &mut person, &mut target, &mut outcome)).await
         }
         Kind::Files(inspector) => {
             let files = Files::new(session.clone(), channel, inspector);
             let ended = {
-                let relay = async {
-                    let up = files.up(&mut person.read, &person.write, &target.write);
-                    let down = files.down(&mut target.read, &person.write, &person.handle, &mut outcome);
-                    both(up, down).await
-                };
-                tokio::select! {
-                    biased;
-                    () = session.control().ended() => true,
-                    r = relay => r.is_err(),
-                }
+                let up = files.up(&mut person.read, &person.write, &target.write);
+                let down = files.down(&mut target.read, &person.write, &person.handle, &mut outcome);
+                Box::pin(until_ended(&session, both(up, down))).await
             };
             files.close().await;
             ended
@@ -155,6 +104,56 @@ pub(crate) async fn run(
     }
     person.write.close().await.unwrap_or_default();
     target.write.close().await.unwrap_or_default();
+}
+
+/// A relay until it is over by itself (`false`), or because its session is (`true`).
+async fn until_ended(session: &Session, relay: impl Future<Output = Result<(), Ended>>) -> bool {
+    tokio::select! {
+        biased;
+        () = session.control().ended() => true,
+        r = relay => r.is_err(),
+    }
+}
+
+/// A terminal, with the notices that go onto its screen. Whether the session ended.
+async fn terminal(
+    session: &Session,
+    channel: u32,
+    cols: u16,
+    person: &mut PersonEnd,
+    target: &mut TargetEnd,
+    outcome: &mut Outcome,
+) -> bool {
+    let screen = Mutex::new(Screen { echo: EchoGuard::new(), line: LineTracker::new(cols) });
+    let up = terminal_up(session, channel, &screen, &mut person.read, &target.write);
+    let down =
+        terminal_down(session, channel, &screen, &mut target.read, &person.write, &person.handle, outcome);
+    tokio::select! {
+        biased;
+        () = show_notices(session, &person.write) => true,
+        ended = until_ended(session, both(up, down)) => ended,
+    }
+}
+
+/// A channel without a terminal. Whether the session ended.
+async fn stream(
+    session: &Session,
+    channel: u32,
+    full: u64,
+    person: &mut PersonEnd,
+    target: &mut TargetEnd,
+    outcome: &mut Outcome,
+) -> bool {
+    let keeping = |direction| StreamKeeper::keeping(session.recorder().clone(), channel, direction, full);
+    let (mut up_keep, mut down_keep) = (keeping(Direction::ToTarget), keeping(Direction::ToPerson));
+    let ended = {
+        let up = stream_up(session, channel, &mut up_keep, &mut person.read, &target.write);
+        let (read, write, handle) = (&mut target.read, &person.write, &person.handle);
+        let down = stream_down(session, channel, &mut down_keep, read, write, handle, outcome);
+        until_ended(session, both(up, down)).await
+    };
+    close_keepers(session, [up_keep, down_keep]).await;
+    ended
 }
 
 /// The channel is over when the target closed it; when the person did, the target gets a moment to follow.
