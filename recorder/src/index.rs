@@ -260,6 +260,53 @@ fn next_line<'a>(c: &mut Cursor<'a>, time: &mut i64) -> Option<(i64, LineKind, u
     Some((*time, kind, channel, text))
 }
 
+/// Calls `each` with every line of a text chunk; `Some(false)`: it said stop, `None`: the chunk is damaged.
+fn lines_of(text: &[u8], each: &mut impl FnMut(i64, LineKind, u32, &str) -> bool) -> Option<bool> {
+    let mut c = Cursor::new(text);
+    let mut time = 0;
+    while !c.is_empty() {
+        let (at, kind, channel, text) = next_line(&mut c, &mut time)?;
+        if !each(at, kind, channel, text) {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
+/// The last snapshot of a channel before a time, from the directory's plain text.
+fn last_before(directory: &[u8], channel: u32, time: i64) -> Option<Snapshot> {
+    let mut c = Cursor::new(directory);
+    c.u32()?;
+    let mut best: Option<Snapshot> = None;
+    while !c.is_empty() {
+        let (at, channel_here) = (c.i64()?, c.u32()?);
+        let (cols, rows) = (c.u32()?, c.u32()?);
+        let (stream, offset) = (c.u64()?, c.u64()?);
+        if at > time {
+            break;
+        }
+        if channel_here == channel {
+            best = Some(Snapshot { at, channel, cols, rows, stream, offset });
+        }
+    }
+    best
+}
+
+/// Reads arbitrary bytes as the plain text of each kind of chunk; for fuzzing.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_chunks(bytes: &[u8]) {
+    let mut length = 0;
+    lines_of(bytes, &mut |_, _, _, text| {
+        length += text.len();
+        true
+    });
+    assert!(length <= bytes.len(), "more text than there are bytes");
+    last_before(bytes, 0, i64::MAX);
+    if let Ok(dump) = std::str::from_utf8(bytes) {
+        Screen::restore(80, 24, dump);
+    }
+}
+
 /// An index, open for reading.
 pub(crate) struct Index {
     file: File,
@@ -318,15 +365,10 @@ impl Index {
                 TEXT => {
                     let Some(text) = self.chunk(offset, TEXT) else { return false };
                     texts += 1;
-                    let mut c = Cursor::new(&text);
-                    let mut time = 0;
-                    while !c.is_empty() {
-                        let Some((at, kind, channel, text)) = next_line(&mut c, &mut time) else {
-                            return false;
-                        };
-                        if !each(at, kind, channel, text) {
-                            return true;
-                        }
+                    match lines_of(&text, &mut each) {
+                        Some(true) => {}
+                        Some(false) => return true,
+                        None => return false,
                     }
                 }
                 DIRECTORY => {
@@ -346,21 +388,7 @@ impl Index {
         let mut at = [0; 8];
         Source::read_at(&self.file, &mut at, self.size.checked_sub(8)?).ok()?;
         let directory = self.chunk(u64::from_le_bytes(at), DIRECTORY)?;
-        let mut c = Cursor::new(&directory);
-        c.u32()?;
-        let mut best: Option<Snapshot> = None;
-        while !c.is_empty() {
-            let (at, channel_here) = (c.i64()?, c.u32()?);
-            let (cols, rows) = (c.u32()?, c.u32()?);
-            let (stream, offset) = (c.u64()?, c.u64()?);
-            if at > time {
-                break;
-            }
-            if channel_here == channel {
-                best = Some(Snapshot { at, channel, cols, rows, stream, offset });
-            }
-        }
-        let best = best?;
+        let best = last_before(&directory, channel, time)?;
         let dump = String::from_utf8(self.chunk(best.offset, SNAPSHOT)?).ok()?;
         Some((Screen::restore(best.cols as usize, best.rows as usize, &dump), best.stream))
     }

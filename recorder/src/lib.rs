@@ -17,7 +17,7 @@ mod crypt;
 mod error;
 mod event;
 mod export;
-#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod header;
 mod index;
