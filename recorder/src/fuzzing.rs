@@ -5,6 +5,7 @@ use std::hint::black_box;
 use bytes::Bytes;
 
 use crate::{
+    catalogue,
     crypt::{Opener, Sealer},
     event::TimedEvent,
     export, header,
@@ -113,6 +114,11 @@ pub fn fuzz_index(bytes: &[u8]) {
     index::fuzz_chunks(bytes);
 }
 
+/// A catalogue.
+pub fn fuzz_catalogue(bytes: &[u8]) {
+    catalogue::fuzz(bytes);
+}
+
 /// A journal.
 pub fn fuzz_journal(bytes: &[u8]) {
     black_box(writer::fuzz_journal(bytes));
@@ -145,13 +151,14 @@ mod tests {
     /// Every input that is kept in `fuzz/corpus` for a target: what once broke something stays tried.
     #[test]
     fn what_is_kept_for_the_fuzzer_breaks_nothing() {
-        let all: [(&str, Target); 10] = [
+        let all: [(&str, Target); 11] = [
             ("header", fuzz_header),
             ("segment", fuzz_segment),
             ("events", fuzz_events),
             ("body", fuzz_body),
             ("keys", fuzz_keys),
             ("index", fuzz_index),
+            ("catalogue", fuzz_catalogue),
             ("journal", fuzz_journal),
             ("bundle", fuzz_bundle),
             ("render", fuzz_render),
@@ -175,7 +182,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_parser_panics_on_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-            for parser in [fuzz_header, fuzz_segment, fuzz_events, fuzz_body, fuzz_keys, fuzz_index, fuzz_journal, fuzz_bundle, fuzz_render, fuzz_verify] {
+            for parser in [fuzz_header, fuzz_segment, fuzz_events, fuzz_body, fuzz_keys, fuzz_index, fuzz_catalogue, fuzz_journal, fuzz_bundle, fuzz_render, fuzz_verify] {
                 parser(&bytes);
             }
         }

@@ -11,6 +11,7 @@
 //! Invariant: no byte of a file is trusted by a reader; lengths are held against the format's limits.
 //! Invariant: masked input never stands in a buffer that ordinary readers' keys open.
 
+mod catalogue;
 mod chain;
 mod codec;
 mod crypt;
