@@ -18,6 +18,8 @@ mod forwarding;
 mod hostile;
 #[path = "e2e/peers.rs"]
 mod peers;
+#[path = "e2e/postgres.rs"]
+mod postgres;
 #[path = "e2e/records.rs"]
 mod records;
 #[path = "e2e/second_factor.rs"]

@@ -1,17 +1,27 @@
-//! Every parser of untrusted bytes, as a function of bytes alone. Not part of the interface.
+//! Every parser of untrusted bytes, as a function of bytes alone: what `fuzz/` drives and the tests replay.
 
 use std::hint::black_box;
 
+use bytes::Bytes;
+
 use crate::{
+    catalogue,
     crypt::{Opener, Sealer},
+    event::TimedEvent,
     export, header,
+    header::Header,
+    index,
     keys::{Key, KeyFile},
+    lines::LineReader,
     segment::{Footer, HEAD_LEN, Head},
     sign::VerifyingKey,
     verify::verify_source,
     wire::{decode, next_raw},
     writer,
 };
+
+/// Most events that one input is read as.
+const MAX_EVENTS: usize = 2000;
 
 /// The preamble of a recording.
 pub fn fuzz_header(bytes: &[u8]) {
@@ -24,13 +34,62 @@ pub fn fuzz_segment(bytes: &[u8]) {
     black_box(Footer::parse(bytes));
 }
 
-/// The plain text of a segment.
+/// The plain text of a segment, then all that reads events: the lines for search, and every export.
 pub fn fuzz_events(bytes: &[u8]) {
-    let source = bytes::Bytes::copy_from_slice(bytes);
-    let mut rest: &[u8] = &source;
-    while let Ok(Some(raw)) = next_raw(&mut rest) {
-        black_box(decode(&raw, &source, None).is_ok());
+    exports(&events(bytes), None);
+}
+
+/// As [`fuzz_events`], with the files that moved written into `folder`, which has to be empty.
+pub fn fuzz_files(bytes: &[u8], folder: &std::path::Path) {
+    exports(&events(bytes), Some(folder));
+    // Whatever the names were, nothing has been written beside the folder or below it.
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        assert!(entry.file_type().is_ok_and(|kind| kind.is_file()), "{:?} is no file", entry.path());
     }
+}
+
+fn events(bytes: &[u8]) -> Vec<TimedEvent> {
+    let source = Bytes::copy_from_slice(bytes);
+    let mut rest: &[u8] = &source;
+    let mut events = Vec::new();
+    let mut at = 1_790_000_000_000_000_u64;
+    while let Ok(Some(raw)) = next_raw(&mut rest) {
+        at = at.wrapping_add(raw.delta);
+        if let Ok(event) = decode(&raw, &source, None) {
+            events.push(TimedEvent { at: at.cast_signed(), event });
+        }
+        if events.len() == MAX_EVENTS {
+            break;
+        }
+    }
+    events
+}
+
+fn exports(events: &[TimedEvent], folder: Option<&std::path::Path>) {
+    let Ok(id) = "fuzz".parse() else { return };
+    let text = String::new;
+    let header = Header {
+        id,
+        session: text(),
+        protocol: text(),
+        user: text(),
+        organisation: text(),
+        asset: text(),
+        zone: text(),
+        account: text(),
+        node: text(),
+        started: 0,
+        decision_sha256: text(),
+        labels: Default::default(),
+    };
+    export::fuzzing::exports(&header, events, folder);
+    let mut reader = LineReader::default();
+    let mut lines = Vec::new();
+    for event in events {
+        reader.event(event, &mut lines);
+    }
+    reader.finish(&mut lines);
+    black_box(lines);
 }
 
 /// A body whose encryption was passed: the first bytes are the head, the rest is compressed.
@@ -49,9 +108,15 @@ pub fn fuzz_keys(bytes: &[u8]) {
     black_box(KeyFile::parse(bytes).is_ok());
 }
 
-/// The index of a recording.
+/// The index in a recording's trailer, and the plain text of the index beside it.
 pub fn fuzz_index(bytes: &[u8]) {
     black_box(writer::parse_index(bytes));
+    index::fuzz_chunks(bytes);
+}
+
+/// A catalogue.
+pub fn fuzz_catalogue(bytes: &[u8]) {
+    catalogue::fuzz(bytes);
 }
 
 /// A journal.
@@ -61,7 +126,7 @@ pub fn fuzz_journal(bytes: &[u8]) {
 
 /// An evidence bundle.
 pub fn fuzz_bundle(bytes: &[u8]) {
-    black_box(export::fuzz_bundle(bytes, &VerifyingKey([0; 32])));
+    export::fuzzing::bundle(bytes, &VerifyingKey([0; 32]));
 }
 
 /// Terminal output, as it is rendered for search.
@@ -81,10 +146,43 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    type Target = fn(&[u8]);
+
+    /// Every input that is kept in `fuzz/corpus` for a target: what once broke something stays tried.
+    #[test]
+    fn what_is_kept_for_the_fuzzer_breaks_nothing() {
+        let all: [(&str, Target); 11] = [
+            ("header", fuzz_header),
+            ("segment", fuzz_segment),
+            ("events", fuzz_events),
+            ("body", fuzz_body),
+            ("keys", fuzz_keys),
+            ("index", fuzz_index),
+            ("catalogue", fuzz_catalogue),
+            ("journal", fuzz_journal),
+            ("bundle", fuzz_bundle),
+            ("render", fuzz_render),
+            ("verify", fuzz_verify),
+        ];
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+        for (name, target) in all {
+            let mut seen = 0;
+            for entry in std::fs::read_dir(corpus.join(format!("recording_{name}"))).unwrap() {
+                target(&std::fs::read(entry.unwrap().path()).unwrap());
+                seen += 1;
+            }
+            assert!(seen > 0, "{name} has no seeds");
+        }
+        for entry in std::fs::read_dir(corpus.join("recording_files")).unwrap() {
+            let folder = tempfile::tempdir().unwrap();
+            fuzz_files(&std::fs::read(entry.unwrap().path()).unwrap(), folder.path());
+        }
+    }
+
     proptest! {
         #[test]
         fn no_parser_panics_on_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-            for parser in [fuzz_header, fuzz_segment, fuzz_events, fuzz_body, fuzz_keys, fuzz_index, fuzz_journal, fuzz_bundle, fuzz_render, fuzz_verify] {
+            for parser in [fuzz_header, fuzz_segment, fuzz_events, fuzz_body, fuzz_keys, fuzz_index, fuzz_catalogue, fuzz_journal, fuzz_bundle, fuzz_render, fuzz_verify] {
                 parser(&bytes);
             }
         }

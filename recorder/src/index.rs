@@ -15,6 +15,7 @@ use std::{
 };
 
 use crate::{
+    catalogue::Filter,
     codec::{Cursor, put_varint},
     error::ReadError,
     header::Hash,
@@ -83,6 +84,11 @@ impl Cipher {
 /// # Errors
 /// When the recording is locked or the index cannot be written.
 pub fn build_index(recording: &Recording) -> Result<(), ReadError> {
+    build_index_and_filter(recording).map(drop)
+}
+
+/// Makes the index, and what a catalogue says of its text.
+pub(crate) fn build_index_and_filter(recording: &Recording) -> Result<Filter, ReadError> {
     let path = recording.index_path();
     // Two may make the same index at once; whichever is done last stays.
     let mut random = [0; 8];
@@ -90,9 +96,10 @@ pub fn build_index(recording: &Recording) -> Result<(), ReadError> {
     let fresh = path.with_extension(format!("cofidx.{}.new", hex::encode(random)));
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh);
     let made = file.map_err(ReadError::Export).and_then(|file| {
-        let file = write_index(recording, file)?;
+        let (file, filter) = write_index(recording, file)?;
         file.sync_all().map_err(ReadError::Export)?;
-        std::fs::rename(&fresh, &path).map_err(ReadError::Export)
+        std::fs::rename(&fresh, &path).map_err(ReadError::Export)?;
+        Ok(filter)
     });
     if made.is_err() {
         // The half-made index helps nobody; the first error is the one to report.
@@ -101,14 +108,14 @@ pub fn build_index(recording: &Recording) -> Result<(), ReadError> {
     made
 }
 
-fn write_index(recording: &Recording, file: File) -> Result<File, ReadError> {
+fn write_index(recording: &Recording, file: File) -> Result<(File, Filter), ReadError> {
     let mut salt = [0; SALT];
     aws_lc_rs::rand::fill(&mut salt).map_err(|_| ReadError::Limit("randomness"))?;
     let cipher = Cipher::new(&recording.keys()?.data, &salt, *recording.digest())?;
     let mut writer = Writer { out: BufWriter::new(file), offset: 0, number: 0, cipher };
     writer.put(&MAGIC)?;
     writer.put(&salt)?;
-    let mut builder = Builder::default();
+    let mut builder = Builder::new();
     let mut reader = LineReader::default();
     let mut lines = Vec::new();
     let mut events = recording.events()?;
@@ -157,7 +164,6 @@ impl Writer {
     }
 }
 
-#[derive(Default)]
 struct Builder {
     text: Vec<u8>,
     time: i64,
@@ -166,11 +172,25 @@ struct Builder {
     last_stream: u64,
     /// Text chunks written; the directory says it, so that none can be passed off as another kind.
     texts: u32,
+    filter: Filter,
 }
 
 impl Builder {
+    fn new() -> Self {
+        Self {
+            text: Vec::new(),
+            time: 0,
+            snapshots: Vec::new(),
+            last_at: None,
+            last_stream: 0,
+            texts: 0,
+            filter: Filter::new(),
+        }
+    }
+
     fn text(&mut self, writer: &mut Writer, lines: &mut Vec<TextLine>) -> Result<(), ReadError> {
         for line in lines.drain(..) {
+            self.filter.add(&line.text);
             push_line(&mut self.text, &mut self.time, &line);
             if self.text.len() >= TEXT_CHUNK {
                 self.flush(writer)?;
@@ -214,7 +234,7 @@ impl Builder {
         Ok(())
     }
 
-    fn finish(mut self, mut writer: Writer) -> Result<File, ReadError> {
+    fn finish(mut self, mut writer: Writer) -> Result<(File, Filter), ReadError> {
         self.flush(&mut writer)?;
         let mut directory = self.texts.to_le_bytes().to_vec();
         for s in &self.snapshots {
@@ -227,7 +247,8 @@ impl Builder {
         }
         let at = writer.chunk(DIRECTORY, &directory)?;
         writer.put(&at.to_le_bytes())?;
-        writer.out.into_inner().map_err(|e| ReadError::Export(e.into_error()))
+        let file = writer.out.into_inner().map_err(|e| ReadError::Export(e.into_error()))?;
+        Ok((file, self.filter))
     }
 }
 
@@ -258,6 +279,53 @@ fn next_line<'a>(c: &mut Cursor<'a>, time: &mut i64) -> Option<(i64, LineKind, u
     let len = usize::try_from(c.varint()?).ok()?;
     let text = std::str::from_utf8(c.take(len)?).ok()?;
     Some((*time, kind, channel, text))
+}
+
+/// Calls `each` with every line of a text chunk; `Some(false)`: it said stop, `None`: the chunk is damaged.
+fn lines_of(text: &[u8], each: &mut impl FnMut(i64, LineKind, u32, &str) -> bool) -> Option<bool> {
+    let mut c = Cursor::new(text);
+    let mut time = 0;
+    while !c.is_empty() {
+        let (at, kind, channel, text) = next_line(&mut c, &mut time)?;
+        if !each(at, kind, channel, text) {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
+/// The last snapshot of a channel before a time, from the directory's plain text.
+fn last_before(directory: &[u8], channel: u32, time: i64) -> Option<Snapshot> {
+    let mut c = Cursor::new(directory);
+    c.u32()?;
+    let mut best: Option<Snapshot> = None;
+    while !c.is_empty() {
+        let (at, channel_here) = (c.i64()?, c.u32()?);
+        let (cols, rows) = (c.u32()?, c.u32()?);
+        let (stream, offset) = (c.u64()?, c.u64()?);
+        if at > time {
+            break;
+        }
+        if channel_here == channel {
+            best = Some(Snapshot { at, channel, cols, rows, stream, offset });
+        }
+    }
+    best
+}
+
+/// Reads arbitrary bytes as the plain text of each kind of chunk; for fuzzing.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_chunks(bytes: &[u8]) {
+    let mut length = 0;
+    lines_of(bytes, &mut |_, _, _, text| {
+        length += text.len();
+        true
+    });
+    assert!(length <= bytes.len(), "more text than there are bytes");
+    last_before(bytes, 0, i64::MAX);
+    if let Ok(dump) = std::str::from_utf8(bytes) {
+        Screen::restore(80, 24, dump);
+    }
 }
 
 /// An index, open for reading.
@@ -318,15 +386,10 @@ impl Index {
                 TEXT => {
                     let Some(text) = self.chunk(offset, TEXT) else { return false };
                     texts += 1;
-                    let mut c = Cursor::new(&text);
-                    let mut time = 0;
-                    while !c.is_empty() {
-                        let Some((at, kind, channel, text)) = next_line(&mut c, &mut time) else {
-                            return false;
-                        };
-                        if !each(at, kind, channel, text) {
-                            return true;
-                        }
+                    match lines_of(&text, &mut each) {
+                        Some(true) => {}
+                        Some(false) => return true,
+                        None => return false,
                     }
                 }
                 DIRECTORY => {
@@ -346,21 +409,7 @@ impl Index {
         let mut at = [0; 8];
         Source::read_at(&self.file, &mut at, self.size.checked_sub(8)?).ok()?;
         let directory = self.chunk(u64::from_le_bytes(at), DIRECTORY)?;
-        let mut c = Cursor::new(&directory);
-        c.u32()?;
-        let mut best: Option<Snapshot> = None;
-        while !c.is_empty() {
-            let (at, channel_here) = (c.i64()?, c.u32()?);
-            let (cols, rows) = (c.u32()?, c.u32()?);
-            let (stream, offset) = (c.u64()?, c.u64()?);
-            if at > time {
-                break;
-            }
-            if channel_here == channel {
-                best = Some(Snapshot { at, channel, cols, rows, stream, offset });
-            }
-        }
-        let best = best?;
+        let best = last_before(&directory, channel, time)?;
         let dump = String::from_utf8(self.chunk(best.offset, SNAPSHOT)?).ok()?;
         Some((Screen::restore(best.cols as usize, best.rows as usize, &dump), best.stream))
     }

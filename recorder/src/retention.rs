@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    catalogue,
     error::ReadError,
     read::{list, side_file},
     storage::replace_file,
@@ -91,6 +92,9 @@ pub fn delete(path: &Path) -> Result<(), DeleteError> {
     }
     if crate::read::Recording::open(path)?.seal().is_none() {
         return Err(DeleteError::NotSealed);
+    }
+    if let (Some(folder), Some(id)) = (path.parent(), path.file_stem()) {
+        catalogue::forget(folder, &id.to_string_lossy())?;
     }
     for side in SIDES {
         match fs::remove_file(side_file(path, side)) {

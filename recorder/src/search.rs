@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    chain,
+    catalogue, chain,
     error::ReadError,
     header::Header,
     index::Index,
@@ -154,8 +154,9 @@ fn render(recording: &Recording, mut each: impl FnMut(TextLine) -> ControlFlow<(
     Ok(())
 }
 
-/// Searches all recordings of a folder, the names that sort last (the newest) first, on `threads`
-/// threads. `each` gets the hits as they are found and says when it has enough.
+/// Searches all recordings of a folder on `threads` threads: first those of which a catalogue says
+/// that they may hold the text, and in each part the names that sort last (the newest) first. `each`
+/// gets the hits as they are found and says when it has enough.
 ///
 /// # Errors
 /// When the folder itself cannot be read.
@@ -174,6 +175,11 @@ pub fn search(
         }
     }
     names.sort_unstable_by(|a, b| b.cmp(a));
+    let likely = catalogue::likely(folder, identity, &query.text);
+    // A stable sort: within both parts the newest stay first.
+    names.sort_by_key(|name| {
+        name.to_string_lossy().strip_suffix(RECORDING).is_none_or(|id| !likely.contains(id))
+    });
     let next = AtomicUsize::new(0);
     let enough = AtomicBool::new(false);
     let searched = Mutex::new(Searched::default());

@@ -55,7 +55,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] with everything found.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         Self::read(text, path).map(|(config, _)| config)
     }

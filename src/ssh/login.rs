@@ -174,6 +174,21 @@ fn parse(text: &str) -> Asked {
     Asked { user, named: asset.map(|asset| Named { asset, login }) }
 }
 
+/// Reads arbitrary text as a log-in name; for fuzzing. What is understood is written back as it was.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_name(text: &str) {
+    let asked = parse(text);
+    let Some(user) = asked.user else { return };
+    let mut again = user.to_string();
+    if let Some(named) = asked.named {
+        again = format!("{again}+{}", named.asset);
+        if let Some(login) = named.login {
+            again = format!("{again}+{login}");
+        }
+    }
+    assert_eq!(again, text, "understood as something else");
+}
+
 /// The log-in of one connection.
 #[derive(Debug)]
 pub(crate) struct Login {

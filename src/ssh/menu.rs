@@ -96,6 +96,22 @@ impl Keys {
     }
 }
 
+/// Types arbitrary bytes at the menu; for fuzzing. However they are cut, no more is kept than one key takes.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_keys(bytes: &[u8]) {
+    for cut in [1, bytes.len().max(1)] {
+        let (mut keys, mut menu) = (Keys::default(), Menu::new(Vec::new()));
+        for part in bytes.chunks(cut) {
+            for key in keys.feed(part) {
+                if menu.key(key) == Outcome::Leave {
+                    return;
+                }
+            }
+            assert!(keys.pending.len() <= 17 && menu.filter.chars().count() <= FIELD);
+        }
+    }
+}
+
 /// What a key led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {

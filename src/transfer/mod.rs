@@ -17,8 +17,8 @@ pub(crate) mod sftp;
 mod flow;
 #[cfg(test)]
 mod peers;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod testing;
 
 use std::fmt;
 use std::sync::Arc;

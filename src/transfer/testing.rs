@@ -1,8 +1,10 @@
-//! What the tests of the inspectors share: a log of steps, and feeding in any chunks.
+//! What the tests and the fuzz targets of the inspectors share: a log of steps, and feeding in any chunks.
 
 use bytes::Bytes;
 
-use super::{Budget, FileEvent, FileRules, Inspector, PathRules, Step};
+#[cfg(test)]
+use super::{Budget, FileRules, PathRules};
+use super::{FileEvent, Inspector, Step};
 
 /// Everything an inspector emitted, by kind.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -74,6 +76,7 @@ pub(crate) fn play(inspector: &mut dyn Inspector, script: &[(From, Vec<u8>)], cu
 }
 
 /// Rules that allow everything and keep nothing.
+#[cfg(test)]
 pub(crate) fn open_rules() -> FileRules {
     FileRules {
         read_only: false,
@@ -86,16 +89,19 @@ pub(crate) fn open_rules() -> FileRules {
 }
 
 /// `open_rules` within `paths`.
+#[cfg(test)]
 pub(crate) fn rules_for(paths: &[&str]) -> FileRules {
     FileRules { paths: PathRules::parse(paths).unwrap(), ..open_rules() }
 }
 
 /// `open_rules` with `left` bytes.
+#[cfg(test)]
 pub(crate) fn rules_with_budget(left: u64) -> FileRules {
     FileRules { max_bytes: Some(Budget::new(left)), ..open_rules() }
 }
 
 /// SHA-256 of `data`.
+#[cfg(test)]
 pub(crate) fn sha(data: &[u8]) -> Option<[u8; 32]> {
     aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, data).as_ref().try_into().ok()
 }

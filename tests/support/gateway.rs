@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Live, Person, run, wait_for};
+use super::{Live, Person, postgres, run, wait_for};
 
 /// A gateway with the demo's targets, people and window; killed when dropped.
 pub(crate) struct Gateway {
@@ -24,6 +24,44 @@ impl Gateway {
     /// Starts one and waits until it can be used.
     pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("cofferdam-e2e-").tempdir().unwrap();
+        let (process, demo) = launch(folder.path());
+        Self { folder, process, demo }
+    }
+
+    /// The same on a PostgreSQL database of its own.
+    pub(crate) fn start_on_postgres() -> Self {
+        let mut gateway = Self::start();
+        gateway.process.kill();
+        // A start on SQLite made the keys and the configuration; what belongs to that database goes, the rest stays.
+        let config = fs::read_to_string(gateway.config()).unwrap();
+        let sqlite = toml::from_str::<toml::Table>(&config).unwrap()["store"]["url"].to_string();
+        let url = toml::Value::String(postgres::new_database()).to_string();
+        fs::write(gateway.config(), config.replacen(&sqlite, &url, 1)).unwrap();
+        for made in ["audit.checkpoints", "cofferdam.sqlite", "demo.json"] {
+            fs::remove_file(gateway.folder.path().join(made)).unwrap();
+        }
+        (gateway.process, gateway.demo) = launch(gateway.folder.path());
+        gateway
+    }
+
+    /// A second gateway on the same database: its own process, address, folder, recordings and checkpoints; the same
+    /// keys and people. The demo's host moves to it, with the key and the password that it has.
+    pub(crate) fn another_node(&self) -> Self {
+        let folder = tempfile::Builder::new().prefix("cofferdam-e2e-").tempdir().unwrap();
+        // Codes that were handed out are remembered for both.
+        std::os::unix::fs::symlink(self.scratch("of-both").parent().unwrap(), folder.path().join("scratch"))
+            .unwrap();
+        fs::create_dir(folder.path().join("pump-hmi")).unwrap();
+        for part in ["keys", "people.json", "cofferdam.toml", "pump-hmi/host_key", "pump-hmi/password"] {
+            let mut copy = Command::new("cp");
+            copy.arg("-a").args([self.folder.path().join(part), folder.path().join(part)]);
+            run(copy).ok();
+        }
+        let file = folder.path().join("cofferdam.toml");
+        let config = fs::read_to_string(&file).unwrap();
+        let named = config.replacen("node = \"gateway\"", "node = \"gateway-2\"", 1);
+        assert_ne!(named, config, "the demo's node has another name");
+        fs::write(&file, named).unwrap();
         let (process, demo) = launch(folder.path());
         Self { folder, process, demo }
     }

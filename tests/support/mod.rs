@@ -5,6 +5,7 @@ mod done;
 mod gateway;
 mod live;
 pub(crate) mod person;
+mod postgres;
 mod sshd;
 
 pub(crate) use done::{Done, run, run_with_input};

@@ -3,7 +3,13 @@
 use serde_json::{Map, Value, json};
 use std::io::Write;
 
-use crate::{error::ReadError, event::Event, read::Recording, render::decode};
+use crate::{
+    error::ReadError,
+    event::{Event, TimedEvent},
+    header::Header,
+    read::Recording,
+    render::decode,
+};
 
 /// The version of the form (docs.asciinema.org/manual/asciicast).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,28 +40,38 @@ pub fn export_asciicast(
     options: CastOptions,
     out: &mut impl Write,
 ) -> Result<(), ReadError> {
-    let mut cast = Cast { version: options.version, out, started: None, last: 0, partial: [vec![], vec![]] };
+    write(recording.header(), recording.events()?, options, out)
+}
+
+pub(super) fn write(
+    header: &Header,
+    events: impl Iterator<Item = Result<TimedEvent, ReadError>>,
+    options: CastOptions,
+    out: &mut impl Write,
+) -> Result<(), ReadError> {
+    let partial = [vec![], vec![]];
+    let mut cast = Cast { version: options.version, header, out, started: None, last: 0, partial };
     let mut channel = options.channel;
-    for event in recording.events()? {
+    for event in events {
         let event = event?;
         if channel.is_none() && matches!(event.event, Event::Resize { .. }) {
             channel = event.event.channel();
         }
         let here = channel.is_some() && event.event.channel() == channel;
         match &event.event {
-            Event::Resize { cols, rows, .. } if here => cast.size(recording, event.at, *cols, *rows)?,
+            Event::Resize { cols, rows, .. } if here => cast.size(event.at, *cols, *rows)?,
             Event::Output { data, .. } | Event::Stderr { data, .. } if here => {
-                cast.text(recording, event.at, "o", data)?;
+                cast.text(event.at, "o", data)?;
             }
             Event::Input { data, masked: false, .. } if here && options.input => {
-                cast.text(recording, event.at, "i", data)?;
+                cast.text(event.at, "i", data)?;
             }
             Event::Notice { text } if cast.started.is_some() => cast.event(event.at, "m", text)?,
             Event::Finding(finding) if cast.started.is_some() => {
                 cast.event(event.at, "m", &format!("finding: {}", finding.trigger))?;
             }
             Event::ChannelClose { exit: Some(code), .. } if here && cast.version == CastVersion::V3 => {
-                cast.start(recording, event.at, 80, 24)?;
+                cast.start(event.at, 80, 24)?;
                 cast.event(event.at, "x", &code.to_string())?;
             }
             _ => {}
@@ -69,6 +85,7 @@ pub fn export_asciicast(
 
 struct Cast<'o, W> {
     version: CastVersion,
+    header: &'o Header,
     out: &'o mut W,
     started: Option<i64>,
     last: i64,
@@ -77,12 +94,12 @@ struct Cast<'o, W> {
 }
 
 impl<W: Write> Cast<'_, W> {
-    fn start(&mut self, recording: &Recording, at: i64, cols: u16, rows: u16) -> Result<(), ReadError> {
+    fn start(&mut self, at: i64, cols: u16, rows: u16) -> Result<(), ReadError> {
         if self.started.is_some() {
             return Ok(());
         }
         (self.started, self.last) = (Some(at), at);
-        let header = recording.header();
+        let header = self.header;
         let title = format!("{} on {} ({})", header.user, header.asset, header.id);
         let mut line = Map::new();
         match self.version {
@@ -101,15 +118,15 @@ impl<W: Write> Cast<'_, W> {
         writeln!(self.out, "{}", Value::Object(line)).map_err(ReadError::Export)
     }
 
-    fn size(&mut self, recording: &Recording, at: i64, cols: u16, rows: u16) -> Result<(), ReadError> {
+    fn size(&mut self, at: i64, cols: u16, rows: u16) -> Result<(), ReadError> {
         if self.started.is_none() {
-            return self.start(recording, at, cols, rows);
+            return self.start(at, cols, rows);
         }
         self.event(at, "r", &format!("{cols}x{rows}"))
     }
 
-    fn text(&mut self, recording: &Recording, at: i64, code: &str, data: &[u8]) -> Result<(), ReadError> {
-        self.start(recording, at, 80, 24)?;
+    fn text(&mut self, at: i64, code: &str, data: &[u8]) -> Result<(), ReadError> {
+        self.start(at, 80, 24)?;
         let [output, input] = &mut self.partial;
         let text = decode(if code == "o" { output } else { input }, data);
         if text.is_empty() {

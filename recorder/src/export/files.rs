@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     error::ReadError,
-    event::{Direction, Event, FileOp},
+    event::{Direction, Event, FileOp, TimedEvent},
     read::Recording,
 };
 
@@ -45,11 +45,19 @@ pub fn export_files(
     folder: &Path,
     max_bytes: u64,
 ) -> Result<Vec<ExtractedFile>, ReadError> {
+    write(recording.events()?, folder, max_bytes)
+}
+
+pub(super) fn write(
+    events: impl Iterator<Item = Result<TimedEvent, ReadError>>,
+    folder: &Path,
+    max_bytes: u64,
+) -> Result<Vec<ExtractedFile>, ReadError> {
     let mut operations: BTreeMap<u32, FileOp> = BTreeMap::new();
     let mut files: BTreeSet<u32> = BTreeSet::new();
     // The last file stays open: content comes in long runs of one file.
     let mut open: Option<(u32, File)> = None;
-    for event in recording.events()? {
+    for event in events {
         match event?.event {
             Event::File(op) if operations.len() < MAX_FILES || operations.contains_key(&op.file) => {
                 let known = operations.entry(op.file).or_insert_with(|| op.as_ref().clone());

@@ -17,7 +17,14 @@ use crate::{
 /// # Errors
 /// When the recording is locked or damaged, or `out` fails.
 pub fn export_jsonl(recording: &Recording, out: &mut impl Write) -> Result<(), ReadError> {
-    for event in recording.events()? {
+    write(recording.events()?, out)
+}
+
+pub(super) fn write(
+    events: impl Iterator<Item = Result<TimedEvent, ReadError>>,
+    out: &mut impl Write,
+) -> Result<(), ReadError> {
+    for event in events {
         let line = Value::Object(object(&event?)?);
         writeln!(out, "{line}").map_err(ReadError::Export)?;
     }

@@ -15,12 +15,12 @@ pub use bundle_check::{BundleReport, verify_bundle};
 pub use files::{ExtractedFile, export_files};
 pub use json::export_jsonl;
 
-use crate::{error::ReadError, event::Event, read::Recording, render::Screen, sign::VerifyingKey};
-
-/// Reads arbitrary bytes as a bundle; for fuzzing.
-pub(crate) fn fuzz_bundle(bytes: &[u8], key: &VerifyingKey) -> bool {
-    bundle_check::verify_bundle_source(&bytes, key).is_ok()
-}
+use crate::{
+    error::ReadError,
+    event::{Event, TimedEvent},
+    read::Recording,
+    render::Screen,
+};
 
 /// Writes the text that scrolled over the terminal of a channel, as rendered, and what stood on it
 /// at the end. `channel` absent: the first that has a terminal.
@@ -32,9 +32,16 @@ pub fn export_transcript(
     channel: Option<u32>,
     out: &mut impl Write,
 ) -> Result<(), ReadError> {
-    let mut channel = channel;
+    transcript(recording.events()?, channel, out)
+}
+
+fn transcript(
+    events: impl Iterator<Item = Result<TimedEvent, ReadError>>,
+    mut channel: Option<u32>,
+    out: &mut impl Write,
+) -> Result<(), ReadError> {
     let mut screen = Screen::collecting();
-    for event in recording.events()? {
+    for event in events {
         let event = event?.event;
         if channel.is_none() && matches!(event, Event::Resize { .. }) {
             channel = event.channel();
@@ -54,4 +61,35 @@ pub fn export_transcript(
         writeln!(out, "{line}").map_err(ReadError::Export)?;
     }
     out.flush().map_err(ReadError::Export)
+}
+
+/// What reads bytes of strangers here, for fuzzing.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing {
+    use std::io::sink;
+
+    use super::{CastOptions, CastVersion, asciicast, bundle_check, files, json, transcript};
+    use crate::{event::TimedEvent, header::Header, sign::VerifyingKey};
+
+    /// Reads arbitrary bytes as a bundle.
+    pub(crate) fn bundle(bytes: &[u8], key: &VerifyingKey) {
+        // What is no bundle is refused; that is all there is to say about it.
+        bundle_check::verify_bundle_source(&bytes, key).ok();
+    }
+
+    /// Writes arbitrary events in every form. A form that refuses them is right in its own way.
+    pub(crate) fn exports(header: &Header, events: &[TimedEvent], folder: Option<&std::path::Path>) {
+        let all = || events.iter().cloned().map(Ok);
+        for version in [CastVersion::V2, CastVersion::V3] {
+            for channel in [None, Some(0)] {
+                let options = CastOptions { version, channel, input: true };
+                asciicast::write(header, all(), options, &mut sink()).ok();
+            }
+        }
+        transcript(all(), None, &mut sink()).ok();
+        json::write(all(), &mut sink()).ok();
+        if let Some(folder) = folder {
+            files::write(all(), folder, 1 << 16).ok();
+        }
+    }
 }

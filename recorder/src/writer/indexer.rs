@@ -1,7 +1,8 @@
-//! Makes the index of each finished recording, while its key is still known, on one quiet thread.
+//! Makes the index of each finished recording and its entry in the catalogue, while its key is still
+//! known, on one quiet thread.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -12,9 +13,10 @@ use std::{
 
 use super::queue::lock;
 use crate::{
-    error::RecordError,
-    index::build_index,
-    keys::{Key, Keys},
+    catalogue,
+    error::{ReadError, RecordError},
+    index::build_index_and_filter,
+    keys::{Key, Keys, Recipients},
     read::Recording,
 };
 
@@ -34,13 +36,13 @@ pub(crate) struct Indexer {
 }
 
 impl Indexer {
-    pub(crate) fn start() -> Result<Self, RecordError> {
+    pub(crate) fn start(recipients: Recipients) -> Result<Self, RecordError> {
         let (jobs, todo) = sync_channel(WAITING);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new()
             .name("recorder-index".to_owned())
-            .spawn(move || run(&todo, &stopped))
+            .spawn(move || run(&todo, &stopped, &recipients))
             .map_err(|source| RecordError::Storage { what: "starting the indexing thread", source })?;
         Ok(Self { jobs: Mutex::new(Some(jobs)), stop, thread: Mutex::new(Some(thread)) })
     }
@@ -63,17 +65,34 @@ impl Indexer {
     }
 }
 
-fn run(todo: &Receiver<Job>, stop: &AtomicBool) {
+fn run(todo: &Receiver<Job>, stop: &AtomicBool, recipients: &Recipients) {
+    let mut catalogue = None;
     for job in todo {
         if stop.load(Ordering::Acquire) {
             return;
         }
-        let made = Recording::open(&job.path).and_then(|mut recording| {
-            recording.use_keys(Keys { data: job.data, reveal: None })?;
-            build_index(&recording)
-        });
-        if let Err(error) = made {
-            tracing::warn!(path = %job.path.display(), %error, "the index of a recording could not be made");
+        let path = job.path.clone();
+        if let Err(error) = index(job, &mut catalogue, recipients) {
+            // What an error left behind in the catalogue is its end: the next recording starts another.
+            catalogue = None;
+            tracing::warn!(path = %path.display(), %error, "the index of a recording could not be made");
         }
     }
+}
+
+fn index(
+    job: Job,
+    catalogue: &mut Option<catalogue::Writer>,
+    recipients: &Recipients,
+) -> Result<(), ReadError> {
+    let mut recording = Recording::open(&job.path)?;
+    recording.use_keys(Keys { data: job.data, reveal: None })?;
+    let filter = build_index_and_filter(&recording)?;
+    let folder = job.path.parent().unwrap_or(Path::new("."));
+    let open = match catalogue.take() {
+        Some(open) => open,
+        None => catalogue::Writer::create(folder, recipients)
+            .map_err(|e| ReadError::Export(std::io::Error::other(e)))?,
+    };
+    catalogue.insert(open).add(&recording.header().id, filter)
 }

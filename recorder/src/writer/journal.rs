@@ -82,6 +82,7 @@ pub(crate) fn read_all(file: &dyn SpoolFile, max: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Reads arbitrary bytes as a journal; for fuzzing.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz_journal(bytes: &[u8]) -> usize {
     let mut rest = bytes;
     std::iter::from_fn(|| next(&mut rest)).map(|record| record.body.len()).sum()

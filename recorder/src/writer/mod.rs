@@ -24,6 +24,7 @@ pub use recover::{Recovered, RecoveryOutcome};
 pub use service::RecorderService;
 pub use trailer::{SealInfo, Sealed};
 
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use journal::fuzz_journal;
 pub(crate) use trailer::{IndexEntry, parse_index};
 

@@ -281,12 +281,13 @@ impl RecorderService {
         let names = storage.list().map_err(storage_error("listing the folder"))?;
         let old_journals: Vec<String> = names.into_iter().filter(|n| n.ends_with(JOURNAL)).collect();
         let disk = Disk::new(Arc::clone(&storage), &old_journals)?;
+        let indexer = Indexer::start(config.recipients.clone())?;
         let core = Arc::new(Core {
             config,
             storage,
             signer,
             clock,
-            indexer: Indexer::start()?,
+            indexer,
             waiting: AtomicUsize::new(0),
             sessions: Mutex::default(),
             frozen: AtomicBool::new(false),

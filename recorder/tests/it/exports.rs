@@ -236,6 +236,61 @@ async fn the_recorder_makes_the_index_although_it_cannot_read_the_recording_late
 }
 
 #[tokio::test]
+async fn a_search_opens_the_likely_recordings_first_and_a_deleted_one_is_forgotten() {
+    let world = World::new();
+    let mut config = world.config();
+    config.index = true;
+    let service = world.service_with(config);
+    for (id, text) in [("r0", "systemctl stop pump\r\n"), ("r1", "nothing of the kind\r\n")] {
+        let session = service.start(header(id)).await.unwrap();
+        session.record(Event::Resize { channel: 0, cols: 80, rows: 24 }).await.unwrap();
+        session.record(output(text)).await.unwrap();
+        session.finish(End::because("closed")).await.unwrap();
+        let index = world.open(id).index_path();
+        while !index.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
+    // Waits for the catalogue's entry, which follows the index.
+    drop(service);
+    // A newer one that no catalogue knows.
+    shell(&world, "r9", "vera", "systemctl stop valve").await;
+    let folder = world.dir.path().join("rec");
+    // One thread: the hits come in the order in which recordings are opened.
+    let found = |text: &str| {
+        let query = Query { text: text.into(), ..Query::default() };
+        let mut ids: Vec<String> = Vec::new();
+        search(&folder, &world.reader, &query, 1, |hit| {
+            ids.push(hit.header.id.to_string());
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+        ids.dedup();
+        ids
+    };
+    assert_eq!(
+        found("Systemctl STOP"),
+        ["r0", "r9"],
+        "likely first, and nothing is left out for being unknown"
+    );
+    assert_eq!(found("nothing of the kind"), ["r1"]);
+
+    let names = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path());
+    let catalogues: Vec<_> = names.filter(|p| p.extension().is_some_and(|e| e == "cofcat")).collect();
+    let [catalogue] = catalogues.as_slice() else { panic!("{catalogues:?}") };
+    let before = std::fs::read(catalogue).unwrap();
+    std::fs::remove_file(catalogue).unwrap();
+    assert_eq!(found("systemctl stop"), ["r9", "r0"], "without a catalogue the newest first");
+
+    std::fs::write(catalogue, &before).unwrap();
+    delete(&world.path("r0")).unwrap();
+    let after = std::fs::read(catalogue).unwrap();
+    let changed = before.iter().zip(&after).filter(|(b, a)| b != a).count();
+    assert!(before.len() == after.len() && changed > 60, "{changed} bytes overwritten");
+    assert_eq!(found("systemctl stop"), ["r9"]);
+}
+
+#[tokio::test]
 async fn a_hold_beats_deletion_and_deletion_leaves_nothing() {
     let world = World::new();
     shell(&world, "r1", "vera", "ls").await;

@@ -1,0 +1,314 @@
+//! What a search looks at first: one file for many recordings that says which of them may hold a text.
+//!
+//! A hint and nothing more. It orders a search and never shortens it, so that a catalogue which is missing, old or
+//! forged can hide nothing. Its key is wrapped to those who can read the recordings, and moves on with each entry: the
+//! process that writes it cannot open what it wrote.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use std::{
+    collections::HashSet,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
+};
+
+use crate::{
+    codec::Cursor,
+    error::{ReadError, RecordError},
+    header::{RecordingId, sha256_one},
+    keys::{Identity, Key, KeyFile, Keys, MAX_KEY_FILE, Recipients},
+    wire::TAG_LEN,
+};
+
+/// File name ending of catalogues.
+const CATALOGUE: &str = ".cofcat";
+const MAGIC: [u8; 8] = *b"COFCAT\0\x01";
+const ENTRY: &[u8] = b"cofferdam catalogue entry v1";
+const NEXT: &[u8] = b"cofferdam catalogue next v1";
+/// Bits of a filter while it is filled; it is folded to what its text needs.
+const BITS: usize = 1 << 20;
+/// Smallest filter, bits.
+const LEAST_BITS: usize = 1 << 9;
+/// Longest catalogue that a search reads: room for tens of thousands of hours.
+const MAX_FILE: u64 = 1 << 30;
+
+/// Which runs of three bytes a text holds, upper and lower case alike. One bit each in a table that is folded in half
+/// as long as less than a sixth of it is set.
+pub(crate) struct Filter {
+    bits: Vec<u64>,
+}
+
+impl Filter {
+    pub(crate) fn new() -> Self {
+        Self { bits: vec![0; BITS / 64] }
+    }
+
+    /// Takes a line of text.
+    pub(crate) fn add(&mut self, text: &str) {
+        let mask = self.bits.len() * 64 - 1;
+        for place in places(&text.to_lowercase()) {
+            if let Some(word) = self.bits.get_mut((place & mask) / 64) {
+                *word |= 1 << (place % 64);
+            }
+        }
+    }
+
+    fn folded(mut self) -> Vec<u8> {
+        loop {
+            let set: u32 = self.bits.iter().map(|word| word.count_ones()).sum();
+            let half = self.bits.len() / 2;
+            if set as usize * 6 > self.bits.len() * 64 / 2 || half * 64 < LEAST_BITS {
+                return self.bits.iter().flat_map(|word| word.to_le_bytes()).collect();
+            }
+            let (low, high) = self.bits.split_at_mut(half);
+            low.iter_mut().zip(high).for_each(|(to, from)| *to |= *from);
+            self.bits.truncate(half);
+        }
+    }
+}
+
+/// The bits of a lower-case text, as places in the largest table.
+fn places(text: &str) -> impl Iterator<Item = usize> {
+    text.as_bytes().windows(3).map(|run| {
+        let run = run.iter().fold(0u32, |all, byte| all << 8 | u32::from(*byte));
+        // Multiplication spreads neighbours (Knuth, TAOCP 6.4); the high bits are the good ones.
+        (run.wrapping_mul(2_654_435_761) >> 12) as usize
+    })
+}
+
+/// Whether a folded filter may hold a text with these places.
+fn may_hold(filter: &[u8], wanted: &[usize]) -> bool {
+    let bits = filter.len() * 8;
+    bits.is_power_of_two()
+        && wanted.iter().all(|place| {
+            let place = place & (bits - 1);
+            filter.get(place / 8).is_some_and(|byte| byte & (1 << (place % 8)) != 0)
+        })
+}
+
+/// Seals and opens entries in their order; each has a key of its own.
+struct Ratchet {
+    key: Key,
+    salt: [u8; 32],
+}
+
+impl Ratchet {
+    /// The key of the next entry; the one that led to it is gone afterwards.
+    fn step(&mut self) -> Result<LessSafeKey, ReadError> {
+        let entry = self.key.derive(&self.salt, ENTRY)?;
+        self.key = self.key.derive(&self.salt, NEXT)?;
+        let key = UnboundKey::new(&AES_256_GCM, entry.bytes())
+            .map_err(|_| ReadError::Limit("a catalogue's key"))?;
+        Ok(LessSafeKey::new(key))
+    }
+}
+
+/// Each key seals one entry.
+fn nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; 12])
+}
+
+/// The catalogue that a recorder appends to.
+pub(crate) struct Writer {
+    file: File,
+    ratchet: Ratchet,
+}
+
+impl Writer {
+    /// Starts a catalogue in a folder, for those who can read what is recorded there.
+    pub(crate) fn create(folder: &Path, to: &Recipients) -> Result<Self, RecordError> {
+        let mut random = [0; 8];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| RecordError::Crypto("naming a catalogue"))?;
+        let id: RecordingId =
+            hex::encode(random).parse().map_err(|_| RecordError::Crypto("naming a catalogue"))?;
+        let keys = Keys { data: Key::generate()?, reveal: None };
+        // Whoever may reveal can read; nothing in here is masked.
+        let read = to.read.iter().chain(&to.reveal).cloned().collect();
+        let wrapped = KeyFile::wrap(&id, &keys, &Recipients { read, reveal: Vec::new() })?.to_bytes()?;
+        let start = [&MAGIC[..], &(wrapped.len() as u32).to_le_bytes(), &wrapped].concat();
+        let failed = |source| RecordError::Storage { what: "starting a catalogue", source };
+        let path = folder.join(format!("{id}{CATALOGUE}"));
+        let mut file =
+            OpenOptions::new().append(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+        file.write_all(&start).map_err(failed)?;
+        Ok(Self { file, ratchet: Ratchet { key: keys.data, salt: sha256_one(&start) } })
+    }
+
+    /// Appends a recording. After an error the catalogue cannot be gone on with.
+    pub(crate) fn add(&mut self, id: &RecordingId, filter: Filter) -> Result<(), ReadError> {
+        let mut body = filter.folded();
+        self.ratchet
+            .step()?
+            .seal_in_place_append_tag(nonce(), Aad::from(id.as_str()), &mut body)
+            .map_err(|_| ReadError::Limit("a catalogue's entry"))?;
+        let id = id.as_str().as_bytes();
+        let mut entry = vec![id.len() as u8];
+        entry.extend_from_slice(id);
+        entry.extend_from_slice(&(body.len() as u32).to_le_bytes());
+        entry.extend_from_slice(&body);
+        self.file.write_all(&entry).map_err(ReadError::Export)
+    }
+}
+
+/// An entry as it stands: the recording, where its sealed filter starts, and that filter.
+struct Entry<'a> {
+    id: &'a str,
+    at: usize,
+    body: &'a [u8],
+}
+
+/// The wrapped key of a catalogue and its entries; what is torn at the end is left out.
+fn parse(bytes: &[u8]) -> Option<(&[u8], &[u8], impl Iterator<Item = Entry<'_>>)> {
+    let mut c = Cursor::new(bytes);
+    if c.array::<8>()? != MAGIC {
+        return None;
+    }
+    let len = c.u32()? as usize;
+    let wrapped = c.take(len).filter(|_| len as u64 <= MAX_KEY_FILE)?;
+    let start = bytes.get(..bytes.len() - c.rest().len())?;
+    let entries = std::iter::from_fn(move || {
+        let len = usize::from(c.u8()?);
+        let id = std::str::from_utf8(c.take(len)?).ok()?;
+        let len = c.u32()? as usize;
+        let at = bytes.len() - c.rest().len();
+        Some(Entry { id, at, body: c.take(len)? })
+    });
+    Some((start, wrapped, entries))
+}
+
+/// The catalogues of a folder. One that cannot be read helps nobody and is left out.
+fn catalogues(folder: &Path) -> impl Iterator<Item = (std::path::PathBuf, Vec<u8>)> {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    names.filter(|path| path.to_string_lossy().ends_with(CATALOGUE)).filter_map(|path| {
+        let fits = path.metadata().is_ok_and(|m| m.len() <= MAX_FILE);
+        let bytes = if fits { fs::read(&path).ok()? } else { return None };
+        Some((path, bytes))
+    })
+}
+
+/// Names of recordings that may hold a text, as far as catalogues tell. Nothing of a text shorter than three bytes.
+pub(crate) fn likely(folder: &Path, identity: &Identity, text: &str) -> HashSet<String> {
+    let wanted: Vec<usize> = places(&text.to_lowercase()).collect();
+    let mut found = HashSet::new();
+    if wanted.is_empty() {
+        return found;
+    }
+    for (_, bytes) in catalogues(folder) {
+        // A catalogue that this identity cannot open, or that is damaged from some entry on, tells nothing more.
+        let Some((start, wrapped, entries)) = parse(&bytes) else { continue };
+        let Ok(keys) = KeyFile::parse(wrapped).and_then(|file| file.unwrap(identity)) else { continue };
+        let mut ratchet = Ratchet { key: keys.data, salt: sha256_one(start) };
+        for entry in entries {
+            let Ok(key) = ratchet.step() else { break };
+            let mut body = entry.body.to_vec();
+            // One that was forgotten does not open; those behind it do.
+            let opened = key.open_in_place(nonce(), Aad::from(entry.id), &mut body);
+            if opened.is_ok_and(|filter| may_hold(filter, &wanted)) {
+                found.insert(entry.id.to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// Overwrites what catalogues say of a recording.
+///
+/// # Errors
+/// When a catalogue that names it cannot be written.
+pub(crate) fn forget(folder: &Path, id: &str) -> io::Result<()> {
+    for (path, bytes) in catalogues(folder) {
+        let Some((_, _, entries)) = parse(&bytes) else { continue };
+        for entry in entries.filter(|entry| entry.id == id) {
+            let file = OpenOptions::new().write(true).open(&path)?;
+            file.write_all_at(&vec![0; entry.body.len().max(TAG_LEN)], entry.at as u64)?;
+            file.sync_data()?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads arbitrary bytes as a catalogue, and as a filter; for fuzzing.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Some((start, wrapped, entries)) = parse(bytes) {
+        let inner: usize = entries.map(|entry| entry.body.len() + entry.id.len()).sum();
+        assert!(start.len() + inner <= bytes.len() && wrapped.len() < start.len());
+    }
+    may_hold(bytes, &[0, usize::MAX, 77]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(text: &str) -> Filter {
+        let mut filter = Filter::new();
+        filter.add(text);
+        filter
+    }
+
+    fn id(text: &str) -> RecordingId {
+        text.parse().unwrap()
+    }
+
+    fn holds(hay: &str, needle: &str) -> bool {
+        may_hold(&filter(hay).folded(), &places(&needle.to_lowercase()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_filter_never_misses_what_its_text_holds_and_rarely_takes_what_it_does_not() {
+        let lines: Vec<String> =
+            (0..4000u32).map(|n| format!("Line {} of PUMP {}", n, n.wrapping_mul(977))).collect();
+        let text = filter(&lines.join(" ")).folded();
+        let in_text = |needle: &str| may_hold(&text, &places(&needle.to_lowercase()).collect::<Vec<_>>());
+        assert!(lines.iter().all(|line| in_text(line)));
+        assert!(holds("PUMPE ÄNDERN", "ändern"));
+        let wrong = (0..1000).filter(|n| in_text(&format!("valve-{n}-shut"))).count();
+        assert!(wrong < 10, "{wrong} of 1000 taken for nothing");
+        assert!(text.len() <= 16 * 1024, "{}", text.len());
+    }
+
+    #[test]
+    fn a_catalogue_tells_its_readers_where_to_look_first_and_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (reader, stranger) = (Identity::generate(), Identity::generate());
+        let to = Recipients { read: vec![reader.recipient()], reveal: vec![] };
+        let mut writer = Writer::create(folder.path(), &to).unwrap();
+        for (name, text) in [("a", "systemctl stop pump"), ("b", "ls -la"), ("c", "Systemctl STOP valve")] {
+            writer.add(&id(name), filter(text)).unwrap();
+        }
+        let found = |who, text| {
+            let mut all: Vec<_> = likely(folder.path(), who, text).into_iter().collect();
+            all.sort();
+            all.join(" ")
+        };
+        assert_eq!(found(&reader, "systemctl stop"), "a c");
+        assert_eq!(found(&reader, "LS -la"), "b");
+        assert_eq!(found(&reader, "ls"), "", "too short to tell");
+        assert_eq!(found(&stranger, "systemctl stop"), "");
+        forget(folder.path(), "a").unwrap();
+        assert_eq!(found(&reader, "systemctl stop"), "c", "forgotten, and what stands behind it is not");
+        // A torn end, as a crash leaves it, takes nothing with it.
+        let (path, bytes) = catalogues(folder.path()).next().unwrap();
+        fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+        assert_eq!(found(&reader, "systemctl stop"), "");
+        assert_eq!(found(&reader, "ls -la"), "b");
+    }
+
+    #[test]
+    fn the_process_that_writes_a_catalogue_cannot_open_what_it_wrote() {
+        let folder = tempfile::tempdir().unwrap();
+        let reader = Identity::generate();
+        let to = Recipients { read: vec![reader.recipient()], reveal: vec![] };
+        let mut writer = Writer::create(folder.path(), &to).unwrap();
+        writer.add(&id("a"), filter("systemctl stop pump")).unwrap();
+        let (_, bytes) = catalogues(folder.path()).next().unwrap();
+        let (_, _, mut entries) = parse(&bytes).unwrap();
+        let entry = entries.next().unwrap();
+        for _ in 0..3 {
+            let key = writer.ratchet.step().unwrap();
+            assert!(key.open_in_place(nonce(), Aad::from("a"), &mut entry.body.to_vec()).is_err());
+        }
+    }
+}

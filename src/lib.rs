@@ -1,0 +1,22 @@
+//! Cofferdam: a privileged-access bastion for industrial sites. The program's whole code; a library only so that `fuzz/`
+//! reaches its parsers.
+
+mod app;
+mod cli;
+mod config;
+mod context;
+mod demo;
+mod detect;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+mod gateway;
+mod privileges;
+mod session;
+mod setup;
+mod ssh;
+mod transfer;
+
+/// Does what the command line says.
+pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> std::process::ExitCode {
+    cli::main(args)
+}
