@@ -6,6 +6,7 @@ mod config;
 mod context;
 mod demo;
 mod detect;
+mod erasure;
 mod gateway;
 mod privileges;
 mod session;
