@@ -10,7 +10,6 @@ use cofferdam_access::{
     clock::SharedClock,
     store::{RecordingFilter, Store, StoreError},
 };
-use cofferdam_recorder::DeleteError;
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -18,7 +17,7 @@ pub(crate) struct Erased {
     /// How many recordings' files are gone.
     pub(crate) done: u32,
     /// Recordings whose files could not be removed, each with the reason; they are tried again.
-    pub(crate) left: Vec<(String, DeleteError)>,
+    pub(crate) left: Vec<(String, String)>,
 }
 
 /// Removes the files of every deleted recording of `node` that still has some.
@@ -41,15 +40,22 @@ pub(crate) async fn erase_deleted(
         filter.after = Some(last.session);
         for recording in batch {
             let id = recording.session.to_string();
+            // What only the database says is not what two people decided.
+            if !store.deletion_is_proven(recording.session).await? {
+                let why =
+                    "the audit log does not say that two people deleted it: run `cofferdam audit verify`";
+                outcome.left.push((id, why.to_owned()));
+                continue;
+            }
             let path = folder.join(format!("{id}.cofrec"));
             // The one place where a recording is removed: another storage joins here.
             let removed = tokio::task::spawn_blocking(move || cofferdam_recorder::delete(&path)).await;
-            match removed.unwrap_or_else(|e| Err(DeleteError::Io(std::io::Error::other(e)))) {
+            match removed.map_err(|e| e.to_string()).and_then(|done| done.map_err(|e| e.to_string())) {
                 Ok(()) => {
                     store.recording_erased(&Act::new(actor.clone(), clock.now()), recording.session).await?;
                     outcome.done += 1;
                 }
-                Err(e) => outcome.left.push((id, e)),
+                Err(why) => outcome.left.push((id, why)),
             }
         }
     }

@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use cofferdam_access::{
-    audit::AuditKind,
     ids::SessionId,
-    store::{AuditFilter, KeptRecording, RecordingFilter, SessionState, StoreError},
+    store::{KeptRecording, RecordingFilter, SessionState, StoreError},
 };
 use cofferdam_recorder::{
     RecordingId, Report, VerifyingKey, list as list_folder, verify as verify_file, verify_bundle,
@@ -136,13 +135,7 @@ impl Told {
         let mut problems = Vec::new();
         match &r.deleted {
             Some(_) => {
-                let filter = AuditFilter {
-                    kind: Some(AuditKind::RecordingDeleted),
-                    subject: Some(id.clone()),
-                    limit: 1,
-                    ..AuditFilter::default()
-                };
-                if desk.store.audit(&filter).await?.is_empty() {
+                if !desk.store.deletion_is_proven(r.session).await? {
                     problems.push(
                         "the store says that two people deleted it, and the audit log knows nothing of that"
                             .to_owned(),

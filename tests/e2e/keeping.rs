@@ -45,7 +45,7 @@ fn request_of(done: Done) -> String {
 
 #[test]
 fn what_is_due_is_deleted_by_two_people_and_the_hole_is_explained() {
-    let gateway = Gateway::start();
+    let mut gateway = Gateway::start();
     let (old, new) = (recorded(&gateway, "echo old"), recorded(&gateway, "echo new"));
     assert!(gateway.list(&["recording", "due"]).is_empty(), "nothing is due after a moment");
     ask(&gateway, "ivan", &["--due"]).failed().said("nothing is due");
@@ -79,10 +79,18 @@ fn what_is_due_is_deleted_by_two_people_and_the_hole_is_explained() {
     gateway.cofferdam(["audit", "verify"]).ok();
 
     // One that nobody deleted by the rules is another matter.
-    fs::remove_file(file_of(&gateway, &new)).unwrap();
+    let (file, away) = (file_of(&gateway, &new), gateway.scratch("away"));
+    fs::rename(&file, &away).unwrap();
     gateway.cofferdam(["recording", "verify"]).exited(1).said("vanished");
-    // Nor does it help to write into the database that it was deleted.
+    // Nor does it help to write into the database that it was deleted: nothing is erased, nothing explained.
+    fs::rename(&away, &file).unwrap();
     stored(&gateway, "forge-deletion", &new);
+    gateway.crash_and_restart();
+    wait_for("the refusal", Duration::from_secs(20), || {
+        gateway.log().contains("the audit log does not say that two people deleted it").then_some(())
+    });
+    assert!(file.exists());
+    fs::rename(&file, &away).unwrap();
     gateway.cofferdam(["recording", "verify"]).exited(1).said("the audit log knows nothing of that");
 }
 

@@ -129,7 +129,10 @@ fn a_replay_pauses_speeds_up_seeks_steps_skips_idle_time_and_jumps_to_events() {
     to_event("p", "echo first-$((1+1))");
     assert!(!shown().contains("first-2"), "{}", shown());
     // One thing shown at a time, while the replay stands still.
-    for _ in 0..4 {
+    for _ in 0..80 {
+        if shown().contains("first-2") {
+            break;
+        }
         key(".");
     }
     screen("first-2", 20);

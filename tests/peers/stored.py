@@ -13,7 +13,7 @@ import tomllib
 ACTS = {
     "a-year-passes": f"UPDATE session SET ended_at = ended_at - {366 * 86_400 * 1_000_000} WHERE id = :session",
     "forge-deletion": "UPDATE recording SET deleted_at = 1, deletion = (SELECT id FROM recording_deletion), "
-    "requested_by = 'ivan', approved_by = 'ada', erased_at = 1 WHERE session = :session",
+    "requested_by = 'ivan', approved_by = 'ada' WHERE session = :session",
     "unerase": "UPDATE recording SET erased_at = NULL WHERE :session = '' AND erased_at IS NOT NULL",
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     Store,
+    audit::AuditFilter,
     change::Change,
     db::{Row, Sql, Value, args},
     error::StoreError,
@@ -13,7 +14,7 @@ use super::{
     sessions::NewSession,
 };
 use crate::{
-    audit::{Act, AuditEvent, AuditKind},
+    audit::{Act, AuditEvent, AuditKeys, AuditKind},
     clock::Timestamp,
     ids::{DeletionId, Login, Name, SessionId},
     people::{Duty, User},
@@ -300,6 +301,19 @@ impl Store {
         let event = AuditEvent::new(AuditKind::DeletionRefused, id).with("reason", reason.trim());
         change.commit(event).await?;
         Ok(deletion)
+    }
+
+    /// Whether the signed audit log says that the recording was deleted. A row that was edited in the database, or an
+    /// entry that this site's key did not sign, erases nothing and explains nothing.
+    pub async fn deletion_is_proven(&self, id: SessionId) -> Result<bool, StoreError> {
+        let filter = AuditFilter {
+            kind: Some(AuditKind::RecordingDeleted),
+            subject: Some(id.to_string()),
+            ..AuditFilter::default()
+        };
+        let keys = AuditKeys::of(&*self.0.signer);
+        let entries = self.audit(&filter).await?;
+        Ok(entries.iter().any(|e| e.computed_hash() == e.hash && keys.check(&e.checkpoint()).is_ok()))
     }
 
     /// Notes that the files of a deleted recording are gone.

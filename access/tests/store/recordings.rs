@@ -195,6 +195,8 @@ async fn files_are_erased_after_the_deletion_and_once(db: TestDb) {
     let asked = ask(&store, "ivan", Duty::Investigator, &ids[..1]).await.unwrap();
     agree(&store, "ada", Duty::Administrator, &asked).await.unwrap();
     assert_eq!(store.recordings(&due).await.unwrap().len(), 1);
+    assert!(store.deletion_is_proven(ids[0]).await.unwrap());
+    assert!(!store.deletion_is_proven(ids[1]).await.unwrap());
     for _ in 0..2 {
         store.recording_erased(&system(), ids[0]).await.unwrap();
         // One that was not deleted cannot be erased.
@@ -204,6 +206,10 @@ async fn files_are_erased_after_the_deletion_and_once(db: TestDb) {
     assert!(store.recording(ids[0]).await.unwrap().deleted.unwrap().erased_at.is_some());
     let filter = AuditFilter { kind: Some(AuditKind::RecordingErased), ..AuditFilter::default() };
     assert_eq!(store.audit(&filter).await.unwrap().len(), 1);
+    // Nobody can move the proof to another recording.
+    let sql = format!("UPDATE audit SET subject = '{}' WHERE kind = 'recording.deleted'", ids[1]);
+    db.tamper(&sql).await;
+    assert!(!store.deletion_is_proven(ids[1]).await.unwrap());
 }
 
 #[derive(Debug, Clone)]
