@@ -213,7 +213,7 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
     tokio::spawn(follow_policy(gateway.clone(), quit.clone()));
     tokio::spawn(write_findings(gateway.clone(), findings_in));
     tokio::spawn(write_checkpoints(gateway.clone(), checkpoints_in));
-    tokio::spawn(keep_house(gateway.clone(), quit.clone()));
+    tokio::spawn(keep_house(gateway.clone(), config.recordings.clone(), quit.clone()));
     let limits = listener::Limits {
         connections: config.ssh.max_connections as usize,
         waiting_per_source: config.ssh.max_connections_per_source as usize,

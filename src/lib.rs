@@ -7,6 +7,7 @@ mod config;
 mod context;
 mod demo;
 mod detect;
+mod erasure;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod gateway;

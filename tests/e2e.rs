@@ -16,6 +16,8 @@ mod files;
 mod forwarding;
 #[path = "e2e/hostile.rs"]
 mod hostile;
+#[path = "e2e/keeping.rs"]
+mod keeping;
 #[path = "e2e/peers.rs"]
 mod peers;
 #[path = "e2e/postgres.rs"]
@@ -24,3 +26,5 @@ mod postgres;
 mod records;
 #[path = "e2e/second_factor.rs"]
 mod second_factor;
+#[path = "e2e/watching.rs"]
+mod watching;

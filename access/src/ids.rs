@@ -64,6 +64,8 @@ ids! {
     OrderId,
     /// One finding of a trigger.
     FindingId,
+    /// A request to delete recordings.
+    DeletionId,
 }
 
 /// The name of a person, organisation, zone, conduit, asset or policy: stable, unique among its kind, safe in a file

@@ -18,6 +18,7 @@ pub mod people;
 pub mod policy;
 pub mod ratelimit;
 pub mod recovery;
+pub mod retention;
 pub mod site;
 pub mod snapshot;
 pub mod store;

@@ -86,6 +86,9 @@ pub struct Zone {
     /// Whether the zone counts as critical in the metrics.
     #[serde(default, skip_serializing_if = "is_false")]
     pub critical: bool,
+    /// How long recordings of its assets are kept, days; 0: for ever. None: as the site says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording_days: Option<u32>,
 }
 
 /// An approved path (IEC 62443-3-2): from zone, to zone, protocols, and, where narrower, the endpoints.
@@ -281,6 +284,10 @@ pub struct Settings {
     pub keep_full_bytes: u64,
     /// Environment variables that may reach a target; a trailing `*` matches any rest.
     pub environment: Vec<String>,
+    /// How long recordings are kept before they are due to be deleted, days; 0: for ever.
+    pub recording_days: u32,
+    /// The same for crown jewels, where that is longer; 0: for ever. None: as any other.
+    pub crown_jewel_recording_days: Option<u32>,
 }
 
 impl Default for Settings {
@@ -293,6 +300,8 @@ impl Default for Settings {
             longest_window_seconds: 7 * 24 * 3600,
             keep_full_bytes: 64 << 20,
             environment: ["LANG", "LC_*", "TERM", "COLORTERM"].map(str::to_owned).to_vec(),
+            recording_days: 365,
+            crown_jewel_recording_days: None,
         }
     }
 }

@@ -70,7 +70,7 @@ pub enum Event {
     ChannelOpen {
         /// The channel's number in this session.
         channel: u32,
-        /// What it is: text or a JSON object.
+        /// What it is: text or a JSON object. Of `{"what": "exec", "text": …}` the text is searched as a command.
         what: String,
     },
     /// A channel was closed.

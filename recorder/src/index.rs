@@ -27,7 +27,7 @@ use crate::{
     wire::TAG_LEN,
 };
 
-const MAGIC: [u8; 8] = *b"COFIDX\0\x01";
+const MAGIC: [u8; 8] = *b"COFIDX\0\x02";
 const PURPOSE: &[u8] = b"cofferdam recording index v1";
 const SALT: usize = 32;
 const CHUNK_HEAD: usize = 13;

@@ -54,7 +54,7 @@ pub use lines::{LineKind, TextLine};
 pub use player::{Player, Step};
 pub use read::{Events, Found, Listed, Next, Recording, list, recipients_of, rewrap};
 pub use render::Screen;
-pub use retention::{DeleteError, delete, disk_use, expired, hold, hold_of, lift_hold};
+pub use retention::{DeleteError, delete, disk_use, hold, hold_of, lift_hold};
 pub use search::{Hit, Query, Searched, search, search_recording};
 pub use sign::{CheckpointSigner, VerifyingKey};
 pub use storage::{LocalFolder, SpoolFile, Storage};

@@ -23,7 +23,7 @@ const MAX_SCROLLED: usize = 4096;
 pub enum LineKind {
     /// It stood on the terminal.
     Screen,
-    /// It was entered at a prompt.
+    /// It was entered at a prompt, or given for a channel of its own (`ssh HOST COMMAND`).
     Command,
     /// A file, forward, finding, notice or other event, in words.
     Event,
@@ -70,6 +70,11 @@ impl LineReader {
         if let Some(text) = words(&event.event) {
             let channel = event.event.channel().unwrap_or(0);
             out.push(TextLine { at, channel, kind: LineKind::Event, text });
+        }
+        if let Event::ChannelOpen { channel, what } = &event.event
+            && let Some(text) = command(what)
+        {
+            out.push(TextLine { at, channel: *channel, kind: LineKind::Command, text });
         }
         let Some(channel) = event.event.channel() else { return };
         if let Event::ChannelClose { .. } = event.event {
@@ -171,6 +176,14 @@ fn mark(text: &str) -> u64 {
     hasher.finish()
 }
 
+/// What a channel was opened to run, where it is a single command.
+fn command(what: &str) -> Option<String> {
+    let what: serde_json::Value = serde_json::from_str(what).ok()?;
+    let text = what.get("text").and_then(serde_json::Value::as_str)?.trim();
+    let exec = what.get("what").and_then(serde_json::Value::as_str) == Some("exec");
+    (exec && !text.is_empty()).then(|| text.to_owned())
+}
+
 /// Events without terminal text, as words to search for.
 fn words(event: &Event) -> Option<String> {
     Some(match event {
@@ -241,6 +254,19 @@ mod tests {
         ]);
         assert_eq!(of(&lines, LineKind::Command), [(30, "systemctl stop pump")]);
         assert!(of(&lines, LineKind::Screen).contains(&(0, "root@pump:~# systemctl stop pump")));
+    }
+
+    #[test]
+    fn the_command_of_a_channel_is_found_and_a_shell_or_subsystem_is_none() {
+        let open = |what: &str| Event::ChannelOpen { channel: 3, what: what.to_owned() };
+        let lines = run(&[
+            (7, open(r#"{"what":"exec","text":"systemctl stop pump-p101","terminal":null}"#)),
+            (8, open(r#"{"what":"shell","text":"","terminal":"xterm"}"#)),
+            (9, open(r#"{"what":"subsystem","text":"sftp","terminal":null}"#)),
+            (10, open("shell")),
+        ]);
+        assert_eq!(of(&lines, LineKind::Command), [(7, "systemctl stop pump-p101")]);
+        assert_eq!((lines.len(), lines[0].channel), (1, 3));
     }
 
     #[test]

@@ -1,15 +1,11 @@
-//! Keeping and deleting finished recordings: holds, what has expired, and removal. Who may do it,
-//! and the audit of it, is the caller's.
+//! Keeping and deleting finished recordings: the mark of a hold, removal, and the room they take. Who may
+//! do it, when, and the audit of it, is the caller's.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use crate::{
     catalogue,
-    error::ReadError,
-    read::{list, side_file},
+    read::side_file,
     storage::replace_file,
     writer::{INDEX, KEYS},
 };
@@ -18,7 +14,7 @@ const HOLD: &str = ".hold";
 /// Longest reason of a hold, in bytes.
 const MAX_REASON: usize = 4096;
 /// Everything that belongs to a recording beside itself.
-const SIDES: [&str; 5] = [KEYS, INDEX, ".torn", ".lost", HOLD];
+const SIDES: [&str; 4] = [KEYS, INDEX, ".torn", ".lost"];
 
 /// A failure to delete a recording.
 #[derive(Debug, thiserror::Error)]
@@ -27,18 +23,12 @@ pub enum DeleteError {
     /// The operator: somebody holds it.
     #[error("the recording is held ({0}); lift the hold first")]
     Held(String),
-    /// The operator: it is not finished.
-    #[error("the recording has no seal yet; end the session, or start the recorder once to close it")]
-    NotSealed,
     /// The environment: the files could not be read or removed.
     #[error("the recording could not be deleted: {0}; check the folder's permissions")]
     Io(#[from] io::Error),
-    /// The file: it cannot be read as a recording.
-    #[error(transparent)]
-    Read(#[from] ReadError),
 }
 
-/// Puts a recording on hold: [`delete`] refuses it and [`expired`] leaves it out.
+/// Puts a mark beside a recording: [`delete`] refuses it, whoever calls.
 ///
 /// # Errors
 /// When the mark cannot be written.
@@ -52,10 +42,7 @@ pub fn hold(path: &Path, reason: &str) -> io::Result<()> {
 /// # Errors
 /// When the mark cannot be removed.
 pub fn lift_hold(path: &Path) -> io::Result<()> {
-    match fs::remove_file(side_file(path, HOLD)) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
+    remove(&side_file(path, HOLD))
 }
 
 /// Why a recording is held; `None` where it is not.
@@ -70,39 +57,35 @@ pub fn hold_of(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// The sealed recordings of a folder that ended before a time (microseconds since 1970, UTC) and
-/// are not held.
+/// Deletes a recording and everything beside it. The keys go first: what a crash leaves behind nobody
+/// can read. What is gone already is no error, so that a deletion that broke off is finished by calling
+/// again. The caller knows that nobody writes it any more; a damaged one goes like any other.
 ///
 /// # Errors
-/// When the folder cannot be read.
-pub fn expired(folder: &Path, before: i64) -> Result<Vec<PathBuf>, ReadError> {
-    let sealed = list(folder)?.into_iter().filter_map(|found| found.listed.ok());
-    let old = sealed.filter(|r| r.seal.as_ref().is_some_and(|seal| seal.ended < before));
-    Ok(old.map(|r| r.path).filter(|path| matches!(hold_of(path), Ok(None))).collect())
-}
-
-/// Deletes a sealed recording and everything beside it. The keys go first: what a crash leaves
-/// behind nobody can read.
-///
-/// # Errors
-/// When it is held, not sealed, or cannot be removed.
+/// When it is held or cannot be removed.
 pub fn delete(path: &Path) -> Result<(), DeleteError> {
     if let Some(reason) = hold_of(path)? {
         return Err(DeleteError::Held(reason));
-    }
-    if crate::read::Recording::open(path)?.seal().is_none() {
-        return Err(DeleteError::NotSealed);
     }
     if let (Some(folder), Some(id)) = (path.parent(), path.file_stem()) {
         catalogue::forget(folder, &id.to_string_lossy())?;
     }
     for side in SIDES {
-        match fs::remove_file(side_file(path, side)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
-            _ => {}
-        }
+        remove(&side_file(path, side))?;
     }
-    Ok(fs::remove_file(path)?)
+    remove(path)?;
+    match fs::File::open(path.parent().unwrap_or(Path::new("."))) {
+        Ok(folder) => Ok(folder.sync_all()?),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// Bytes that a folder of recordings takes.

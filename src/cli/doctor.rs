@@ -14,6 +14,7 @@ use super::{
     account::needs_secret,
     error::CliError,
     output::{Reply, Table, bytes, joined},
+    usage::{Room, Usage},
 };
 use crate::{config::Config, context::Context};
 
@@ -125,16 +126,20 @@ fn keys(context: &Context, found: &mut Findings) {
 
 fn space(context: &Context, found: &mut Findings) {
     let config = &context.config.recordings;
-    // The folder is made at the first start; until then its parent's file system is the one that counts.
-    let Some(folder) = config.dir.ancestors().find(|p| p.exists()) else { return };
-    match nix::sys::statvfs::statvfs(folder) {
-        Ok(vfs) => {
-            let free = vfs.blocks_available().saturating_mul(vfs.fragment_size());
-            let text = format!("{} free for {}", bytes(free), config.dir.display());
-            let grade = match free {
-                f if f < config.min_free_bytes => Grade::Fail,
-                f if f < config.min_free_bytes.saturating_mul(4) => Grade::Warn,
-                _ => Grade::Ok,
+    match Usage::measure(config, context.now()) {
+        Ok(usage) => {
+            let text = format!(
+                "{} free for {}; {} recordings take {}; {}",
+                bytes(usage.free),
+                config.dir.display(),
+                usage.recordings,
+                bytes(usage.bytes),
+                usage.outlook()
+            );
+            let grade = match usage.room(config) {
+                Room::Enough => Grade::Ok,
+                Room::Low => Grade::Warn,
+                Room::None => Grade::Fail,
             };
             let least = bytes(config.min_free_bytes);
             let text = if grade == Grade::Ok {
@@ -144,7 +149,7 @@ fn space(context: &Context, found: &mut Findings) {
             };
             found.note(grade, "free space", text);
         }
-        Err(e) => found.note(Grade::Fail, "free space", format!("{}: {e}", folder.display())),
+        Err(e) => found.note(Grade::Fail, "free space", e.to_string()),
     }
 }
 

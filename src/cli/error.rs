@@ -5,6 +5,7 @@ use cofferdam_access::{
     ids::IdError,
     local_time::TimeError,
     policy::{ExampleError, PolicyError},
+    retention::DeletionRefusal,
     store::StoreError,
     window::{Refusal, RequestError},
 };
@@ -37,6 +38,9 @@ pub(crate) enum CliError {
     /// The rules of windows.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The rules of deleting recordings.
+    #[error(transparent)]
+    Deletion(#[from] DeletionRefusal),
     /// The policies.
     #[error(transparent)]
     Policy(#[from] PolicyError),

@@ -1,4 +1,4 @@
-//! The six metrics, each with what it was computed from. What cannot be computed yet says so instead of a number.
+//! The six metrics and the room for recordings, each with what it was computed from. What cannot be computed yet says so instead of a number.
 
 use clap::Args;
 use cofferdam_access::{
@@ -18,6 +18,7 @@ use super::{
     desk::Desk,
     error::CliError,
     output::{Reply, Table},
+    usage::Usage,
 };
 
 /// `cofferdam metrics`
@@ -41,6 +42,7 @@ struct Metric {
 pub(crate) async fn run(desk: &Desk, args: &MetricsArgs) -> Result<Reply, CliError> {
     let from = desk.now().plus_seconds(-i64::from(args.days) * 86_400);
     let sessions = ended_sessions(desk, from).await?;
+    let usage = Usage::measure(&desk.context.config.recordings, desk.now())?;
     let metrics = [
         proven_sessions(desk, &sessions).await?,
         shared_accounts(&desk.site),
@@ -55,6 +57,7 @@ pub(crate) async fn run(desk: &Desk, args: &MetricsArgs) -> Result<Reply, CliErr
         blocked_movements(desk, from).await?,
         detection_time(desk, from).await?,
     ];
+    let metrics = metrics.into_iter().chain(room(&usage));
     let mut table = Table::new(&["metric", "value", "unit", "from"]);
     let mut rows = Vec::new();
     for m in metrics {
@@ -62,6 +65,36 @@ pub(crate) async fn run(desk: &Desk, args: &MetricsArgs) -> Result<Reply, CliErr
         rows.push(json!({"id": m.id, "title": m.title, "value": m.value, "unit": m.unit, "basis": m.basis}));
     }
     Ok(Reply::list(&table, rows))
+}
+
+/// Beside the six: without room for recordings there are no sessions.
+fn room(usage: &Usage) -> [Metric; 3] {
+    // Exact up to 8 PiB, which is enough for a figure to watch.
+    let number = |n: u64| Some(n as f64);
+    let metric = |id, title, value, unit, basis: String| Metric { id, title, value, unit, basis };
+    [
+        metric(
+            "recordings_bytes",
+            "room that recordings take",
+            number(usage.bytes),
+            "bytes",
+            format!("{} recordings", usage.recordings),
+        ),
+        metric(
+            "recordings_free_bytes",
+            "room left for recordings",
+            number(usage.free),
+            "bytes",
+            "free on their file system".to_owned(),
+        ),
+        metric(
+            "recordings_days_left",
+            "days until that is used up",
+            usage.days_left.and_then(number),
+            "days",
+            usage.outlook(),
+        ),
+    ]
 }
 
 async fn ended_sessions(desk: &Desk, from: Timestamp) -> Result<Vec<SessionRecord>, CliError> {

@@ -22,14 +22,17 @@ mod policy;
 mod prompt;
 mod proof;
 mod recording;
+mod retention;
 mod screen;
 mod session;
 mod shell;
 mod site;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod user;
 mod vault;
+mod verify;
 mod window;
 
 use std::{

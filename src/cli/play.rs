@@ -8,7 +8,8 @@ use std::{
 };
 
 use cofferdam_recorder::{
-    Event, Identity, Next, Player, ReadError, Recording, Screen, Step, TimedEvent, screen_at,
+    Event, Identity, LineKind, Next, Player, Query, ReadError, Recording, Screen, Step, TimedEvent,
+    screen_at, search_recording,
 };
 
 use super::{
@@ -19,14 +20,26 @@ use super::{
 
 /// How far the arrow keys go, microseconds.
 const JUMP: i64 = 5_000_000;
+/// Most events that can be jumped to.
+const MOST_MARKS: usize = 10_000;
+/// Whoever goes back within this time of an event, while it plays, means the one before it; microseconds.
+const NEAR: i64 = 500_000;
+/// How much of an event the status line shows, characters.
+const MARK: usize = 40;
 /// How often the status line moves while nothing happens.
 const TICK: Duration = Duration::from_millis(200);
 /// How often a live view looks for more.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Replays the terminal of `recording`, from `start` microseconds after its beginning.
-pub(crate) fn play(recording: &Recording, start: i64, skip_idle: Option<i64>) -> Result<(), CliError> {
+/// Replays the terminal of `recording`, from `start` microseconds after its beginning, at `speed` percent.
+pub(crate) fn play(
+    recording: &Recording,
+    start: i64,
+    skip_idle: Option<i64>,
+    speed: u32,
+) -> Result<(), CliError> {
     let channel = channel_of(recording)?;
+    let marks = marks_of(recording)?;
     let begin = recording.header().started;
     let clock = Instant::now();
     let now = || i64::try_from(clock.elapsed().as_micros()).unwrap_or(i64::MAX);
@@ -34,10 +47,11 @@ pub(crate) fn play(recording: &Recording, start: i64, skip_idle: Option<i64>) ->
     let mut stage = Stage::enter()?;
     let mut player = Player::new(at, now());
     player.set_skip_idle(skip_idle);
+    player.set_speed(speed, now());
     // Each turn is one stretch between two jumps.
     loop {
         let mut screen = screen_from(recording, &channel, at)?;
-        let mut show = Show { stage: &mut stage, player: &mut player, begin, now: &now };
+        let mut show = Show { stage: &mut stage, player: &mut player, marks: &marks, begin, now: &now };
         match show.stretch(recording, &channel, &mut screen, at)? {
             Some(to) => {
                 at = to.max(begin);
@@ -51,6 +65,8 @@ pub(crate) fn play(recording: &Recording, start: i64, skip_idle: Option<i64>) ->
 struct Show<'s> {
     stage: &'s mut Stage,
     player: &'s mut Player,
+    /// Commands and other events, in the order of their times.
+    marks: &'s [(i64, String)],
     begin: i64,
     now: &'s dyn Fn() -> i64,
 }
@@ -95,14 +111,19 @@ impl Show<'_> {
     }
 
     fn draw(&mut self, screen: &Screen, note: &str) -> Result<(), CliError> {
-        let seconds = self.player.position((self.now)()).saturating_sub(self.begin).max(0) / 1_000_000;
+        let position = self.player.position((self.now)());
+        let seconds = position.saturating_sub(self.begin).max(0) / 1_000_000;
         let state = if self.player.is_paused() { "paused" } else { "plays" };
+        let passed = self.marks.partition_point(|(at, _)| *at <= position);
+        let mark =
+            passed.checked_sub(1).and_then(|n| self.marks.get(n)).map_or("", |(_, text)| text.as_str());
         let status = format!(
-            " {note}{:02}:{:02}:{:02}  {state} at {}%  space: pause  +/-: speed  arrows: 5 s  .: step  q: quit ",
+            " {note}{:02}:{:02}:{:02}  {state} at {}%  space +/- arrows . n/p q  {} ",
             seconds / 3600,
             seconds / 60 % 60,
             seconds % 60,
             self.player.speed(),
+            mark.chars().take(MARK).collect::<String>(),
         );
         self.stage.draw(screen, &status)
     }
@@ -128,10 +149,34 @@ impl Show<'_> {
                     self.player.jump_to_event(event, now);
                 }
             }
+            Key::NextMark => {
+                let next = self.marks.iter().find(|(at, _)| *at > position);
+                return Ok(next.map_or(ControlFlow::Continue(()), |(at, _)| ControlFlow::Break(Some(*at))));
+            }
+            Key::PreviousMark => {
+                // While it plays, the event that was just jumped to slips past.
+                let here = if self.player.is_paused() { position } else { position.saturating_sub(NEAR) };
+                let before = self.marks.iter().rev().find(|(at, _)| *at < here);
+                return Ok(ControlFlow::Break(Some(before.map_or(self.begin, |(at, _)| *at))));
+            }
             Key::Other => {}
         }
         Ok(ControlFlow::Continue(()))
     }
+}
+
+/// What can be jumped to: commands, files, forwards, findings, notices, suspensions.
+fn marks_of(recording: &Recording) -> Result<Vec<(i64, String)>, CliError> {
+    let mut marks = Vec::new();
+    for kind in [LineKind::Command, LineKind::Event] {
+        let query = Query { kind: Some(kind), ..Query::default() };
+        search_recording(recording, &query, |line| {
+            marks.push((line.at, line.text));
+            if marks.len() < MOST_MARKS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+    }
+    marks.sort();
+    Ok(marks)
 }
 
 /// The channel that is shown.
@@ -234,7 +279,7 @@ pub(crate) fn watch(path: &Path, identity: &Identity) -> Result<(), CliError> {
             }
             Next::Waiting => match &mut stage {
                 Some(stage) => {
-                    stage.draw(&screen, " live, up to 10 s behind  q: quit ")?;
+                    stage.draw(&screen, " live  q: quit ")?;
                     if stage.key(Some(LOOK))? == Some(Key::Quit) {
                         return Ok(());
                     }

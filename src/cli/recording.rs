@@ -1,9 +1,6 @@
 //! Recordings: listed, proved whole, read, searched, exported.
 
-use std::{
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use clap::{Args, Subcommand};
 use cofferdam_access::{
@@ -11,11 +8,11 @@ use cofferdam_access::{
     clock::Timestamp,
     ids::SessionId,
     local_time::parse_duration,
-    store::{AuditFilter, SessionState},
+    store::{AuditFilter, Deleted, KeptRecording, RecordingFilter, StoreError},
 };
 use cofferdam_recorder::{
-    Anchor, Hit, LineKind, Listed, Query, Recording, RecordingId, Report, hold as set_hold, lift_hold,
-    list as list_folder, search as search_folder, search_recording, verify as verify_file, verify_bundle,
+    Anchor, Hit, LineKind, Listed, Query, Recording, RecordingId, list as list_folder,
+    search as search_folder, search_recording,
 };
 use serde_json::{Value, json};
 
@@ -25,6 +22,8 @@ use super::{
     export::{self, ExportArgs},
     output::{Reply, Table, bytes, clean, clean_line, shown, to_json, utc, utc_or_null},
     play,
+    retention::{self, DeleteCommand, HoldArgs, deleted_row, deleted_words, hold_row},
+    usage, verify,
 };
 
 /// Most lines of events that `show` prints.
@@ -44,7 +43,8 @@ pub(crate) enum RecordingCommand {
         #[command(flatten)]
         on_behalf: OnBehalf,
     },
-    /// Replay in this terminal; space pauses, + and - change the speed, arrows go 5 s, q leaves
+    /// Replay in this terminal; space pauses, + and - change the speed, arrows go 5 s, n and p go to the next and the
+    /// previous command or other event, . goes to what is shown next, q leaves
     Play(PlayArgs),
     /// Prove recordings or evidence bundles whole with the public key alone; exit code 1 if one is not
     Verify {
@@ -58,6 +58,13 @@ pub(crate) enum RecordingCommand {
     Search(SearchArgs),
     /// Keep a recording whatever retention says, or stop doing so
     Hold(HoldArgs),
+    /// Recordings that have been kept as long as the site says; nothing deletes them by itself
+    Due,
+    /// Delete recordings: one person asks, a second one of another duty agrees
+    #[command(subcommand)]
+    Delete(DeleteCommand),
+    /// The room that recordings take, what is left, and for how long
+    Usage,
 }
 
 /// Which recording, from where.
@@ -71,21 +78,9 @@ pub(crate) struct PlayArgs {
     /// Shorten pauses to this
     #[arg(long, value_name = "DURATION", default_value = "2s")]
     skip_idle: String,
-    #[command(flatten)]
-    on_behalf: OnBehalf,
-}
-
-/// What to hold.
-#[derive(Debug, Args)]
-pub(crate) struct HoldArgs {
-    /// The recording's id: its session's
-    id: RecordingId,
-    /// Why it has to be kept
-    #[arg(long, required_unless_present = "lift")]
-    reason: Option<String>,
-    /// Lift the hold
-    #[arg(long, conflicts_with = "reason")]
-    lift: bool,
+    /// How much faster than it happened: 0.1 to 100
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = speed)]
+    speed: u32,
     #[command(flatten)]
     on_behalf: OnBehalf,
 }
@@ -114,22 +109,31 @@ pub(crate) struct SearchArgs {
 /// Does what `command` says.
 pub(crate) async fn run(desk: &Desk, command: RecordingCommand) -> Result<Reply, CliError> {
     match command {
-        RecordingCommand::List => list(desk),
+        RecordingCommand::List => list(desk).await,
         RecordingCommand::Show { id, on_behalf } => show(desk, &id, &on_behalf).await,
         RecordingCommand::Play(args) => {
             let micros = |text: &str| Ok::<_, CliError>(parse_duration(text)?.saturating_mul(1_000_000));
             let start = args.from.as_deref().map(micros).transpose()?.unwrap_or(0);
             let skip = micros(&args.skip_idle)?;
-            let recording = open(desk, &args.id)?;
+            let recording = open(desk, &args.id).await?;
             note(desk, &args.on_behalf, AuditEvent::new(AuditKind::RecordingPlayed, &args.id)).await?;
-            play::play(&recording, start, Some(skip))?;
+            play::play(&recording, start, Some(skip), args.speed)?;
             Ok(Reply::nothing())
         }
-        RecordingCommand::Verify { which } => verify(desk, which).await,
-        RecordingCommand::Hold(args) => hold(desk, &args).await,
+        RecordingCommand::Verify { which } => verify::run(desk, which).await,
+        RecordingCommand::Hold(args) => retention::hold(desk, &args).await,
+        RecordingCommand::Due => retention::due(desk).await,
+        RecordingCommand::Delete(command) => retention::delete(desk, command).await,
+        RecordingCommand::Usage => usage::run(&desk.context.config.recordings, desk.now()),
         RecordingCommand::Export(args) => export::run(desk, &args).await,
         RecordingCommand::Search(args) => search(desk, args).await,
     }
+}
+
+/// A factor as percent.
+fn speed(text: &str) -> Result<u32, String> {
+    let factor = text.parse::<f64>().ok().filter(|f| (0.1..=100.0).contains(f));
+    factor.map(|f| (f * 100.0).round() as u32).ok_or_else(|| "use a factor from 0.1 to 100".into())
 }
 
 /// Reading is noted before anything is shown; what cannot be noted is not read.
@@ -140,29 +144,42 @@ pub(crate) async fn note(desk: &Desk, on_behalf: &OnBehalf, event: AuditEvent) -
 }
 
 /// Opens and unlocks a recording of this machine.
-pub(crate) fn open(desk: &Desk, id: &RecordingId) -> Result<Recording, CliError> {
-    let path = existing(desk, id)?;
+pub(crate) async fn open(desk: &Desk, id: &RecordingId) -> Result<Recording, CliError> {
+    let path = desk.context.recording_path(id);
+    if !path.exists() {
+        let deleted = kept(desk, id).await?.and_then(|r| r.deleted);
+        return Err(CliError::failed(match deleted {
+            Some(deleted) => format!("the recording {id} was {}", deleted_words(desk, &deleted)),
+            None => format!(
+                "there is no recording {id} in {}: `cofferdam recording list` names those of this machine",
+                desk.context.config.recordings.dir.display()
+            ),
+        }));
+    }
     Ok(play::unlocked(&path, &desk.context.replay_identity()?)?)
 }
 
-fn existing(desk: &Desk, id: &RecordingId) -> Result<PathBuf, CliError> {
-    let path = desk.context.recording_path(id);
-    if !path.exists() {
-        return Err(CliError::failed(format!(
-            "there is no recording {id} in {}: `cofferdam recording list` names those of this machine",
-            desk.context.config.recordings.dir.display()
-        )));
+/// What the store knows of a recording, if anything.
+pub(crate) async fn kept(desk: &Desk, id: &RecordingId) -> Result<Option<KeptRecording>, CliError> {
+    let Ok(session) = id.as_str().parse::<SessionId>() else { return Ok(None) };
+    match desk.store.recording(session).await {
+        Ok(kept) => Ok(Some(kept)),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(e) => Err(e.into()),
     }
-    Ok(path)
 }
 
-fn at(micros: i64) -> Timestamp {
+/// A moment as the recorder writes it.
+pub(crate) fn at(micros: i64) -> Timestamp {
     Timestamp(micros)
 }
 
-fn list(desk: &Desk) -> Result<Reply, CliError> {
-    let mut table = Table::new(&["id", "person", "account", "started", "ended", "end", "size"]);
+async fn list(desk: &Desk) -> Result<Reply, CliError> {
+    let mut table = Table::new(&["id", "person", "account", "started", "ended", "end", "size", "kept"]);
     let mut rows = Vec::new();
+    let known = retention::all(desk, RecordingFilter::default()).await?;
+    let mut known: BTreeMap<String, KeptRecording> =
+        known.into_iter().map(|r| (r.session.to_string(), r)).collect();
     let folder = &desk.context.config.recordings.dir;
     // A gateway that has never recorded has no folder yet.
     let found = if folder.exists() { list_folder(folder)? } else { Vec::new() };
@@ -170,6 +187,7 @@ fn list(desk: &Desk) -> Result<Reply, CliError> {
         match file.listed {
             Ok(l) => {
                 let end = l.seal.as_ref().map_or("not sealed", |s| s.end.reason.as_str());
+                let kept = known.remove(l.header.id.as_str());
                 table.row([
                     l.header.id.to_string(),
                     l.header.user.clone(),
@@ -178,20 +196,49 @@ fn list(desk: &Desk) -> Result<Reply, CliError> {
                     shown(&desk.zone, l.seal.as_ref().map(|s| at(s.ended))),
                     end.to_owned(),
                     bytes(l.bytes),
+                    kept.as_ref().map_or("-".to_owned(), |r| standing(desk, r)),
                 ]);
-                rows.push(row(&l)?);
+                rows.push(row(desk, &l, kept.as_ref())?);
             }
             Err(e) => {
                 let id = file.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                table.row([id.as_str(), "?", "?", "?", "?", &format!("UNREADABLE: {e}"), "?"]);
+                let kept = known.remove(&id).map_or("-".to_owned(), |r| standing(desk, &r));
+                table.row([id.as_str(), "?", "?", "?", "?", &format!("UNREADABLE: {e}"), "?", &kept]);
                 rows.push(json!({"id": id, "path": file.path.display().to_string(), "error": e.to_string()}));
             }
         }
     }
+    for (id, r) in known.iter().filter(|(_, r)| r.deleted.is_some()) {
+        table.row([
+            id.clone(),
+            r.person.to_string(),
+            format!("{}@{}", r.login, r.asset),
+            desk.zone.show(r.started_at),
+            shown(&desk.zone, r.ended_at),
+            "-".to_owned(),
+            "-".to_owned(),
+            standing(desk, r),
+        ]);
+        rows.push(json!({
+            "id": id, "session": id, "user": r.person, "asset": r.asset, "account": format!("{}@{}", r.login, r.asset),
+            "started": utc(r.started_at), "ended": utc_or_null(r.ended_at), "digest": r.digest, "hold": hold_row(r),
+            "deleted": r.deleted.as_ref().map(deleted_row),
+        }));
+    }
     Ok(Reply::list(&table, rows))
 }
 
-fn row(l: &Listed) -> Result<Value, CliError> {
+/// Whether a recording is held, deleted, or until when it is kept.
+fn standing(desk: &Desk, r: &KeptRecording) -> String {
+    match (&r.deleted, &r.hold, retention::until(desk, r)) {
+        (Some(deleted), ..) => deleted_words(desk, deleted),
+        (None, Some(hold), _) => format!("held for {}", hold.reason),
+        (None, None, Some(until)) => format!("until {}", desk.zone.show(until)),
+        (None, None, None) => "-".to_owned(),
+    }
+}
+
+fn row(desk: &Desk, l: &Listed, kept: Option<&KeptRecording>) -> Result<Value, CliError> {
     Ok(json!({
         "id": l.header.id.to_string(),
         "path": l.path.display().to_string(),
@@ -206,11 +253,20 @@ fn row(l: &Listed) -> Result<Value, CliError> {
         "seal": to_json(&l.seal)?,
         "labels": l.header.labels,
         "bytes": l.bytes,
+        "kept_until": utc_or_null(kept.and_then(|r| retention::until(desk, r))),
+        "hold": kept.map_or(Value::Null, hold_row),
+        "deleted": kept.and_then(|r| r.deleted.as_ref()).map(deleted_row),
     }))
 }
 
 async fn show(desk: &Desk, id: &RecordingId, on_behalf: &OnBehalf) -> Result<Reply, CliError> {
-    let recording = open(desk, id)?;
+    if !desk.context.recording_path(id).exists()
+        && let Some(gone) = kept(desk, id).await?
+        && let Some(deleted) = &gone.deleted
+    {
+        return Ok(hole(desk, &gone, deleted));
+    }
+    let recording = open(desk, id).await?;
     note(desk, on_behalf, AuditEvent::new(AuditKind::RecordingPlayed, id).with("as", "events")).await?;
     let header = recording.header().clone();
     let mut lines = Vec::new();
@@ -261,6 +317,28 @@ async fn show(desk: &Desk, id: &RecordingId, on_behalf: &OnBehalf) -> Result<Rep
     Ok(Reply::new(clean(&text), json))
 }
 
+/// What is left to say of a recording that two people deleted.
+fn hole(desk: &Desk, r: &KeptRecording, deleted: &Deleted) -> Reply {
+    let text = format!(
+        "recording   {}\nperson      {}\naccount     {}@{}\nstarted     {}\nended       {}\ndigest      {}\n{}; why: cofferdam \
+         recording delete show {}",
+        r.session,
+        r.person,
+        r.login,
+        r.asset,
+        desk.zone.show(r.started_at),
+        shown(&desk.zone, r.ended_at),
+        r.digest.as_deref().unwrap_or("-"),
+        deleted_words(desk, deleted),
+        deleted.request,
+    );
+    let json = json!({
+        "id": r.session.to_string(), "user": r.person, "asset": r.asset, "digest": r.digest, "events": [],
+        "started": utc(r.started_at), "ended": utc_or_null(r.ended_at), "deleted": deleted_row(deleted),
+    });
+    Reply::new(clean(&text), json)
+}
+
 fn kind_name(kind: LineKind) -> &'static str {
     match kind {
         LineKind::Screen => "screen",
@@ -273,120 +351,6 @@ fn kind_name(kind: LineKind) -> &'static str {
 fn offset(at: i64, started: i64) -> String {
     let seconds = at.saturating_sub(started).max(0) / 1_000_000;
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
-}
-
-/// The mark lies beside the recording, so that it goes where the recording goes.
-async fn hold(desk: &Desk, args: &HoldArgs) -> Result<Reply, CliError> {
-    let path = existing(desk, &args.id)?;
-    let failed = || CliError::io(path.display().to_string());
-    let event = AuditEvent::new(AuditKind::RecordingHeld, &args.id).with("held", !args.lift);
-    note(desk, &args.on_behalf, event.with_some("reason", args.reason.clone())).await?;
-    let text = match &args.reason {
-        Some(reason) => {
-            set_hold(&path, reason).map_err(failed())?;
-            format!("{} is held: nothing deletes it until the hold is lifted", args.id)
-        }
-        None => {
-            lift_hold(&path).map_err(failed())?;
-            format!("{} is held no longer", args.id)
-        }
-    };
-    Ok(Reply::new(text, json!({"id": args.id.to_string(), "held": !args.lift, "reason": args.reason})))
-}
-
-async fn verify(desk: &Desk, which: Vec<String>) -> Result<Reply, CliError> {
-    let key = desk.context.recording_signer()?.public_key();
-    let mut ids = Vec::new();
-    let mut bundles = Vec::new();
-    for text in &which {
-        match text.parse() {
-            Ok(id) => ids.push(id),
-            Err(_) if Path::new(text).is_file() => bundles.push(PathBuf::from(text)),
-            Err(e) => return Err(CliError::failed(format!("{text:?} is no file, and {e}"))),
-        }
-    }
-    if which.is_empty() {
-        ids = all_ids(&desk.context.config.recordings.dir)?;
-    }
-    let mut table = Table::new(&["id", "whole", "segments", "signatures", "anchors", "problems"]);
-    let (mut rows, mut all_whole) = (Vec::new(), true);
-    for id in ids {
-        let mut problems = Vec::new();
-        let anchors = anchors(desk, &id, &mut problems).await?;
-        let report = match verify_file(&desk.context.recording_path(&id), &key, &anchors) {
-            Ok(report) => Some(report),
-            Err(e) => {
-                problems.push(e.to_string());
-                None
-            }
-        };
-        if let Some(report) = &report {
-            problems.extend(report.problems.iter().map(|p| told(desk, p)));
-            against_audit(desk, &id, report, &mut problems).await?;
-        }
-        let whole = problems.is_empty();
-        all_whole &= whole;
-        let count = |n: fn(&Report) -> u32| report.as_ref().map_or(0, n);
-        table.row([
-            id.to_string(),
-            if whole { "yes" } else { "NO" }.to_owned(),
-            count(|r| r.segments).to_string(),
-            count(|r| r.signatures).to_string(),
-            count(|r| r.anchors).to_string(),
-            problems.join("; "),
-        ]);
-        rows.push(json!({
-            "id": id.to_string(),
-            "whole": whole,
-            "digest": report.as_ref().map(|r| hex::encode(r.digest)),
-            "segments": count(|r| r.segments),
-            "signatures": count(|r| r.signatures),
-            "anchors": count(|r| r.anchors),
-            "untrusted_from": utc_or_null(report.as_ref().and_then(Report::untrusted_from).map(at)),
-            "recovered_from": utc_or_null(report.as_ref().and_then(|r| r.recovered_from).map(at)),
-            "problems": problems,
-        }));
-    }
-    for path in bundles {
-        let report = verify_bundle(&path, &key)?;
-        let mut problems = report.problems.clone();
-        problems.extend(report.recording.iter().flat_map(|r| &r.problems).map(|p| told(desk, p)));
-        let whole = report.is_whole();
-        all_whole &= whole;
-        let count = |n: fn(&Report) -> u32| report.recording.as_ref().map_or(0, n);
-        let name = path.display().to_string();
-        table.row([
-            name.clone(),
-            if whole { "yes" } else { "NO" }.to_owned(),
-            count(|r| r.segments).to_string(),
-            count(|r| r.signatures).to_string(),
-            count(|r| r.anchors).to_string(),
-            problems.join("; "),
-        ]);
-        rows.push(json!({
-            "id": name,
-            "whole": whole,
-            "files": report.files,
-            "created": utc_or_null(report.created.map(at)),
-            "problems": problems,
-        }));
-    }
-    Ok(Reply::list(&table, rows).judged(all_whole))
-}
-
-fn told(desk: &Desk, p: &cofferdam_recorder::Problem) -> String {
-    let since =
-        p.from.map(|t| format!(", not to be trusted from {}", desk.zone.show(at(t)))).unwrap_or_default();
-    format!("at byte {}: {}{since}", p.offset, p.kind)
-}
-
-fn all_ids(folder: &Path) -> Result<Vec<RecordingId>, CliError> {
-    if !folder.exists() {
-        return Ok(Vec::new());
-    }
-    // By name and not by header: a recording whose header is damaged must not be passed over.
-    let names = list_folder(folder)?.into_iter().filter_map(|f| f.path.file_stem()?.to_str()?.parse().ok());
-    Ok(names.collect())
 }
 
 /// What the audit log keeps of the recording's chain: entries `recording.checkpoint` with `seq` and `hash`.
@@ -411,32 +375,6 @@ pub(crate) async fn anchors(
         }
     }
     Ok(all)
-}
-
-/// The digest that the audit log has of the sealed recording has to be that of the file.
-async fn against_audit(
-    desk: &Desk,
-    id: &RecordingId,
-    report: &Report,
-    problems: &mut Vec<String>,
-) -> Result<(), CliError> {
-    let Ok(session) = id.as_str().parse::<SessionId>() else { return Ok(()) };
-    match desk.store.session(session).await {
-        Ok(s) => {
-            let ours = hex::encode(report.digest);
-            if s.recording_digest.as_ref().is_some_and(|kept| *kept != ours) {
-                problems.push("the store has another digest of this recording".to_owned());
-            }
-            if s.state != SessionState::Ended {
-                problems.push("its session is still open: verify it again after the end".to_owned());
-            }
-        }
-        Err(cofferdam_access::store::StoreError::NotFound { .. }) => {
-            problems.push("the store knows no session of this recording".to_owned());
-        }
-        Err(e) => return Err(e.into()),
-    }
-    Ok(())
 }
 
 async fn search(desk: &Desk, args: SearchArgs) -> Result<Reply, CliError> {

@@ -30,8 +30,12 @@ pub(crate) enum Key {
     Back,
     /// On a little.
     Forward,
-    /// The next event.
+    /// The next thing that is shown.
     Step,
+    /// On to the next event: a command, a file, a finding …
+    NextMark,
+    /// Back to the one before.
+    PreviousMark,
     /// Anything else.
     Other,
 }
@@ -47,8 +51,24 @@ impl Key {
             b"\x1b[D" | b"\x1bOD" | b"h" => Self::Back,
             b"\x1b[C" | b"\x1bOC" | b"l" => Self::Forward,
             b"." => Self::Step,
+            b"n" => Self::NextMark,
+            b"p" => Self::PreviousMark,
             _ => Self::Other,
         }
+    }
+
+    /// Takes the first key of what was typed: several may come at once.
+    fn take(typed: &mut Vec<u8>) -> Option<Self> {
+        let len = match typed.as_slice() {
+            [] => return None,
+            // A control sequence ends with its first byte from @ to ~ (ECMA-48 §5.4).
+            [0x1b, b'[', rest @ ..] => {
+                rest.iter().position(|b| (0x40..=0x7e).contains(b)).map_or(typed.len(), |at| at + 3)
+            }
+            [0x1b, b'O', _, ..] => 3,
+            _ => 1,
+        };
+        Some(Self::of(&typed.drain(..len).collect::<Vec<u8>>()))
     }
 }
 
@@ -56,6 +76,8 @@ impl Key {
 pub(crate) struct Stage {
     tty: File,
     before: Termios,
+    /// Typed, and not yet taken as keys.
+    typed: Vec<u8>,
 }
 
 impl Stage {
@@ -69,7 +91,7 @@ impl Stage {
         cfmakeraw(&mut raw);
         tcsetattr(&tty, SetArg::TCSANOW, &raw).map_err(system)?;
         tty.write_all(b"\x1b[?1049h\x1b[?25l").map_err(CliError::io("the terminal"))?;
-        Ok(Self { tty, before })
+        Ok(Self { tty, before, typed: Vec::new() })
     }
 
     /// Shows what `screen` shows, and a line below it. Only its text: colours are left out, and nothing that was recorded
@@ -88,6 +110,9 @@ impl Stage {
 
     /// Waits for a key, at most so long (none: until there is one).
     pub(crate) fn key(&mut self, longest: Option<Duration>) -> Result<Option<Key>, CliError> {
+        if let Some(key) = Key::take(&mut self.typed) {
+            return Ok(Some(key));
+        }
         let timeout = longest.map_or(PollTimeout::NONE, |d| {
             PollTimeout::try_from(d.min(Duration::from_secs(60))).unwrap_or(PollTimeout::ZERO)
         });
@@ -103,7 +128,8 @@ impl Stage {
         let mut bytes = [0u8; 16];
         let count = self.tty.read(&mut bytes).map_err(CliError::io("the terminal"))?;
         // A terminal that is gone ends the show.
-        Ok(Some(if count == 0 { Key::Quit } else { Key::of(bytes.get(..count).unwrap_or_default()) }))
+        self.typed.extend_from_slice(bytes.get(..count).unwrap_or_default());
+        Ok(Some(Key::take(&mut self.typed).unwrap_or(Key::Quit)))
     }
 }
 
@@ -125,10 +151,15 @@ mod tests {
 
     #[test]
     fn keys_mean_what_the_help_says() {
-        let pressed: [(&[u8], Key); 6] = [
+        let pressed: [(&[u8], Key); 11] = [
             (b"q", Key::Quit),
             (b"\x03", Key::Quit),
             (b" ", Key::Pause),
+            (b"+", Key::Faster),
+            (b"-", Key::Slower),
+            (b".", Key::Step),
+            (b"n", Key::NextMark),
+            (b"p", Key::PreviousMark),
             (b"\x1b[C", Key::Forward),
             (b"\x1b[D", Key::Back),
             (b"\x1b[A", Key::Other),
@@ -136,5 +167,22 @@ mod tests {
         for (bytes, key) in pressed {
             assert_eq!(Key::of(bytes), key);
         }
+    }
+
+    #[test]
+    fn keys_that_come_together_are_taken_one_by_one() {
+        let mut typed = b"--\x1b[C\x1b[1~\x1bOD n\x1b[".to_vec();
+        let keys: Vec<Key> = std::iter::from_fn(|| Key::take(&mut typed)).collect();
+        let wanted = [
+            Key::Slower,
+            Key::Slower,
+            Key::Forward,
+            Key::Other,
+            Key::Back,
+            Key::Pause,
+            Key::NextMark,
+            Key::Other,
+        ];
+        assert_eq!(keys, wanted);
     }
 }

@@ -34,7 +34,7 @@ pub(crate) enum SessionCommand {
         /// The session's id
         id: SessionId,
     },
-    /// Watch a live session in this terminal, up to 10 s behind (a recording's file grows by that much at a time)
+    /// Watch a live session in this terminal, less than a second behind
     Watch {
         /// The session's id
         id: SessionId,

@@ -194,7 +194,8 @@ fn approving_duty(text: &str) -> Result<Duty, String> {
     known.ok_or_else(|| "use operations or security".into())
 }
 
-fn digest(text: &str) -> Result<RequestDigest, String> {
+/// A digest as shown, as an argument.
+pub(crate) fn digest(text: &str) -> Result<RequestDigest, String> {
     let mut bytes = [0; 32];
     let form = hex::decode_to_slice(text, &mut bytes);
     form.map(|()| RequestDigest(bytes)).map_err(|_| "a digest has 64 hexadecimal digits".into())

@@ -22,7 +22,7 @@ use std::{
 
 use document::Document;
 pub(crate) use problem::ConfigError;
-pub(crate) use settings::Config;
+pub(crate) use settings::{Config, Recordings};
 pub(crate) use store_url::StoreUrl;
 pub(crate) use template::Template;
 

@@ -113,6 +113,9 @@ pub(crate) struct Recordings {
     /// New sessions are refused when the folder's file system has less than this free, bytes.
     #[serde(default = "default_min_free_bytes")]
     pub(crate) min_free_bytes: u64,
+    /// Below so much free space an alarm goes to the log, the audit log and `doctor`, bytes.
+    #[serde(default = "default_warn_free_bytes")]
+    pub(crate) warn_free_bytes: u64,
     /// How long sessions stand still when a recording cannot be written, before they end, seconds.
     #[serde(default = "default_freeze_seconds")]
     pub(crate) freeze_seconds: u32,
@@ -192,6 +195,9 @@ fn default_recordings_dir() -> PathBuf {
 }
 fn default_min_free_bytes() -> u64 {
     1 << 30
+}
+fn default_warn_free_bytes() -> u64 {
+    4 << 30
 }
 fn default_freeze_seconds() -> u32 {
     20

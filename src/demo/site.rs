@@ -84,6 +84,7 @@ fn fresh(people: &People) -> Result<Site, String> {
             title: title.into(),
             networks: networks.iter().map(|s| (*s).to_owned()).collect(),
             critical,
+            recording_days: None,
         })
     };
     let mut users = Vec::new();

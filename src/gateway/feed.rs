@@ -4,7 +4,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use cofferdam_access::{
-    audit::{Act, AuditEvent, AuditKind},
+    audit::{Act, Actor, AuditEvent, AuditKind},
     clock::Timestamp,
     ids::{FindingId, OrderId, SessionId},
     policy::CompiledPolicies,
@@ -16,9 +16,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::Gateway;
+use super::{Gateway, space::SpaceAlarm};
 use crate::{
+    config::Recordings,
     detect::triggers::{Finding, Response},
+    erasure::erase_deleted,
     session::orders::Order,
 };
 
@@ -290,10 +292,21 @@ pub(crate) async fn write_checkpoints(gateway: Arc<Gateway>, mut checkpoints: mp
     }
 }
 
-/// What has to happen now and then: a durable checkpoint of the audit log outside the database, and sweeping.
-pub(crate) async fn keep_house(gateway: Arc<Gateway>, stop: CancellationToken) {
+/// What has to happen now and then: a durable checkpoint of the audit log outside the database, files of deleted recordings,
+/// a look at the free space, and sweeping.
+pub(crate) async fn keep_house(gateway: Arc<Gateway>, recordings: Recordings, stop: CancellationToken) {
     let mut round = 0u32;
+    let mut alarm = None;
+    let mut left = 0;
     loop {
+        // Also at the start: a crash may have come between a deletion and the files.
+        left = erase(&gateway, &recordings, left).await;
+        if alarm.is_none() {
+            alarm = SpaceAlarm::resume(&gateway.store, &gateway.node, recordings.warn_free_bytes).await.ok();
+        }
+        if let Some(alarm) = &mut alarm {
+            alarm.look(&gateway).await;
+        }
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
@@ -307,6 +320,26 @@ pub(crate) async fn keep_house(gateway: Arc<Gateway>, stop: CancellationToken) {
             && let Err(e) = gateway.store.sweep(&Act::system("gateway", gateway.clock.now())).await
         {
             warn!(error = %e, "what has ended by itself could not be swept away");
+        }
+    }
+}
+
+/// Erases the files of deleted recordings; answers how many are left, and warns when that has changed.
+async fn erase(gateway: &Gateway, recordings: &Recordings, left_before: usize) -> usize {
+    let actor = Actor::system("gateway");
+    match erase_deleted(&gateway.store, &recordings.dir, &gateway.node, &actor, &gateway.clock).await {
+        Ok(erased) => {
+            if erased.done > 0 {
+                info!(recordings = erased.done, "the files of deleted recordings are erased");
+            }
+            if let Some((id, why)) = erased.left.first().filter(|_| erased.left.len() != left_before) {
+                warn!(recording = %id, left = erased.left.len(), error = %why, "a deleted recording's files are left");
+            }
+            erased.left.len()
+        }
+        Err(e) => {
+            warn!(error = %e, "the files of deleted recordings could not be erased; tried again");
+            left_before
         }
     }
 }

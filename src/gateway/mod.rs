@@ -5,6 +5,7 @@ mod audit;
 mod feed;
 mod files;
 mod requests;
+mod space;
 
 use std::{
     collections::{BTreeMap, HashMap},

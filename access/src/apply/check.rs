@@ -19,6 +19,9 @@ const MAX_POLICY: usize = 256 * 1024;
 const MAX_KEY: usize = 16 * 1024;
 /// Longest host name (RFC 1035 §2.3.4).
 const MAX_HOST: usize = 253;
+/// Longest time for which recordings are kept, other than for ever.
+const MOST_DAYS: u32 = 36_500;
+const TOO_MANY_DAYS: &str = "is more than 36500 days: give at most that, or 0 for ever";
 
 /// Something wrong with one field of one item.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,6 +105,12 @@ impl Check<'_> {
         if s.longest_window_seconds == 0 {
             self.fault(kind, "", "longest_window_seconds", "0 allows no window: give at least 1");
         }
+        if s.recording_days > MOST_DAYS {
+            self.fault(kind, "", "recording_days", TOO_MANY_DAYS);
+        }
+        if s.crown_jewel_recording_days.is_some_and(|days| days > MOST_DAYS) {
+            self.fault(kind, "", "crown_jewel_recording_days", TOO_MANY_DAYS);
+        }
         for name in &s.environment {
             let stem = name.strip_suffix('*').unwrap_or(name);
             if stem.is_empty() || !stem.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
@@ -167,6 +176,9 @@ impl Check<'_> {
     fn zones(&mut self) {
         let mut seen: BTreeMap<String, &Name> = BTreeMap::new();
         for zone in &self.site.zones {
+            if zone.recording_days.is_some_and(|days| days > MOST_DAYS) {
+                self.fault(ItemKind::Zone, &zone.name, "recording_days", TOO_MANY_DAYS);
+            }
             for network in &zone.networks {
                 if Network::parse(network).is_none() {
                     let problem = format!(

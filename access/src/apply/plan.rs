@@ -56,10 +56,17 @@ impl ItemKind {
     /// Fields whose change never ends a live session. Any other may: a false alarm is better than a surprise.
     const fn harmless(self) -> &'static [&'static str] {
         match self {
-            Self::Settings => &["longest_window_seconds", "keep_full_bytes", "environment", "time_zone"],
+            Self::Settings => &[
+                "longest_window_seconds",
+                "keep_full_bytes",
+                "environment",
+                "time_zone",
+                "recording_days",
+                "crown_jewel_recording_days",
+            ],
             Self::Organisation => &["title"],
             Self::User => &["full_name", "email"],
-            Self::Zone => &["title", "critical"],
+            Self::Zone => &["title", "critical", "recording_days"],
             Self::Conduit => &[],
             Self::Asset => &["title", "keep_full_bytes", "dangerous_ssh_algorithms"],
             Self::Account => &["default"],

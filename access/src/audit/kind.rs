@@ -127,8 +127,20 @@ kinds! {
     RecordingExported = "recording.exported",
     /// A recording was put on hold or released.
     RecordingHeld = "recording.held",
-    /// A recording was deleted by retention.
+    /// Somebody asked to delete recordings.
+    DeletionRequested = "recording.deletion_requested",
+    /// A second person agreed to delete recordings; an entry for each recording follows.
+    DeletionApproved = "recording.deletion_approved",
+    /// Somebody refused to delete recordings.
+    DeletionRefused = "recording.deletion_refused",
+    /// A recording was deleted by two people.
     RecordingDeleted = "recording.deleted",
+    /// The files of a deleted recording are gone.
+    RecordingErased = "recording.erased",
+    /// Free space for recordings fell below the warning threshold.
+    SpaceLow = "recording.space_low",
+    /// There is enough free space for recordings again.
+    SpaceEnough = "recording.space_enough",
     /// The audit log was exported.
     AuditExported = "audit.exported",
     /// The audit log was verified.

@@ -14,11 +14,13 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "first", sql: include_str!("../../../migrations/0001_first.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "first", sql: include_str!("../../../migrations/0001_first.sql") },
+    Migration { version: 2, name: "retention", sql: include_str!("../../../migrations/0002_retention.sql") },
+];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 
 /// What a migration did.
 #[derive(Debug, Clone, PartialEq, Eq)]

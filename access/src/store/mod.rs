@@ -18,6 +18,7 @@ mod migrate;
 mod orders;
 mod people;
 mod plant;
+mod recordings;
 mod secrets;
 mod sessions;
 mod site;
@@ -43,6 +44,7 @@ pub use migrate::{MigrationReport, SCHEMA_VERSION};
 pub use orders::{Order, OrderKind};
 pub use people::{CodeUse, Credentials, Enrolment, EnrolmentOutcome, Invitation};
 pub use plant::PlantStateRecord;
+pub use recordings::{Deleted, Hold, KeptRecording, RecordingFilter};
 pub use secrets::{SealedSecret, SecretChange, SecretHistory};
 pub use sessions::{
     NewSession, OpenOutcome, Opening, SessionEnd, SessionFilter, SessionRecord, SessionState,

@@ -12,6 +12,7 @@ use super::{
     error::StoreError,
     filter::Select,
     logins::{RememberedFactor, put_factor},
+    recordings,
     usage::note_source,
 };
 use crate::{
@@ -379,7 +380,13 @@ async fn insert(change: &mut Change<'_>, new: &NewSession) -> Result<(), StoreEr
             ],
         )
         .await?;
-    if done == 1 { Ok(()) } else { Err(StoreError::Exists { what: "session", name: new.id.to_string() }) }
+    if done != 1 {
+        return Err(StoreError::Exists { what: "session", name: new.id.to_string() });
+    }
+    if new.recording.is_some() {
+        recordings::insert(change, new).await?;
+    }
+    Ok(())
 }
 
 async fn close(change: &mut Change<'_>, id: &str, end: &SessionEnd) -> Result<AuditEvent, StoreError> {

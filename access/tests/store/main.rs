@@ -19,6 +19,7 @@ macro_rules! on_both {
 mod audit;
 mod figures;
 mod people;
+mod recordings;
 mod schema;
 mod sessions;
 mod site;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::Recording;
+use super::{Recording, tail::Tail};
 use crate::{
     chain::Walker,
     crypt::Opener,
@@ -41,12 +41,15 @@ pub struct Events<'r> {
     /// Text before this place in the stream is passed over.
     from_stream: u64,
     end: Option<u64>,
+    /// What a growing recording has in the journal.
+    tail: Option<Tail>,
 }
 
 impl<'r> Events<'r> {
     pub(super) fn new(
         recording: &'r Recording,
         opener: Opener,
+        tail: Option<Tail>,
         mask: Option<Mask>,
         offset: u64,
         from: i64,
@@ -64,6 +67,7 @@ impl<'r> Events<'r> {
             stream: 0,
             from_stream: 0,
             end: recording.events_end(),
+            tail,
         }
     }
 
@@ -81,8 +85,13 @@ impl<'r> Events<'r> {
                 }
                 continue;
             }
+            if self.tail.is_some() {
+                // What the journal gave, the file brings again once it was moved there.
+                self.from_stream = self.from_stream.max(place);
+            }
             match self.next_segment()? {
                 Step::Segment => {}
+                Step::Waiting if self.next_of_journal() => {}
                 Step::Waiting => return Ok(Next::Waiting),
                 Step::Ended => return Ok(Next::Ended),
             }
@@ -154,11 +163,24 @@ impl<'r> Events<'r> {
     }
 
     fn open(&mut self, head: &Head, body: &mut [u8], offset: u64) -> Result<(), ReadError> {
-        self.text = self.opener.open(head, body, offset)?.into();
+        let text = self.opener.open(head, body, offset)?;
+        self.go_on_with(head, text);
+        Ok(())
+    }
+
+    fn go_on_with(&mut self, head: &Head, text: Vec<u8>) {
+        self.text = text.into();
         self.read = 0;
         self.stream = head.stream;
         self.first_of_segment = Some(head.first);
-        Ok(())
+    }
+
+    /// The file ends here for now: takes what the journal holds behind what was given out.
+    fn next_of_journal(&mut self) -> bool {
+        let place = self.from_stream;
+        let Some((head, text)) = self.tail.as_mut().and_then(|tail| tail.next(place)) else { return false };
+        self.go_on_with(&head, text);
+        true
     }
 
     /// No whole segment stands here: the end for now of a growing file, or damage.

@@ -4,6 +4,7 @@
 mod events;
 mod recording;
 mod rewrap;
+mod tail;
 
 pub use events::{Events, Next};
 pub(crate) use recording::side_file;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Events;
+use super::{Events, tail::Tail};
 use crate::{
     chain::{self, Walker},
     crypt::{Opener, Sealer},
@@ -141,10 +141,15 @@ impl Recording {
     /// When the recording is locked.
     pub fn events_from(&self, time: i64) -> Result<Events<'_>, ReadError> {
         let keys = self.keys()?;
-        let unusable = || ReadError::Limit("the data key");
-        let sealer = Sealer::new(&keys.data, self.preamble.digest).ok_or_else(unusable)?;
+        let opener = || {
+            let sealer = Sealer::new(&keys.data, self.preamble.digest);
+            Opener::new(sealer.ok_or(ReadError::Limit("the data key"))?)
+        };
+        let growing = self.seal.is_none();
+        let tail =
+            growing.then(|| Ok::<_, ReadError>(Tail::new(&self.path, self.header().id.clone(), opener()?)));
         let mask = keys.reveal.as_ref().and_then(|key| Mask::new(key, self.preamble.digest));
-        Ok(Events::new(self, Opener::new(sealer)?, mask, self.place_before(time), time))
+        Ok(Events::new(self, opener()?, tail.transpose()?, mask, self.place_before(time), time))
     }
 
     /// The events from a place in the stream of their text on.

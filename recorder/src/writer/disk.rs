@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use super::JOURNAL;
+use super::journal::{self, name};
 use crate::{
     error::{RecordError, storage as storage_error},
     storage::{SpoolFile, Storage},
@@ -18,15 +18,10 @@ pub(crate) struct Disk {
     pinned: bool,
 }
 
-fn name(number: u64) -> String {
-    format!("journal-{number}{JOURNAL}")
-}
-
 impl Disk {
     pub(crate) fn new(storage: Arc<dyn Storage>, old: &[String]) -> Result<Self, RecordError> {
-        let numbers =
-            old.iter().filter_map(|n| n.strip_prefix("journal-")?.strip_suffix(JOURNAL)?.parse().ok());
-        let number = numbers.max().map_or(0, |n: u64| n.saturating_add(1));
+        let numbers = old.iter().filter_map(|n| journal::number(n));
+        let number = numbers.max().map_or(0, |n| n.saturating_add(1));
         let journal = storage.create(&name(number)).map_err(storage_error("creating the journal"))?;
         storage.sync_names().map_err(storage_error("creating the journal"))?;
         Ok(Self { storage, number, journal, pinned: false })

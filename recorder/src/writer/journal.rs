@@ -5,6 +5,7 @@
 
 use std::io;
 
+use super::JOURNAL;
 use crate::{
     codec::Cursor,
     header::{RecordingId, sha256_one},
@@ -13,10 +14,20 @@ use crate::{
 };
 
 const MAGIC: [u8; 4] = *b"CJRN";
-const SUM_LEN: usize = 16;
+pub(crate) const SUM_LEN: usize = 16;
 const PREFIX: usize = 8;
 /// Longest record a reader accepts.
-const MAX_RECORD: usize = MAX_BODY + CORE_LEN + SUM_LEN + 80;
+pub(crate) const MAX_RECORD: usize = MAX_BODY + CORE_LEN + SUM_LEN + 80;
+
+/// The file name of a journal.
+pub(crate) fn name(number: u64) -> String {
+    format!("journal-{number}{JOURNAL}")
+}
+
+/// The number of the journal of that file name.
+pub(crate) fn number(name: &str) -> Option<u64> {
+    name.strip_prefix("journal-")?.strip_suffix(JOURNAL)?.parse().ok()
+}
 
 /// Appends one record.
 pub(crate) fn push(out: &mut Vec<u8>, id: &RecordingId, head: &Head, body: &[u8]) {

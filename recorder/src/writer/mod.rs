@@ -10,7 +10,7 @@ mod config;
 mod disk;
 mod health;
 mod indexer;
-mod journal;
+pub(crate) mod journal;
 mod lane;
 mod queue;
 mod recover;

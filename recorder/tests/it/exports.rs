@@ -84,11 +84,6 @@ async fn casts_hold_the_session_and_never_the_password() {
 
 #[tokio::test]
 async fn the_stock_player_takes_a_cast() {
-    let missing = |name| Command::new(name).arg("--version").output().is_err();
-    if missing("asciinema") || missing("script") {
-        eprintln!("not run: asciinema or script is not installed");
-        return;
-    }
     let world = World::new();
     shell(&world, "r1", "vera", "systemctl stop pump").await;
     let file = world.dir.path().join("r1.cast");
@@ -296,16 +291,16 @@ async fn a_hold_beats_deletion_and_deletion_leaves_nothing() {
     shell(&world, "r1", "vera", "ls").await;
     let (path, folder) = (world.path("r1"), world.dir.path().join("rec"));
     build_index(&world.open("r1")).unwrap();
-    assert!(expired(&folder, T0).unwrap().is_empty());
-    assert_eq!(expired(&folder, i64::MAX).unwrap(), std::slice::from_ref(&path));
     hold(&path, "case 12").unwrap();
-    assert!(expired(&folder, i64::MAX).unwrap().is_empty());
     assert!(matches!(delete(&path), Err(DeleteError::Held(why)) if why == "case 12"));
     lift_hold(&path).unwrap();
     lift_hold(&path).unwrap();
     assert!(disk_use(&folder).unwrap() > 1000);
+    // A deletion that broke off behind the keys is finished by the next.
+    std::fs::remove_file(world.open("r1").key_path()).unwrap();
     delete(&path).unwrap();
     assert_eq!(disk_use(&folder).unwrap(), 0);
+    delete(&path).unwrap();
 }
 
 #[tokio::test]

@@ -176,19 +176,19 @@ enum Act {
     Merge,
 }
 
-fn acts() -> impl Strategy<Value = Vec<Act>> {
+fn act() -> impl Strategy<Value = Act> {
     let len = prop_oneof![5 => 0usize..300, 2 => 0usize..40_000, 1 => 60_000usize..400_000];
     let write = (len, any::<bool>(), 0u32..3);
     let write = write.prop_map(|(len, noise, channel)| Act::Write { len, noise, channel });
     let other = prop_oneof![Just(Act::Flush), (0i64..20_000_000).prop_map(Act::Pass), Just(Act::Merge)];
-    prop::collection::vec(prop_oneof![3 => write, 2 => other], 0..60)
+    prop_oneof![3 => write, 2 => other]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_is_written_however_it_is_flushed_comes_back(acts in acts()) {
+    fn whatever_is_written_however_it_is_flushed_comes_back(acts in prop::collection::vec(act(), 0..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let world = World::new();
         let sent = runtime.block_on(play(&world, &acts));
@@ -258,6 +258,85 @@ async fn a_growing_recording_can_be_followed_to_its_end() {
     session.finish(End::because("closed")).await.unwrap();
     assert!(matches!(events.advance().unwrap(), Next::Event(e) if e.event == output("two")));
     assert!(matches!(events.advance().unwrap(), Next::Event(_)));
+    assert!(matches!(events.advance().unwrap(), Next::Ended));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Whatever waits in the journal, went straight into the file or was moved there: a follower sees it as soon as it is
+    /// durable, once, and in order.
+    #[test]
+    fn a_follower_sees_what_is_durable_and_sees_it_once(acts in prop::collection::vec(act(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(follow(&acts));
+    }
+}
+
+async fn follow(acts: &[Act]) {
+    let world = World::new();
+    let mut config = world.config();
+    config.slow_after = std::time::Duration::from_secs(1 << 30);
+    config.checkpoint_interval = std::time::Duration::from_millis(5);
+    let service = world.service_with(config);
+    let session = service.start(header("r1")).await.unwrap();
+    // Somebody else keeps the journal from being emptied, now and then.
+    let other = service.start(header("r2")).await.unwrap();
+    let recording = world.open("r1");
+    let mut events = recording.events().unwrap();
+    let (mut sent, mut seen) = (Vec::new(), Vec::new());
+    for (n, act) in acts.iter().enumerate() {
+        match act {
+            Act::Write { len, channel, .. } => {
+                let data: Bytes = vec![b'a' + (n % 26) as u8; *len].into();
+                sent.extend_from_slice(&data);
+                session.record(Event::Output { channel: *channel, data }).await.unwrap();
+            }
+            Act::Pass(micros) => {
+                world.pass(*micros);
+                other.record(output("elsewhere")).await.unwrap();
+                tokio::time::sleep(std::time::Duration::from_millis(6)).await;
+            }
+            Act::Flush | Act::Merge => {
+                session.flush().await.unwrap();
+                while let Next::Event(event) = events.advance().unwrap() {
+                    seen.extend(all_output(&[event]));
+                }
+                assert!(seen == sent, "{} of {} bytes seen", seen.len(), sent.len());
+            }
+        }
+    }
+    session.finish(End::because("closed")).await.unwrap();
+    loop {
+        match events.advance().unwrap() {
+            Next::Event(event) => seen.extend(all_output(&[event])),
+            Next::Waiting => panic!("a sealed recording has an end"),
+            Next::Ended => break,
+        }
+    }
+    assert!(seen == sent);
+}
+
+#[tokio::test]
+async fn a_follower_need_not_wait_until_the_journal_is_moved() {
+    let world = World::new();
+    let mut config = world.config();
+    config.checkpoint_interval = std::time::Duration::from_secs(3600);
+    let session = world.service_with(config).start(header("r1")).await.unwrap();
+    let recording = world.open("r1");
+    let mut events = recording.events().unwrap();
+    for text in ["one", "two", "three"] {
+        world.pass(1_000_000);
+        session.record(output(text)).await.unwrap();
+        session.flush().await.unwrap();
+        let Next::Event(event) = events.advance().unwrap() else { panic!("{text} is durable and not seen") };
+        assert_eq!((event.at, event.event), (world.clock()(), output(text)));
+        assert!(matches!(events.advance().unwrap(), Next::Waiting));
+    }
+    // Somebody who comes later sees the same.
+    assert_eq!(all_output(&world.events("r1")), b"onetwothree");
+    session.finish(End::because("closed")).await.unwrap();
+    assert!(matches!(events.advance().unwrap(), Next::Event(_)), "the end");
     assert!(matches!(events.advance().unwrap(), Next::Ended));
 }
 
