@@ -18,13 +18,15 @@ mod service;
 mod trailer;
 
 pub use config::{CheckpointHook, Clock, RecorderConfig};
-pub use health::{Health, Status};
+pub use health::{Backlog, Health, Status};
 pub use queue::SessionRecorder;
 pub use recover::{Recovered, RecoveryOutcome};
 pub use service::RecorderService;
 pub use trailer::{SealInfo, Sealed};
 
 pub(crate) use journal::fuzz_journal;
+pub(crate) use queue::lock;
+pub(crate) use service::Core;
 pub(crate) use trailer::{IndexEntry, parse_index};
 
 use crate::{

@@ -5,6 +5,8 @@
 mod crash;
 mod disk;
 mod exports;
+mod remote;
+mod remote_s3;
 mod session;
 mod support;
 mod tamper;
