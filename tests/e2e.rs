@@ -16,6 +16,8 @@ mod files;
 mod forwarding;
 #[path = "e2e/hostile.rs"]
 mod hostile;
+#[path = "e2e/object_store.rs"]
+mod object_store;
 #[path = "e2e/peers.rs"]
 mod peers;
 #[path = "e2e/records.rs"]

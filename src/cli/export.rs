@@ -74,7 +74,7 @@ pub(crate) struct ExportArgs {
 
 /// `cofferdam recording export`
 pub(crate) async fn run(desk: &Desk, args: &ExportArgs) -> Result<Reply, CliError> {
-    let recording = open(desk, &args.id)?;
+    let recording = open(desk, &args.id).await?;
     let event = AuditEvent::new(AuditKind::RecordingExported, &args.id).with("format", args.format.as_str());
     note(desk, &args.on_behalf, event).await?;
     let parts = match args.format {

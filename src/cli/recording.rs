@@ -14,8 +14,8 @@ use cofferdam_access::{
     store::{AuditFilter, SessionState},
 };
 use cofferdam_recorder::{
-    Anchor, Hit, LineKind, Listed, Query, Recording, RecordingId, Report, hold as set_hold, lift_hold,
-    list as list_folder, search as search_folder, search_recording, verify as verify_file, verify_bundle,
+    Anchor, Hit, Identity, LineKind, Query, Recording, RecordingId, Report, Searched,
+    search as search_folder, search_recording, verify as verify_file, verify_bundle,
 };
 use serde_json::{Value, json};
 
@@ -25,6 +25,7 @@ use super::{
     export::{self, ExportArgs},
     output::{Reply, Table, bytes, clean, clean_line, shown, to_json, utc, utc_or_null},
     play,
+    shelf::{Known, Listing, Shelf, Shelved},
 };
 
 /// Most lines of events that `show` prints.
@@ -35,7 +36,7 @@ const MOST_HITS: usize = 100;
 /// `cofferdam recording …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum RecordingCommand {
-    /// Recordings on this machine, the oldest first
+    /// Recordings on this machine and in the object store, the oldest first
     List,
     /// What a recording is about, its commands, files, forwards and findings
     Show {
@@ -48,7 +49,7 @@ pub(crate) enum RecordingCommand {
     Play(PlayArgs),
     /// Prove recordings or evidence bundles whole with the public key alone; exit code 1 if one is not
     Verify {
-        /// Recordings' ids or files of bundles; without any, all recordings of this machine
+        /// Recordings' ids or files of bundles; without any, all recordings
         #[arg(value_name = "ID|FILE")]
         which: Vec<String>,
     },
@@ -114,13 +115,13 @@ pub(crate) struct SearchArgs {
 /// Does what `command` says.
 pub(crate) async fn run(desk: &Desk, command: RecordingCommand) -> Result<Reply, CliError> {
     match command {
-        RecordingCommand::List => list(desk),
+        RecordingCommand::List => list(desk).await,
         RecordingCommand::Show { id, on_behalf } => show(desk, &id, &on_behalf).await,
         RecordingCommand::Play(args) => {
             let micros = |text: &str| Ok::<_, CliError>(parse_duration(text)?.saturating_mul(1_000_000));
             let start = args.from.as_deref().map(micros).transpose()?.unwrap_or(0);
             let skip = micros(&args.skip_idle)?;
-            let recording = open(desk, &args.id)?;
+            let recording = open(desk, &args.id).await?;
             note(desk, &args.on_behalf, AuditEvent::new(AuditKind::RecordingPlayed, &args.id)).await?;
             play::play(&recording, start, Some(skip))?;
             Ok(Reply::nothing())
@@ -139,35 +140,25 @@ pub(crate) async fn note(desk: &Desk, on_behalf: &OnBehalf, event: AuditEvent) -
     Ok(())
 }
 
-/// Opens and unlocks a recording of this machine.
-pub(crate) fn open(desk: &Desk, id: &RecordingId) -> Result<Recording, CliError> {
-    let path = existing(desk, id)?;
-    Ok(play::unlocked(&path, &desk.context.replay_identity()?)?)
-}
-
-fn existing(desk: &Desk, id: &RecordingId) -> Result<PathBuf, CliError> {
-    let path = desk.context.recording_path(id);
-    if !path.exists() {
-        return Err(CliError::failed(format!(
-            "there is no recording {id} in {}: `cofferdam recording list` names those of this machine",
-            desk.context.config.recordings.dir.display()
-        )));
-    }
-    Ok(path)
+/// Opens and unlocks a recording.
+pub(crate) async fn open(desk: &Desk, id: &RecordingId) -> Result<Recording, CliError> {
+    let identity = desk.context.replay_identity()?;
+    let path = Shelf::of(&desk.context)?.find(id).await?;
+    Ok(play::unlocked(&path, &identity)?)
 }
 
 fn at(micros: i64) -> Timestamp {
     Timestamp(micros)
 }
 
-fn list(desk: &Desk) -> Result<Reply, CliError> {
-    let mut table = Table::new(&["id", "person", "account", "started", "ended", "end", "size"]);
+async fn list(desk: &Desk) -> Result<Reply, CliError> {
+    let mut table = Table::new(&["id", "person", "account", "started", "ended", "end", "size", "where"]);
     let mut rows = Vec::new();
-    let folder = &desk.context.config.recordings.dir;
-    // A gateway that has never recorded has no folder yet.
-    let found = if folder.exists() { list_folder(folder)? } else { Vec::new() };
-    for file in found {
-        match file.listed {
+    let listing = Shelf::of(&desk.context)?.list().await?;
+    let complete = is_complete(&listing);
+    for shelved in listing.recordings {
+        let place = if shelved.path.is_some() { "here" } else { "object store" };
+        match &shelved.found {
             Ok(l) => {
                 let end = l.seal.as_ref().map_or("not sealed", |s| s.end.reason.as_str());
                 table.row([
@@ -178,23 +169,35 @@ fn list(desk: &Desk) -> Result<Reply, CliError> {
                     shown(&desk.zone, l.seal.as_ref().map(|s| at(s.ended))),
                     end.to_owned(),
                     bytes(l.bytes),
+                    place.to_owned(),
                 ]);
-                rows.push(row(&l)?);
+                rows.push(row(&shelved, l)?);
             }
             Err(e) => {
-                let id = file.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                table.row([id.as_str(), "?", "?", "?", "?", &format!("UNREADABLE: {e}"), "?"]);
-                rows.push(json!({"id": id, "path": file.path.display().to_string(), "error": e.to_string()}));
+                table.row([shelved.id.as_str(), "?", "?", "?", "?", &format!("UNREADABLE: {e}"), "?", place]);
+                rows.push(json!({"id": shelved.id, "path": path_of(&shelved), "error": e}));
             }
         }
     }
-    Ok(Reply::list(&table, rows))
+    Ok(Reply::list(&table, rows).judged(complete))
 }
 
-fn row(l: &Listed) -> Result<Value, CliError> {
+/// Says on standard error what a listing leaves out.
+fn is_complete(listing: &Listing) -> bool {
+    if let Some(why) = &listing.incomplete {
+        eprintln!("cofferdam: recordings in the object store are left out: {}", clean_line(&why.to_string()));
+    }
+    listing.incomplete.is_none()
+}
+
+fn path_of(shelved: &Shelved) -> Option<String> {
+    shelved.path.as_ref().map(|path| path.display().to_string())
+}
+
+fn row(shelved: &Shelved, l: &Known) -> Result<Value, CliError> {
     Ok(json!({
         "id": l.header.id.to_string(),
-        "path": l.path.display().to_string(),
+        "path": path_of(shelved),
         "session": l.header.session,
         "user": l.header.user,
         "asset": l.header.asset,
@@ -210,7 +213,7 @@ fn row(l: &Listed) -> Result<Value, CliError> {
 }
 
 async fn show(desk: &Desk, id: &RecordingId, on_behalf: &OnBehalf) -> Result<Reply, CliError> {
-    let recording = open(desk, id)?;
+    let recording = open(desk, id).await?;
     note(desk, on_behalf, AuditEvent::new(AuditKind::RecordingPlayed, id).with("as", "events")).await?;
     let header = recording.header().clone();
     let mut lines = Vec::new();
@@ -277,17 +280,17 @@ fn offset(at: i64, started: i64) -> String {
 
 /// The mark lies beside the recording, so that it goes where the recording goes.
 async fn hold(desk: &Desk, args: &HoldArgs) -> Result<Reply, CliError> {
-    let path = existing(desk, &args.id)?;
-    let failed = || CliError::io(path.display().to_string());
+    let shelf = Shelf::of(&desk.context)?;
+    shelf.demand(&args.id).await?;
     let event = AuditEvent::new(AuditKind::RecordingHeld, &args.id).with("held", !args.lift);
     note(desk, &args.on_behalf, event.with_some("reason", args.reason.clone())).await?;
     let text = match &args.reason {
         Some(reason) => {
-            set_hold(&path, reason).map_err(failed())?;
+            shelf.hold(&args.id, reason).await?;
             format!("{} is held: nothing deletes it until the hold is lifted", args.id)
         }
         None => {
-            lift_hold(&path).map_err(failed())?;
+            shelf.lift_hold(&args.id).await?;
             format!("{} is held no longer", args.id)
         }
     };
@@ -305,21 +308,24 @@ async fn verify(desk: &Desk, which: Vec<String>) -> Result<Reply, CliError> {
             Err(e) => return Err(CliError::failed(format!("{text:?} is no file, and {e}"))),
         }
     }
+    let shelf = Shelf::of(&desk.context)?;
+    let mut all_whole = true;
     if which.is_empty() {
-        ids = all_ids(&desk.context.config.recordings.dir)?;
+        let listing = shelf.list().await?;
+        all_whole &= is_complete(&listing);
+        // By name and not by header: a recording whose header is damaged must not be passed over.
+        ids = listing.recordings.iter().filter_map(|shelved| shelved.id.parse().ok()).collect();
     }
     let mut table = Table::new(&["id", "whole", "segments", "signatures", "anchors", "problems"]);
-    let (mut rows, mut all_whole) = (Vec::new(), true);
+    let mut rows = Vec::new();
     for id in ids {
         let mut problems = Vec::new();
         let anchors = anchors(desk, &id, &mut problems).await?;
-        let report = match verify_file(&desk.context.recording_path(&id), &key, &anchors) {
-            Ok(report) => Some(report),
-            Err(e) => {
-                problems.push(e.to_string());
-                None
-            }
+        let proven = match shelf.find(&id).await {
+            Ok(path) => verify_file(&path, &key, &anchors).map_err(CliError::from),
+            Err(e) => Err(e),
         };
+        let report = proven.map_err(|e| problems.push(e.to_string())).ok();
         if let Some(report) = &report {
             problems.extend(report.problems.iter().map(|p| told(desk, p)));
             against_audit(desk, &id, report, &mut problems).await?;
@@ -378,15 +384,6 @@ fn told(desk: &Desk, p: &cofferdam_recorder::Problem) -> String {
     let since =
         p.from.map(|t| format!(", not to be trusted from {}", desk.zone.show(at(t)))).unwrap_or_default();
     format!("at byte {}: {}{since}", p.offset, p.kind)
-}
-
-fn all_ids(folder: &Path) -> Result<Vec<RecordingId>, CliError> {
-    if !folder.exists() {
-        return Ok(Vec::new());
-    }
-    // By name and not by header: a recording whose header is damaged must not be passed over.
-    let names = list_folder(folder)?.into_iter().filter_map(|f| f.path.file_stem()?.to_str()?.parse().ok());
-    Ok(names.collect())
 }
 
 /// What the audit log keeps of the recording's chain: entries `recording.checkpoint` with `seq` and `hash`.
@@ -460,18 +457,28 @@ async fn search(desk: &Desk, args: SearchArgs) -> Result<Reply, CliError> {
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut found: std::collections::BTreeMap<RecordingId, Vec<Hit>> = std::collections::BTreeMap::new();
-    let folder = &desk.context.config.recordings.dir;
-    let searched = if folder.exists() {
-        search_folder(folder, &identity, &query, threads, |hit| {
-            let hits = found.entry(hit.header.id.clone()).or_default();
-            if hits.len() < MOST_HITS {
-                hits.push(hit);
-            }
-            ControlFlow::Continue(())
-        })?
-    } else {
-        cofferdam_recorder::Searched::default()
+    let mut keep = |hit: Hit| {
+        let hits = found.entry(hit.header.id.clone()).or_default();
+        if hits.len() < MOST_HITS {
+            hits.push(hit);
+        }
+        ControlFlow::Continue(())
     };
+    let folder = &desk.context.config.recordings.dir;
+    let shelf = Shelf::of(&desk.context)?;
+    // What leaves the folder while it is searched may be searched twice, but never not at all.
+    let listing = shelf.list().await?;
+    let complete = is_complete(&listing);
+    let mut searched = match folder.exists() {
+        true => search_folder(folder, &identity, &query, threads, &mut keep)?,
+        false => Searched::default(),
+    };
+    let gone = |shelved: &&Shelved| shelved.path.as_ref().is_none_or(|path| !path.exists());
+    for shelved in listing.recordings.iter().filter(gone) {
+        if let Err(why) = search_archived(&shelf, shelved, &identity, &query, &mut keep).await {
+            searched.skipped.push((PathBuf::from(&shelved.id), why.to_string()));
+        }
+    }
     let mut table = Table::new(&["recording", "person", "account", "at", "into", "kind", "text"]);
     let mut rows = Vec::new();
     for (id, mut hits) in found {
@@ -499,7 +506,29 @@ async fn search(desk: &Desk, args: SearchArgs) -> Result<Reply, CliError> {
     for (path, why) in &searched.skipped {
         eprintln!("cofferdam: {} was not searched: {}", path.display(), clean_line(why));
     }
-    Ok(Reply::list(&table, rows))
+    Ok(Reply::list(&table, rows).judged(complete))
+}
+
+/// Searches a recording that only the object store has; one that the filters leave out is not fetched.
+async fn search_archived(
+    shelf: &Shelf<'_>,
+    shelved: &Shelved,
+    identity: &Identity,
+    query: &Query,
+    keep: &mut impl FnMut(Hit) -> ControlFlow<()>,
+) -> Result<(), CliError> {
+    let known = shelved.found.as_ref().map_err(CliError::failed)?;
+    let is = |wanted: &Option<String>, have: &str| wanted.as_deref().is_none_or(|w| w == have);
+    let in_time = query.until.is_none_or(|until| known.header.started < until)
+        && known.seal.as_ref().zip(query.from).is_none_or(|(seal, from)| seal.ended >= from);
+    if !is(&query.user, &known.header.user) || !is(&query.asset, &known.header.asset) || !in_time {
+        return Ok(());
+    }
+    let path = shelf.find(&known.header.id).await?;
+    let recording = play::unlocked(&path, identity)?;
+    Ok(search_recording(&recording, query, |line| {
+        keep(Hit { path: path.clone(), header: recording.header().clone(), line })
+    })?)
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ const POLL: Duration = Duration::from_millis(100);
 const CHECKPOINTS: usize = 256;
 /// How long checkpoints are gathered before the next are written.
 const GATHER: Duration = Duration::from_secs(2);
+/// How often the recorder is asked whether it stands still.
+const RECORDER: Duration = Duration::from_secs(1);
 /// How often the audit log's own checkpoint is written.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// Every how many rounds of housekeeping is swept: hourly.
@@ -307,6 +309,33 @@ pub(crate) async fn keep_house(gateway: Arc<Gateway>, stop: CancellationToken) {
             && let Err(e) = gateway.store.sweep(&Act::system("gateway", gateway.clock.now())).await
         {
             warn!(error = %e, "what has ended by itself could not be swept away");
+        }
+    }
+}
+
+/// Writes into the audit log when sessions stand still because they cannot be recorded, and when they go on.
+pub(crate) async fn watch_recorder(gateway: Arc<Gateway>, stop: CancellationToken) {
+    let mut stands_since = None;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RECORDER) => {}
+        }
+        let health = gateway.recorder.health();
+        let since = health.frozen.as_ref().map(|(_, since)| *since);
+        if since == stands_since {
+            continue;
+        }
+        let event = match health.frozen {
+            Some((why, _)) => AuditEvent::new(AuditKind::RecordingStalled, &gateway.node).with("reason", why),
+            None => AuditEvent::new(AuditKind::RecordingResumed, &gateway.node),
+        };
+        let event = event.with("sessions", health.live);
+        match gateway.store.record(&Act::system("recorder", gateway.clock.now()), event).await {
+            Ok(_) => stands_since = since,
+            // A full disk may be the store's too: tried again until it is noted, or over.
+            Err(e) => warn!(error = %e, "a change of recording could not be audited yet"),
         }
     }
 }

@@ -70,11 +70,8 @@ impl Archive {
     pub async fn list(&self) -> Result<Vec<(RecordingId, Result<Archived, RemoteError>)>, RemoteError> {
         let ids = self.ids().await?;
         let found = stream::iter(ids).map(|id| async move {
-            match self.manifest(&id).await {
-                Ok(manifest) => {
-                    let bytes = manifest.bytes();
-                    Ok(Some((id, Ok(Archived { header: manifest.header, seal: manifest.seal, bytes }))))
-                }
+            match self.look(&id).await {
+                Ok(archived) => Ok(Some((id, Ok(archived)))),
                 Err(RemoteError::Unknown(_)) => Ok(None),
                 Err(e) if e.concerns_all() => Err(e),
                 Err(e) => Ok(Some((id, Err(e)))),
@@ -82,6 +79,16 @@ impl Archive {
         });
         let listed: Vec<Option<_>> = found.buffered(AT_ONCE).try_collect().await?;
         Ok(listed.into_iter().flatten().collect())
+    }
+
+    /// One recording as [`Self::list`] shows it.
+    ///
+    /// # Errors
+    /// [`RemoteError::Unknown`] when the store has no whole recording of that name.
+    pub async fn look(&self, id: &RecordingId) -> Result<Archived, RemoteError> {
+        let manifest = self.manifest(id).await?;
+        let bytes = manifest.bytes();
+        Ok(Archived { header: manifest.header, seal: manifest.seal, bytes })
     }
 
     /// Brings a recording here and gives its path; everything is held against the manifest's digests first. The key file is

@@ -39,6 +39,19 @@ pub struct S3Settings {
     pub timeout: Duration,
 }
 
+impl S3Settings {
+    /// Why an endpoint cannot be used; `None` where it can.
+    pub fn endpoint_fault(endpoint: &str) -> Option<&'static str> {
+        match is_plain(endpoint) {
+            None => Some("the endpoint starts with https://"),
+            Some(true) if !is_loopback(endpoint) => {
+                Some("http:// is taken only for this machine itself; use https://")
+            }
+            Some(_) => None,
+        }
+    }
+}
+
 impl fmt::Debug for S3Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("S3Settings").field("bucket", &self.bucket).finish_non_exhaustive()
@@ -104,13 +117,10 @@ impl RemoteStore {
                 },
             });
         if let Some(endpoint) = &settings.endpoint {
-            match is_plain(endpoint) {
-                Some(true) if !is_loopback(endpoint) => {
-                    return Err(unusable("http:// is taken only for this machine itself; use https://"));
-                }
-                Some(plain) => options = options.with_allow_http(plain),
-                None => return Err(unusable("the endpoint starts with https://")),
+            if let Some(fault) = S3Settings::endpoint_fault(endpoint) {
+                return Err(unusable(fault));
             }
+            options = options.with_allow_http(is_plain(endpoint) == Some(true));
             builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
         }
         // The library's own text may show what it was given.

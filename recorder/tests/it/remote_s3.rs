@@ -38,8 +38,8 @@ impl S3Server {
             .unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let said: serde_json::Value =
-            serde_json::from_str(&line).expect("the S3 server did not start; run ./test");
+        let said: serde_json::Value = serde_json::from_str(&line)
+            .unwrap_or_else(|e| panic!("the S3 server did not start ({e}); run ./test"));
         let text = |key: &str| said[key].as_str().unwrap().to_owned();
         Self {
             endpoint: text("endpoint"),
