@@ -54,6 +54,11 @@ pub fn fuzz_index(bytes: &[u8]) {
     black_box(writer::parse_index(bytes));
 }
 
+/// The manifest of a recording in an object store.
+pub fn fuzz_manifest(bytes: &[u8]) {
+    crate::remote::fuzz_manifest(bytes);
+}
+
 /// A journal.
 pub fn fuzz_journal(bytes: &[u8]) {
     black_box(writer::fuzz_journal(bytes));

@@ -79,7 +79,17 @@ pub enum RemoteError {
     },
     /// The file: a recording in the spool cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(ReadError),
+}
+
+impl From<ReadError> for RemoteError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            // The disk's fault and not the file's: it may well be over at the next try.
+            ReadError::Io(source) => Self::Local { what: "reading a recording", source },
+            damaged => Self::Read(damaged),
+        }
+    }
 }
 
 impl RemoteError {

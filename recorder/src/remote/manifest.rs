@@ -140,3 +140,89 @@ pub(super) fn part_number(file: &str, name: &str) -> Option<usize> {
     let plain = digits.len() == 6 && digits.bytes().all(|b| b.is_ascii_digit());
     digits.parse().ok().filter(|number| plain && *number > 0)
 }
+
+/// Reads arbitrary bytes as a manifest; for fuzzing.
+pub(crate) fn fuzz_manifest(bytes: &[u8]) {
+    let Ok(id) = "r1".parse::<RecordingId>() else { return };
+    if let Ok(manifest) = Manifest::parse(&id, bytes) {
+        std::hint::black_box(manifest.bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn good() -> Value {
+        let part = |bytes: u64| json!({"bytes": bytes, "sha256": "00"});
+        let end = json!({"reason": "closed", "by": "", "note": ""});
+        json!({
+            "version": 1,
+            "recording": "r1",
+            "header": {"id": "r1", "session": "s", "protocol": "ssh", "user": "u", "asset": "a", "started": 0},
+            "seal": {"end": end, "ended": 0, "segments": 1, "plain_bytes": 0},
+            "files": [
+                {"name": "recording", "bytes": 30, "sha256": "00", "parts": [part(10), part(20)]},
+                {"name": "cofidx", "bytes": 0, "sha256": "00", "parts": []},
+            ],
+        })
+    }
+
+    fn read(value: &Value) -> Result<Manifest, RemoteError> {
+        Manifest::parse(&"r1".parse().unwrap(), value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_manifest_that_does_not_add_up_is_refused() {
+        assert_eq!(read(&good()).unwrap().bytes(), 30);
+        let wrong = [
+            ("/version", json!(2)),
+            ("/recording", json!("r2")),
+            ("/header/id", json!("r2")),
+            ("/files", json!([])),
+            ("/files/0/name", json!("cofidx")),
+            ("/files/1/name", json!("recording")),
+            ("/files/1/name", json!("../keys")),
+            ("/files/1/name", json!("")),
+            ("/files/0/bytes", json!(31)),
+            ("/files/0/parts/0/bytes", json!(0)),
+            ("/files/0/parts/0/bytes", json!(u64::MAX)),
+            ("/files/0/parts/0/bytes", json!(-1)),
+        ];
+        for (place, value) in wrong {
+            let mut manifest = good();
+            *manifest.pointer_mut(place).unwrap() = value.clone();
+            assert!(matches!(read(&manifest), Err(RemoteError::Altered { .. })), "{place} = {value}");
+        }
+    }
+
+    #[test]
+    fn part_numbers_are_exact() {
+        for number in [1, 42, 999_999] {
+            assert_eq!(part_number("recording", &part_name("recording", number)), Some(number));
+        }
+        for name in [
+            "recording-0.part",
+            "recording-000000.part",
+            "recording-+00001.part",
+            "cofidx-000001.part",
+            "keys",
+        ] {
+            assert_eq!(part_number("recording", name), None, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0usize..600, byte: u8) {
+            fuzz_manifest(&bytes);
+            let mut near = good().to_string().into_bytes();
+            if let Some(place) = near.get_mut(at) {
+                *place = byte;
+            }
+            fuzz_manifest(&near);
+        }
+    }
+}

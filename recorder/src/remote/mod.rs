@@ -16,6 +16,8 @@ mod store;
 mod thread;
 mod uploader;
 
+pub(crate) use manifest::fuzz_manifest;
+
 pub use archive::{Archive, Archived};
 pub use error::RemoteError;
 pub use store::{RemoteStore, S3Settings};

@@ -228,7 +228,12 @@ impl Uploader {
     async fn ship(&self, id: &RecordingId, round: &mut Round) -> Result<(), RemoteError> {
         let now = (self.core.clock)();
         let path = self.path(id, RECORDING);
-        let size = std::fs::metadata(&path).map_err(local("looking at a recording"))?.len();
+        let size = match std::fs::metadata(&path) {
+            Ok(meta) => meta.len(),
+            // Somebody deleted it.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(local("looking at a recording")(e)),
+        };
         let mut progress = {
             let mut known = lock(&self.known);
             let progress =
