@@ -13,7 +13,9 @@ use cofferdam_access::{
     clock::{SharedClock, SystemClock},
     policy::DestinationRules,
 };
-use cofferdam_recorder::{Checkpoint, RecorderConfig, RecorderService, RecoveryOutcome};
+use cofferdam_recorder::{
+    Checkpoint, RecorderConfig, RecorderService, RecoveryOutcome, UploadConfig, Uploader, UploaderThread,
+};
 use cofferdam_vault::Vault;
 use russh::{MethodKind, MethodSet, SshId, keys::PrivateKey, server};
 use tokio::{
@@ -28,7 +30,8 @@ use crate::{
     context::Context,
     detect::triggers::{TriggerSettings, Triggers},
     gateway::{
-        Gateway, JumpConfigs, follow_policy, keep_house, read_snapshot, write_checkpoints, write_findings,
+        Gateway, JumpConfigs, follow_policy, keep_house, read_snapshot, watch_recorder, write_checkpoints,
+        write_findings,
     },
     privileges,
     session::{end::End, registry::Registry},
@@ -69,6 +72,8 @@ pub(crate) struct Running {
     quit: CancellationToken,
     tasks: TaskTracker,
     patience: Duration,
+    /// Brings recordings to the object store.
+    uploader: Option<UploaderThread>,
 }
 
 /// Runs a gateway until it is told to stop (SIGTERM, SIGINT).
@@ -111,7 +116,20 @@ pub(crate) fn log_to_stderr() {
     let mut filter = EnvFilter::builder()
         .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
         .from_env_lossy();
-    for silent in ["russh=warn", "sqlx=warn", "age=warn", "russh_sftp=warn", "cedar_policy=warn"] {
+    for silent in [
+        "russh=warn",
+        "sqlx=warn",
+        "age=warn",
+        "russh_sftp=warn",
+        "cedar_policy=warn",
+        // They repeat what an object store answers, which may quote signed requests; the uploader says what failed.
+        "object_store=off",
+        "reqwest=warn",
+        "hyper=warn",
+        "hyper_util=warn",
+        "h2=warn",
+        "rustls=warn",
+    ] {
         if let Ok(directive) = silent.parse() {
             filter = filter.add_directive(directive);
         }
@@ -168,6 +186,8 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
             }
         }
     }
+    // After the recovery: what that closed goes there too.
+    let uploader = start_uploader(&config, &context, &recorder)?;
     let now = clock.now();
     let orphans =
         store.end_orphans(&Act::system("gateway", now), &config.site.node).await.map_err(AppError::new)?;
@@ -213,7 +233,9 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
     tokio::spawn(follow_policy(gateway.clone(), quit.clone()));
     tokio::spawn(write_findings(gateway.clone(), findings_in));
     tokio::spawn(write_checkpoints(gateway.clone(), checkpoints_in));
-    tokio::spawn(keep_house(gateway.clone(), config.recordings.clone(), quit.clone()));
+    let archive = context.archive().map_err(AppError::new)?;
+    tokio::spawn(keep_house(gateway.clone(), config.recordings.clone(), archive, quit.clone()));
+    tokio::spawn(watch_recorder(gateway.clone(), quit.clone()));
     let limits = listener::Limits {
         connections: config.ssh.max_connections as usize,
         waiting_per_source: config.ssh.max_connections_per_source as usize,
@@ -229,14 +251,14 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
     ));
     info!(address = %address, "SSH is served");
     let patience = Duration::from_secs(config.run.shutdown_seconds.into());
-    Ok(Running { ssh: address, gateway, stop, quit, tasks, patience })
+    Ok(Running { ssh: address, gateway, stop, quit, tasks, patience, uploader })
 }
 
 impl Running {
     /// Takes no new connections, tells live sessions, gives them the configured time, ends what is left, and closes
     /// the books.
     pub(crate) async fn stop(self) {
-        let Self { gateway, stop, quit, tasks, patience, .. } = self;
+        let Self { gateway, stop, quit, tasks, patience, uploader, ssh: _ } = self;
         stop.cancel();
         tasks.close();
         let live = gateway.registry.all();
@@ -267,6 +289,8 @@ impl Running {
             warn!("some sessions did not close their books in time; the next start closes them");
         }
         quit.cancel();
+        // What is not in the object store yet goes there after the next start.
+        drop(uploader);
         let act = Act::system("gateway", gateway.clock.now());
         let event = AuditEvent::new(AuditKind::ServiceStopped, &gateway.node);
         if let Err(e) = gateway.store.record(&act, event).await {
@@ -300,6 +324,22 @@ fn open_recorder(
     let time = Arc::new(move || clock.now().micros());
     RecorderService::open(settings, Arc::new(context.recording_signer().map_err(AppError::new)?), time)
         .map_err(AppError::new)
+}
+
+fn start_uploader(
+    config: &Config,
+    context: &Context,
+    recorder: &RecorderService,
+) -> Result<Option<UploaderThread>, AppError> {
+    let Some(s3) = &config.s3 else { return Ok(None) };
+    let Some(store) = context.remote_store().map_err(AppError::new)? else { return Ok(None) };
+    let settings = UploadConfig {
+        part_bytes: s3.part_bytes,
+        part_interval: Duration::from_secs(s3.part_seconds.into()),
+        spool_bytes: s3.spool_bytes,
+    };
+    let uploader = Uploader::new(recorder, store, settings, Arc::new(rand::random::<f64>));
+    UploaderThread::start(uploader).map(Some).map_err(AppError::new)
 }
 
 fn read_host_keys(files: &[PathBuf]) -> Result<Vec<PrivateKey>, AppError> {

@@ -15,7 +15,10 @@ use cofferdam_access::{
     site::AccountRef,
     store::{Database, Store, StoreError},
 };
-use cofferdam_recorder::{CheckpointSigner, Identity, Recipient, Recipients, RecordError, RecordingId};
+use cofferdam_recorder::{
+    Archive, CheckpointSigner, Identity, Recipient, Recipients, RecordError, RecordingId, RemoteError,
+    RemoteStore, S3Settings,
+};
 use cofferdam_vault::{
     CaError, Context as Sealed, Entropy, KeyFileError, SealError, Sealer, SecretBytes, SigningError,
     SigningKey, SshCa, SystemEntropy, keyfile,
@@ -45,6 +48,17 @@ pub(crate) enum ContextError {
     /// The recorder's keys.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// The object store's settings.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// A file of certificates.
+    #[error("{}: {source}; name a readable file in s3.ca_file, or leave it out", path.display())]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A key file whose content is something else.
     #[error("{} holds no {what}: restore it from a backup", path.display())]
     NotAKey {
@@ -229,6 +243,54 @@ impl Context {
         let not_one = || ContextError::NotAKey { path: path.clone(), what: "age identity" };
         let text = keyfile::load(path)?.to_text().map_err(|_| not_one())?;
         Identity::from_key_file(text.expose()).map(Some).map_err(|_| not_one())
+    }
+
+    /// The object store that recordings go to, where there is one.
+    ///
+    /// # Errors
+    /// When a file that it names cannot be used.
+    pub(crate) fn remote_store(&self) -> Result<Option<RemoteStore>, ContextError> {
+        let Some(s3) = &self.config.s3 else { return Ok(None) };
+        let line = |path: &PathBuf| {
+            let text = keyfile::load(path)?
+                .to_text()
+                .map_err(|_| ContextError::NotAKey { path: path.clone(), what: "access key" })?;
+            Ok::<_, ContextError>(Zeroizing::new(text.expose().trim_end_matches(['\r', '\n']).to_owned()))
+        };
+        let ca = |path: &PathBuf| {
+            std::fs::read(path).map_err(|source| ContextError::Certificates { path: path.clone(), source })
+        };
+        let settings = S3Settings {
+            bucket: s3.bucket.clone(),
+            endpoint: s3.endpoint.clone(),
+            region: s3.region.clone(),
+            prefix: s3.prefix.clone(),
+            access_key: line(&s3.access_key_file)?,
+            secret_key: line(&s3.secret_key_file)?,
+            ca_pem: s3.ca_file.as_ref().map(ca).transpose()?,
+            timeout: std::time::Duration::from_secs(s3.timeout_seconds.into()),
+        };
+        Ok(Some(RemoteStore::s3(&settings)?))
+    }
+
+    /// Recordings that are in the object store, where there is one.
+    ///
+    /// # Errors
+    /// As [`Self::remote_store`].
+    pub(crate) fn archive(&self) -> Result<Option<Archive>, ContextError> {
+        let bound = self.config.s3.as_ref().map_or(0, |s3| s3.cache_bytes);
+        let cache = self.config.recordings.dir.join("cache");
+        Ok(self.remote_store()?.map(|store| Archive::new(store, cache, bound)))
+    }
+
+    /// Stores, lists, reads and deletes a small object in the object store, where there is one; `false` where there is none.
+    ///
+    /// # Errors
+    /// What failed first, with what to do about it.
+    pub(crate) async fn probe_remote_store(&self) -> Result<bool, ContextError> {
+        let Some(store) = self.remote_store()? else { return Ok(false) };
+        store.probe(&format!("{:016x}", rand::random::<u64>())).await?;
+        Ok(true)
     }
 
     /// Where the recording of that name lies.

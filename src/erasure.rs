@@ -10,6 +10,7 @@ use cofferdam_access::{
     clock::SharedClock,
     store::{RecordingFilter, Store, StoreError},
 };
+use cofferdam_recorder::{Archive, RemoteError};
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -20,13 +21,38 @@ pub(crate) struct Erased {
     pub(crate) left: Vec<(String, String)>,
 }
 
+/// Where a recording's files may be.
+#[derive(Clone, Copy)]
+pub(crate) struct Places<'a> {
+    /// The folder of this machine.
+    pub(crate) folder: &'a Path,
+    /// The object store, where there is one.
+    pub(crate) archive: Option<&'a Archive>,
+}
+
+impl Places<'_> {
+    /// Removes a recording everywhere; what is gone already is no error. This machine's files go first: from them the
+    /// store would be filled again.
+    async fn remove(&self, id: &str) -> Result<(), String> {
+        let path = self.folder.join(format!("{id}.cofrec"));
+        let removed = tokio::task::spawn_blocking(move || cofferdam_recorder::delete(&path)).await;
+        removed.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        let Some(archive) = self.archive else { return Ok(()) };
+        let id = id.parse()?;
+        match archive.delete(&id).await {
+            Ok(()) | Err(RemoteError::Unknown(_)) => Ok(()),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+}
+
 /// Removes the files of every deleted recording of `node` that still has some.
 ///
 /// # Errors
 /// When the store cannot be asked or told; what is left is found again by the next call.
 pub(crate) async fn erase_deleted(
     store: &Store,
-    folder: &Path,
+    places: Places<'_>,
     node: &str,
     actor: &Actor,
     clock: &SharedClock,
@@ -47,10 +73,7 @@ pub(crate) async fn erase_deleted(
                 outcome.left.push((id, why.to_owned()));
                 continue;
             }
-            let path = folder.join(format!("{id}.cofrec"));
-            // The one place where a recording is removed: another storage joins here.
-            let removed = tokio::task::spawn_blocking(move || cofferdam_recorder::delete(&path)).await;
-            match removed.map_err(|e| e.to_string()).and_then(|done| done.map_err(|e| e.to_string())) {
+            match places.remove(&id).await {
                 Ok(()) => {
                     store.recording_erased(&Act::new(actor.clone(), clock.now()), recording.session).await?;
                     outcome.done += 1;

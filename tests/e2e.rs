@@ -18,6 +18,8 @@ mod forwarding;
 mod hostile;
 #[path = "e2e/keeping.rs"]
 mod keeping;
+#[path = "e2e/object_store.rs"]
+mod object_store;
 #[path = "e2e/peers.rs"]
 mod peers;
 #[path = "e2e/postgres.rs"]

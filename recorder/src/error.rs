@@ -28,10 +28,22 @@ pub enum RecordError {
         needed: u64,
     },
     /// The environment: recording is frozen, so that no new session may start.
-    #[error("recording is frozen ({why}); new sessions are refused until the disk accepts data again")]
+    #[error(
+        "recording is frozen ({why}); new sessions are refused until disk and object store accept data again"
+    )]
     Frozen {
         /// Why it is frozen.
         why: String,
+    },
+    /// The environment: so much waits for the object store that no new session may start.
+    #[error(
+        "{bytes} of at most {bound} bytes wait for the object store; see the log for why it does not take them"
+    )]
+    Backlog {
+        /// Bytes that wait.
+        bytes: u64,
+        /// The configured bound.
+        bound: u64,
     },
     /// The operator: nobody could read the recording.
     #[error("no recipient is configured who could read recordings; add at least one age recipient")]

@@ -119,6 +119,11 @@ pub fn fuzz_catalogue(bytes: &[u8]) {
     catalogue::fuzz(bytes);
 }
 
+/// The manifest of a recording in an object store.
+pub fn fuzz_manifest(bytes: &[u8]) {
+    crate::remote::fuzz_manifest(bytes);
+}
+
 /// A journal.
 pub fn fuzz_journal(bytes: &[u8]) {
     black_box(writer::fuzz_journal(bytes));
@@ -151,7 +156,7 @@ mod tests {
     /// Every input that is kept in `fuzz/corpus` for a target: what once broke something stays tried.
     #[test]
     fn what_is_kept_for_the_fuzzer_breaks_nothing() {
-        let all: [(&str, Target); 11] = [
+        let all: [(&str, Target); 12] = [
             ("header", fuzz_header),
             ("segment", fuzz_segment),
             ("events", fuzz_events),
@@ -159,6 +164,7 @@ mod tests {
             ("keys", fuzz_keys),
             ("index", fuzz_index),
             ("catalogue", fuzz_catalogue),
+            ("manifest", fuzz_manifest),
             ("journal", fuzz_journal),
             ("bundle", fuzz_bundle),
             ("render", fuzz_render),
@@ -182,7 +188,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_parser_panics_on_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-            for parser in [fuzz_header, fuzz_segment, fuzz_events, fuzz_body, fuzz_keys, fuzz_index, fuzz_catalogue, fuzz_journal, fuzz_bundle, fuzz_render, fuzz_verify] {
+            for parser in [fuzz_header, fuzz_segment, fuzz_events, fuzz_body, fuzz_keys, fuzz_index, fuzz_catalogue, fuzz_manifest, fuzz_journal, fuzz_bundle, fuzz_render, fuzz_verify] {
                 parser(&bytes);
             }
         }

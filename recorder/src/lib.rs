@@ -3,6 +3,7 @@
 //! - [`RecorderService`] and [`SessionRecorder`] write: what a session does goes into a queue bounded
 //!   in bytes before it goes anywhere else, and is durable within the second.
 //! - [`Recording`] reads: unlock with an age identity, seek, stream, follow.
+//! - [`Uploader`] brings what is sealed to an object store, and [`Archive`] gets it back.
 //! - [`verify()`] proves a recording with the server's public key alone.
 //!
 //! The format is described in `docs/recording-format.md`.
@@ -27,6 +28,7 @@ mod keys;
 mod lines;
 mod player;
 mod read;
+mod remote;
 mod render;
 mod retention;
 mod search;
@@ -53,6 +55,10 @@ pub use keys::{Identity, Recipient, Recipients};
 pub use lines::{LineKind, TextLine};
 pub use player::{Player, Step};
 pub use read::{Events, Found, Listed, Next, Recording, list, recipients_of, rewrap};
+pub use remote::{
+    Archive, Archived, Jitter, RemoteError, RemoteStore, Round, S3Settings, UploadConfig, Uploader,
+    UploaderThread,
+};
 pub use render::Screen;
 pub use retention::{DeleteError, delete, disk_use, hold, hold_of, lift_hold};
 pub use search::{Hit, Query, Searched, search, search_recording};
@@ -60,6 +66,6 @@ pub use sign::{CheckpointSigner, VerifyingKey};
 pub use storage::{LocalFolder, SpoolFile, Storage};
 pub use verify::{Anchor, Problem, ProblemKind, Report, verify};
 pub use writer::{
-    Checkpoint, CheckpointHook, Clock, Health, RecorderConfig, RecorderService, Recovered, RecoveryOutcome,
-    SealInfo, Sealed, SessionRecorder, Status,
+    Backlog, Checkpoint, CheckpointHook, Clock, Health, RecorderConfig, RecorderService, Recovered,
+    RecoveryOutcome, SealInfo, Sealed, SessionRecorder, Status,
 };

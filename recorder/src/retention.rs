@@ -10,7 +10,7 @@ use crate::{
     writer::{INDEX, KEYS},
 };
 
-const HOLD: &str = ".hold";
+pub(crate) const HOLD: &str = ".hold";
 /// Longest reason of a hold, in bytes.
 const MAX_REASON: usize = 4096;
 /// Everything that belongs to a recording beside itself.

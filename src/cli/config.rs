@@ -12,17 +12,19 @@ use crate::{config::Config, context::Context};
 /// `cofferdam config …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Check the configuration and every file that it names
+    /// Check the configuration, every file that it names, and the object store if there is one
     Check,
     /// A commented configuration with every key
     Example,
 }
 
 /// Does what `command` says.
-pub(crate) fn run(command: &ConfigCommand, path: &Path) -> Result<Reply, CliError> {
+pub(crate) async fn run(command: &ConfigCommand, path: &Path) -> Result<Reply, CliError> {
     match command {
         ConfigCommand::Check => {
-            let config = Config::load(path)?;
+            let context = Context::new(Config::load(path)?);
+            context.probe_remote_store().await?;
+            let config = &context.config;
             let text = format!(
                 "{} is good: site {:?}, node {:?}",
                 path.display(),

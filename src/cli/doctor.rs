@@ -66,6 +66,13 @@ pub(crate) async fn run(path: &Path) -> Result<Reply, CliError> {
             let context = Context::new(config);
             keys(&context, &mut found);
             space(&context, &mut found);
+            match context.probe_remote_store().await {
+                Ok(true) => {
+                    found.note(Grade::Ok, "object store", "takes, lists, returns and deletes objects")
+                }
+                Ok(false) => {}
+                Err(e) => found.note(Grade::Fail, "object store", e.to_string()),
+            }
             match context.open_store().await {
                 Ok(store) => {
                     found.note(Grade::Ok, "database", format!("answers, schema {SCHEMA_VERSION}"));

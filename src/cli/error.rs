@@ -9,7 +9,7 @@ use cofferdam_access::{
     store::StoreError,
     window::{Refusal, RequestError},
 };
-use cofferdam_recorder::ReadError;
+use cofferdam_recorder::{ReadError, RemoteError};
 use cofferdam_vault::{KeyFileError, SealError, SigningError};
 
 use crate::{config::ConfigError, context::ContextError};
@@ -53,6 +53,9 @@ pub(crate) enum CliError {
     /// A recording.
     #[error(transparent)]
     Recording(#[from] ReadError),
+    /// The object store.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// A key file.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),

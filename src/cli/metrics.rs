@@ -18,6 +18,7 @@ use super::{
     desk::Desk,
     error::CliError,
     output::{Reply, Table},
+    shelf::Shelf,
     usage::Usage,
 };
 
@@ -115,6 +116,7 @@ async fn ended_sessions(desk: &Desk, from: Timestamp) -> Result<Vec<SessionRecor
 /// Sessions whose decision had a second factor and whose recording verifies now, byte by byte.
 async fn proven_sessions(desk: &Desk, sessions: &[SessionRecord]) -> Result<Metric, CliError> {
     let key = VerifyingKey(desk.context.recording_signer()?.public_key().0);
+    let shelf = Shelf::of(&desk.context)?;
     let mut good = 0u32;
     for session in sessions {
         let filter = DecisionFilter { session: Some(session.id), ..DecisionFilter::default() };
@@ -122,10 +124,14 @@ async fn proven_sessions(desk: &Desk, sessions: &[SessionRecord]) -> Result<Metr
         let with_factor = decisions.iter().filter(|d| d.id == session.decision).any(|d| {
             serde_json::from_str::<DecisionRecord>(&d.body).is_ok_and(|r| r.who.second_factor_fresh)
         });
-        let id = session.recording.as_deref().unwrap_or_default().parse();
-        let whole = id.is_ok_and(|id| {
-            verify(&desk.context.recording_path(&id), &key, &[]).is_ok_and(|report| report.is_whole())
-        });
+        // What cannot be fetched or read is not proven.
+        let whole = match session.recording.as_deref().unwrap_or_default().parse() {
+            Ok(id) => match shelf.find(&id).await {
+                Ok(path) => verify(&path, &key, &[]).is_ok_and(|report| report.is_whole()),
+                Err(_) => false,
+            },
+            Err(_) => false,
+        };
         good += u32::from(with_factor && whole);
     }
     Ok(Metric {

@@ -25,6 +25,7 @@ mod recording;
 mod retention;
 mod screen;
 mod session;
+mod shelf;
 mod shell;
 mod site;
 #[cfg(test)]
@@ -202,7 +203,7 @@ async fn dispatch(command: Command, config: Option<PathBuf>) -> Result<Reply, Cl
         Command::Completions { shell } => return shell::completions(shell),
         Command::Man => return shell::man(),
         Command::Config(config::ConfigCommand::Example) => {
-            return config::run(&config::ConfigCommand::Example, Path::new(""));
+            return config::run(&config::ConfigCommand::Example, Path::new("")).await;
         }
         // Both entered before the runtime was made.
         Command::Serve | Command::Demo(_) => return Ok(Reply::nothing()),
@@ -210,7 +211,7 @@ async fn dispatch(command: Command, config: Option<PathBuf>) -> Result<Reply, Cl
     }
     let path = config_path(config)?;
     match command {
-        Command::Config(command) => return config::run(&command, &path),
+        Command::Config(command) => return config::run(&command, &path).await,
         Command::Migrate => return config::migrate(&path).await,
         Command::Doctor => return doctor::run(&path).await,
         _ => {}

@@ -1,6 +1,6 @@
 //! Recordings: listed, proved whole, read, searched, exported.
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use cofferdam_access::{
@@ -11,8 +11,8 @@ use cofferdam_access::{
     store::{AuditFilter, Deleted, KeptRecording, RecordingFilter, StoreError},
 };
 use cofferdam_recorder::{
-    Anchor, Hit, LineKind, Listed, Query, Recording, RecordingId, list as list_folder,
-    search as search_folder, search_recording,
+    Anchor, Hit, Identity, LineKind, Query, Recording, RecordingId, Searched, search as search_folder,
+    search_recording,
 };
 use serde_json::{Value, json};
 
@@ -23,6 +23,7 @@ use super::{
     output::{Reply, Table, bytes, clean, clean_line, shown, to_json, utc, utc_or_null},
     play,
     retention::{self, DeleteCommand, HoldArgs, deleted_row, deleted_words, hold_row},
+    shelf::{Known, Shelf, Shelved},
     usage, verify,
 };
 
@@ -34,7 +35,7 @@ const MOST_HITS: usize = 100;
 /// `cofferdam recording …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum RecordingCommand {
-    /// Recordings on this machine, the oldest first
+    /// Recordings on this machine and in the object store, the oldest first
     List,
     /// What a recording is about, its commands, files, forwards and findings
     Show {
@@ -48,7 +49,7 @@ pub(crate) enum RecordingCommand {
     Play(PlayArgs),
     /// Prove recordings or evidence bundles whole with the public key alone; exit code 1 if one is not
     Verify {
-        /// Recordings' ids or files of bundles; without any, all recordings of this machine
+        /// Recordings' ids or files of bundles; without any, all recordings
         #[arg(value_name = "ID|FILE")]
         which: Vec<String>,
     },
@@ -143,20 +144,14 @@ pub(crate) async fn note(desk: &Desk, on_behalf: &OnBehalf, event: AuditEvent) -
     Ok(())
 }
 
-/// Opens and unlocks a recording of this machine.
+/// Opens and unlocks a recording.
 pub(crate) async fn open(desk: &Desk, id: &RecordingId) -> Result<Recording, CliError> {
-    let path = desk.context.recording_path(id);
-    if !path.exists() {
-        let deleted = kept(desk, id).await?.and_then(|r| r.deleted);
-        return Err(CliError::failed(match deleted {
-            Some(deleted) => format!("the recording {id} was {}", deleted_words(desk, &deleted)),
-            None => format!(
-                "there is no recording {id} in {}: `cofferdam recording list` names those of this machine",
-                desk.context.config.recordings.dir.display()
-            ),
-        }));
+    if let Some(deleted) = kept(desk, id).await?.and_then(|r| r.deleted) {
+        return Err(CliError::failed(format!("the recording {id} was {}", deleted_words(desk, &deleted))));
     }
-    Ok(play::unlocked(&path, &desk.context.replay_identity()?)?)
+    let identity = desk.context.replay_identity()?;
+    let path = Shelf::of(&desk.context)?.find(id).await?;
+    Ok(play::unlocked(&path, &identity)?)
 }
 
 /// What the store knows of a recording, if anything.
@@ -175,19 +170,21 @@ pub(crate) fn at(micros: i64) -> Timestamp {
 }
 
 async fn list(desk: &Desk) -> Result<Reply, CliError> {
-    let mut table = Table::new(&["id", "person", "account", "started", "ended", "end", "size", "kept"]);
+    let mut table =
+        Table::new(&["id", "person", "account", "started", "ended", "end", "size", "where", "kept"]);
     let mut rows = Vec::new();
     let known = retention::all(desk, RecordingFilter::default()).await?;
     let mut known: BTreeMap<String, KeptRecording> =
         known.into_iter().map(|r| (r.session.to_string(), r)).collect();
-    let folder = &desk.context.config.recordings.dir;
-    // A gateway that has never recorded has no folder yet.
-    let found = if folder.exists() { list_folder(folder)? } else { Vec::new() };
-    for file in found {
-        match file.listed {
+    let listing = Shelf::of(&desk.context)?.list().await?;
+    let complete = listing.is_complete();
+    for shelved in listing.recordings {
+        let place = if shelved.path.is_some() { "here" } else { "object store" };
+        let kept = known.remove(&shelved.id);
+        let standing = kept.as_ref().map_or("-".to_owned(), |r| standing(desk, r));
+        match &shelved.found {
             Ok(l) => {
                 let end = l.seal.as_ref().map_or("not sealed", |s| s.end.reason.as_str());
-                let kept = known.remove(l.header.id.as_str());
                 table.row([
                     l.header.id.to_string(),
                     l.header.user.clone(),
@@ -196,15 +193,15 @@ async fn list(desk: &Desk) -> Result<Reply, CliError> {
                     shown(&desk.zone, l.seal.as_ref().map(|s| at(s.ended))),
                     end.to_owned(),
                     bytes(l.bytes),
-                    kept.as_ref().map_or("-".to_owned(), |r| standing(desk, r)),
+                    place.to_owned(),
+                    standing,
                 ]);
-                rows.push(row(desk, &l, kept.as_ref())?);
+                rows.push(row(desk, &shelved, l, kept.as_ref())?);
             }
             Err(e) => {
-                let id = file.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                let kept = known.remove(&id).map_or("-".to_owned(), |r| standing(desk, &r));
-                table.row([id.as_str(), "?", "?", "?", "?", &format!("UNREADABLE: {e}"), "?", &kept]);
-                rows.push(json!({"id": id, "path": file.path.display().to_string(), "error": e.to_string()}));
+                let why = format!("UNREADABLE: {e}");
+                table.row([shelved.id.as_str(), "?", "?", "?", "?", &why, "?", place, &standing]);
+                rows.push(json!({"id": shelved.id, "path": path_of(&shelved), "error": e}));
             }
         }
     }
@@ -217,6 +214,7 @@ async fn list(desk: &Desk) -> Result<Reply, CliError> {
             shown(&desk.zone, r.ended_at),
             "-".to_owned(),
             "-".to_owned(),
+            "-".to_owned(),
             standing(desk, r),
         ]);
         rows.push(json!({
@@ -225,7 +223,7 @@ async fn list(desk: &Desk) -> Result<Reply, CliError> {
             "deleted": r.deleted.as_ref().map(deleted_row),
         }));
     }
-    Ok(Reply::list(&table, rows))
+    Ok(Reply::list(&table, rows).judged(complete))
 }
 
 /// Whether a recording is held, deleted, or until when it is kept.
@@ -238,10 +236,14 @@ fn standing(desk: &Desk, r: &KeptRecording) -> String {
     }
 }
 
-fn row(desk: &Desk, l: &Listed, kept: Option<&KeptRecording>) -> Result<Value, CliError> {
+fn path_of(shelved: &Shelved) -> Option<String> {
+    shelved.path.as_ref().map(|path| path.display().to_string())
+}
+
+fn row(desk: &Desk, shelved: &Shelved, l: &Known, kept: Option<&KeptRecording>) -> Result<Value, CliError> {
     Ok(json!({
         "id": l.header.id.to_string(),
-        "path": l.path.display().to_string(),
+        "path": path_of(shelved),
         "session": l.header.session,
         "user": l.header.user,
         "asset": l.header.asset,
@@ -260,8 +262,7 @@ fn row(desk: &Desk, l: &Listed, kept: Option<&KeptRecording>) -> Result<Value, C
 }
 
 async fn show(desk: &Desk, id: &RecordingId, on_behalf: &OnBehalf) -> Result<Reply, CliError> {
-    if !desk.context.recording_path(id).exists()
-        && let Some(gone) = kept(desk, id).await?
+    if let Some(gone) = kept(desk, id).await?
         && let Some(deleted) = &gone.deleted
     {
         return Ok(hole(desk, &gone, deleted));
@@ -398,18 +399,28 @@ async fn search(desk: &Desk, args: SearchArgs) -> Result<Reply, CliError> {
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut found: std::collections::BTreeMap<RecordingId, Vec<Hit>> = std::collections::BTreeMap::new();
-    let folder = &desk.context.config.recordings.dir;
-    let searched = if folder.exists() {
-        search_folder(folder, &identity, &query, threads, |hit| {
-            let hits = found.entry(hit.header.id.clone()).or_default();
-            if hits.len() < MOST_HITS {
-                hits.push(hit);
-            }
-            ControlFlow::Continue(())
-        })?
-    } else {
-        cofferdam_recorder::Searched::default()
+    let mut keep = |hit: Hit| {
+        let hits = found.entry(hit.header.id.clone()).or_default();
+        if hits.len() < MOST_HITS {
+            hits.push(hit);
+        }
+        ControlFlow::Continue(())
     };
+    let folder = &desk.context.config.recordings.dir;
+    let shelf = Shelf::of(&desk.context)?;
+    // What leaves the folder while it is searched may be searched twice, but never not at all.
+    let listing = shelf.list().await?;
+    let complete = listing.is_complete();
+    let mut searched = match folder.exists() {
+        true => search_folder(folder, &identity, &query, threads, &mut keep)?,
+        false => Searched::default(),
+    };
+    let gone = |shelved: &&Shelved| shelved.path.as_ref().is_none_or(|path| !path.exists());
+    for shelved in listing.recordings.iter().filter(gone) {
+        if let Err(why) = search_archived(&shelf, shelved, &identity, &query, &mut keep).await {
+            searched.skipped.push((PathBuf::from(&shelved.id), why.to_string()));
+        }
+    }
     let mut table = Table::new(&["recording", "person", "account", "at", "into", "kind", "text"]);
     let mut rows = Vec::new();
     for (id, mut hits) in found {
@@ -437,7 +448,29 @@ async fn search(desk: &Desk, args: SearchArgs) -> Result<Reply, CliError> {
     for (path, why) in &searched.skipped {
         eprintln!("cofferdam: {} was not searched: {}", path.display(), clean_line(why));
     }
-    Ok(Reply::list(&table, rows))
+    Ok(Reply::list(&table, rows).judged(complete))
+}
+
+/// Searches a recording that only the object store has; one that the filters leave out is not fetched.
+async fn search_archived(
+    shelf: &Shelf<'_>,
+    shelved: &Shelved,
+    identity: &Identity,
+    query: &Query,
+    keep: &mut impl FnMut(Hit) -> ControlFlow<()>,
+) -> Result<(), CliError> {
+    let known = shelved.found.as_ref().map_err(CliError::failed)?;
+    let is = |wanted: &Option<String>, have: &str| wanted.as_deref().is_none_or(|w| w == have);
+    let in_time = query.until.is_none_or(|until| known.header.started < until)
+        && known.seal.as_ref().zip(query.from).is_none_or(|(seal, from)| seal.ended >= from);
+    if !is(&query.user, &known.header.user) || !is(&query.asset, &known.header.asset) || !in_time {
+        return Ok(());
+    }
+    let path = shelf.find(&known.header.id).await?;
+    let recording = play::unlocked(&path, identity)?;
+    Ok(search_recording(&recording, query, |line| {
+        keep(Hit { path: path.clone(), header: recording.header().clone(), line })
+    })?)
 }
 
 #[cfg(test)]

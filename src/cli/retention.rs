@@ -12,7 +12,7 @@ use cofferdam_access::{
     store::{Deleted, KeptRecording, RecordingFilter},
     window::RequestDigest,
 };
-use cofferdam_recorder::{hold as set_mark, hold_of, lift_hold as lift_mark};
+use cofferdam_recorder::{RecordingId, hold_of};
 use serde_json::{Value, json};
 
 use super::{
@@ -20,9 +20,10 @@ use super::{
     error::CliError,
     output::{Reply, Table, clean, shown, utc, utc_or_null},
     proof::Proof,
+    shelf::Shelf,
     window::digest,
 };
-use crate::erasure::erase_deleted;
+use crate::erasure::{Places, erase_deleted};
 
 /// What to hold.
 #[derive(Debug, Args)]
@@ -197,23 +198,21 @@ pub(crate) fn deleted_words(desk: &Desk, d: &Deleted) -> String {
 
 /// The hold stands in the store; a mark beside the file keeps it where the file goes.
 pub(crate) async fn hold(desk: &Desk, args: &HoldArgs) -> Result<Reply, CliError> {
-    let path = desk.context.config.recordings.dir.join(format!("{}.cofrec", args.id));
-    let failed = || CliError::io(path.display().to_string());
+    let shelf = Shelf::of(&desk.context)?;
+    let file = args.id.to_string().parse::<RecordingId>().map_err(CliError::failed)?;
     let text = match (&args.person, args.lift) {
         (Some(person), true) => {
             let proof = Proof { person: person.clone(), proof_stdin: args.proof_stdin };
             may_lift(desk, person)?;
             let act = proof.demand(desk, "recording hold --lift", proof.prompt().as_mut()).await?;
             desk.store.lift_hold(&act, args.id, &args.reason).await?;
-            lift_mark(&path).map_err(failed())?;
+            shelf.lift_hold(&file).await?;
             format!("{} is held no longer", args.id)
         }
         _ => {
             let act = desk.act(&OnBehalf { person: args.person.clone() })?;
             desk.store.hold_recording(&act, args.id, &args.reason).await?;
-            if path.exists() {
-                set_mark(&path, &args.reason).map_err(failed())?;
-            }
+            shelf.hold(&file, &args.reason).await?;
             format!("{} is held: nothing deletes it until the hold is lifted", args.id)
         }
     };
@@ -325,8 +324,9 @@ async fn approve(desk: &Desk, args: &ApproveArgs) -> Result<Reply, CliError> {
 async fn erase(desk: &Desk) -> Result<String, CliError> {
     let config = &desk.context.config;
     let actor = Actor::operator(desk.operator());
-    let folder = &config.recordings.dir;
-    let erased = erase_deleted(&desk.store, folder, &config.site.node, &actor, &desk.context.clock).await?;
+    let archive = desk.context.archive()?;
+    let places = Places { folder: &config.recordings.dir, archive: archive.as_ref() };
+    let erased = erase_deleted(&desk.store, places, &config.site.node, &actor, &desk.context.clock).await?;
     let mut text = format!("; files of {} erased on this machine", erased.done);
     for (id, why) in &erased.left {
         text.push_str(&format!("\nthe files of {id} are left and will be tried again: {why}"));

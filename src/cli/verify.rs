@@ -1,14 +1,15 @@
 //! Recordings and evidence bundles, proved whole; and the holes in the archive, explained or not.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use cofferdam_access::{
     ids::SessionId,
     store::{KeptRecording, RecordingFilter, SessionState, StoreError},
 };
-use cofferdam_recorder::{
-    RecordingId, Report, VerifyingKey, list as list_folder, verify as verify_file, verify_bundle,
-};
+use cofferdam_recorder::{RecordingId, Report, VerifyingKey, verify as verify_file, verify_bundle};
 use serde_json::{Value, json};
 
 use super::{
@@ -17,6 +18,7 @@ use super::{
     output::{Reply, Table, utc_or_null},
     recording::{anchors, at, kept},
     retention::{self, deleted_row, deleted_words},
+    shelf::Shelf,
 };
 
 /// `cofferdam recording verify`
@@ -31,12 +33,13 @@ pub(crate) async fn run(desk: &Desk, which: Vec<String>) -> Result<Reply, CliErr
             Err(e) => return Err(CliError::failed(format!("{text:?} is no file, and {e}"))),
         }
     }
+    let shelf = Shelf::of(&desk.context)?;
     let mut told = Told::default();
     for id in ids {
-        told.recording(desk, &id, &key).await?;
+        told.recording(desk, &shelf, &id, &key).await?;
     }
     if which.is_empty() {
-        told.archive(desk, &key).await?;
+        told.archive(desk, &shelf, &key).await?;
     }
     for path in bundles {
         told.bundle(desk, &path, &key)?;
@@ -72,10 +75,15 @@ impl Told {
         ]);
     }
 
-    /// Everything in the folder, and everything that should be there.
-    async fn archive(&mut self, desk: &Desk, key: &VerifyingKey) -> Result<(), CliError> {
-        for id in all_ids(&desk.context.config.recordings.dir)? {
-            self.recording(desk, &id, key).await?;
+    /// Everything in the folder and the object store, and everything that should be there.
+    async fn archive(&mut self, desk: &Desk, shelf: &Shelf<'_>, key: &VerifyingKey) -> Result<(), CliError> {
+        let listing = shelf.list().await?;
+        self.bad |= !listing.is_complete();
+        let mut there = BTreeSet::new();
+        // By name and not by header: a recording whose header is damaged must not be passed over.
+        for id in listing.recordings.iter().filter_map(|shelved| shelved.id.parse::<RecordingId>().ok()) {
+            self.recording(desk, shelf, &id, key).await?;
+            there.insert(id.to_string());
         }
         let node = Some(desk.context.config.site.node.clone());
         let known = RecordingFilter { node, ended_before: Some(desk.now()), ..RecordingFilter::default() };
@@ -85,30 +93,36 @@ impl Told {
             let was_there = r.digest.is_some()
                 || r.deleted.is_some()
                 || !anchors(desk, &id, &mut Vec::new()).await?.is_empty();
-            if was_there && !desk.context.recording_path(&id).exists() {
-                self.recording(desk, &id, key).await?;
+            if was_there && !there.contains(id.as_str()) {
+                self.recording(desk, shelf, &id, key).await?;
             }
         }
         Ok(())
     }
 
-    async fn recording(&mut self, desk: &Desk, id: &RecordingId, key: &VerifyingKey) -> Result<(), CliError> {
-        let path = desk.context.recording_path(id);
+    async fn recording(
+        &mut self,
+        desk: &Desk,
+        shelf: &Shelf<'_>,
+        id: &RecordingId,
+        key: &VerifyingKey,
+    ) -> Result<(), CliError> {
         let known = kept(desk, id).await?;
-        if !path.exists()
-            && let Some(known) = &known
-        {
+        let found = match &known {
+            Some(r) if r.deleted.is_some() && !desk.context.recording_path(id).exists() => Ok(None),
+            _ => shelf.look(id).await,
+        };
+        if let (Ok(None), Some(known)) = (&found, &known) {
             return self.hole(desk, known).await;
         }
         let mut problems = Vec::new();
         let anchors = anchors(desk, id, &mut problems).await?;
-        let report = match verify_file(&path, key, &anchors) {
-            Ok(report) => Some(report),
-            Err(e) => {
-                problems.push(e.to_string());
-                None
-            }
+        let path = match found {
+            Ok(found) => Ok(found.unwrap_or_else(|| desk.context.recording_path(id))),
+            Err(e) => Err(e),
         };
+        let verified = path.and_then(|path| Ok(verify_file(&path, key, &anchors)?));
+        let report = verified.map_err(|e| problems.push(e.to_string())).ok();
         if let Some(report) = &report {
             problems.extend(report.problems.iter().map(|p| in_words(desk, p)));
             against_audit(desk, id, report, &mut problems).await?;
@@ -188,15 +202,6 @@ fn in_words(desk: &Desk, p: &cofferdam_recorder::Problem) -> String {
     let since =
         p.from.map(|t| format!(", not to be trusted from {}", desk.zone.show(at(t)))).unwrap_or_default();
     format!("at byte {}: {}{since}", p.offset, p.kind)
-}
-
-fn all_ids(folder: &Path) -> Result<Vec<RecordingId>, CliError> {
-    if !folder.exists() {
-        return Ok(Vec::new());
-    }
-    // By name and not by header: a recording whose header is damaged must not be passed over.
-    let names = list_folder(folder)?.into_iter().filter_map(|f| f.path.file_stem()?.to_str()?.parse().ok());
-    Ok(names.collect())
 }
 
 /// The digest that the audit log has of the sealed recording has to be that of the file.

@@ -4,7 +4,9 @@ use super::{
     Config, StoreUrl,
     document::Document,
     problem::{Fault, Problem},
+    settings::S3,
 };
+use cofferdam_recorder::S3Settings;
 
 /// Appends what is wrong with the values of `config`; looks at no file.
 pub(super) fn values(config: &Config, document: &Document, problems: &mut Vec<Problem>) {
@@ -45,6 +47,9 @@ pub(super) fn values(config: &Config, document: &Document, problems: &mut Vec<Pr
             }
         }
     }
+    if let Some(s3) = &config.s3 {
+        store_names(s3, &mut add);
+    }
     if matches!(config.store.url, StoreUrl::Sqlite(_)) && config.store.password_file.is_some() {
         let why = "an SQLite database has no password";
         add("store.password_file", Fault::Contradiction { other: "store.url", why });
@@ -55,10 +60,34 @@ pub(super) fn values(config: &Config, document: &Document, problems: &mut Vec<Pr
     }
 }
 
+/// What names a place in the object store.
+fn store_names(s3: &S3, add: &mut impl FnMut(&str, Fault)) {
+    let bucket = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    if !(3..=63).contains(&s3.bucket.len()) || !s3.bucket.bytes().all(bucket) {
+        add("s3.bucket", Fault::Unfit("give 3 to 63 small letters, digits, '-' or '.'"));
+    }
+    if let Some(fault) = s3.endpoint.as_deref().and_then(S3Settings::endpoint_fault) {
+        add("s3.endpoint", Fault::Unfit(fault));
+    }
+    if s3.region.is_empty() || !s3.region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        add("s3.region", Fault::Unfit("give letters, digits and '-'"));
+    }
+    let prefix = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
+    if s3.prefix.len() > 256
+        || !s3.prefix.bytes().all(prefix)
+        || s3.prefix.split('/').any(|p| p.starts_with('.'))
+    {
+        add(
+            "s3.prefix",
+            Fault::Unfit("give at most 256 letters, digits, '-', '_', '.' or '/', no part with a '.' first"),
+        );
+    }
+}
+
 /// Every number with its bounds.
-fn numbers(config: &Config) -> [(&'static str, u64, u64, u64); 12] {
+fn numbers(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
     let (ssh, rec, limits) = (&config.ssh, &config.recordings, &config.limits);
-    [
+    let mut all = vec![
         ("ssh.max_connections", ssh.max_connections.into(), 1, 100_000),
         ("ssh.max_connections_per_source", ssh.max_connections_per_source.into(), 1, 100_000),
         ("ssh.login_grace_seconds", ssh.login_grace_seconds.into(), 5, 600),
@@ -71,7 +100,17 @@ fn numbers(config: &Config) -> [(&'static str, u64, u64, u64); 12] {
         ("limits.login_attempts", limits.login_attempts.into(), 1, 20),
         ("limits.dial_timeout_seconds", limits.dial_timeout_seconds.into(), 1, 120),
         ("run.shutdown_seconds", config.run.shutdown_seconds.into(), 0, 3600),
-    ]
+    ];
+    if let Some(s3) = &config.s3 {
+        all.extend([
+            ("s3.spool_bytes", s3.spool_bytes, 1 << 20, 1 << 50),
+            ("s3.part_bytes", s3.part_bytes, 64 << 10, 64 << 20),
+            ("s3.part_seconds", s3.part_seconds.into(), 1, 3600),
+            ("s3.timeout_seconds", s3.timeout_seconds.into(), 1, 600),
+            ("s3.cache_bytes", s3.cache_bytes, 1 << 20, 1 << 50),
+        ]);
+    }
+    all
 }
 
 /// Why `text` cannot be a recipient, without repeating it: it may be a secret in the wrong place.

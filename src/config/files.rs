@@ -67,6 +67,11 @@ fn named(config: &Config) -> Vec<(String, &Path, Use)> {
     if let Some(path) = &config.store.password_file {
         all.push(("store.password_file".into(), path, Use::Secret));
     }
+    if let Some(s3) = &config.s3 {
+        all.push(("s3.access_key_file".into(), &s3.access_key_file, Use::Secret));
+        all.push(("s3.secret_key_file".into(), &s3.secret_key_file, Use::Secret));
+        all.extend(s3.ca_file.iter().map(|path| ("s3.ca_file".into(), path.as_path(), Use::Trusted)));
+    }
     if let Some(path) = &config.recordings.replay_identity_file {
         all.push(("recordings.replay_identity_file".into(), path, Use::Secret));
     }

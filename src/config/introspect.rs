@@ -6,16 +6,17 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-use super::settings::{Audit, Dangerous, Limits, Recordings, Run, Site, Ssh, Store, Vault};
+use super::settings::{Audit, Dangerous, Limits, Recordings, Run, S3, Site, Ssh, Store, Vault};
 
 /// Every section with its keys, in the order of the types.
-pub(super) fn sections() -> [(&'static str, &'static [&'static str]); 9] {
+pub(super) fn sections() -> [(&'static str, &'static [&'static str]); 10] {
     [
         ("site", fields_of::<Site>()),
         ("ssh", fields_of::<Ssh>()),
         ("store", fields_of::<Store>()),
         ("audit", fields_of::<Audit>()),
         ("recordings", fields_of::<Recordings>()),
+        ("s3", fields_of::<S3>()),
         ("vault", fields_of::<Vault>()),
         ("limits", fields_of::<Limits>()),
         ("run", fields_of::<Run>()),

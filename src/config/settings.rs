@@ -24,6 +24,9 @@ pub(crate) struct Config {
     pub(crate) audit: Audit,
     /// Recordings of sessions.
     pub(crate) recordings: Recordings,
+    /// Where finished recordings go; absent: they stay in their folder.
+    #[serde(default)]
+    pub(crate) s3: Option<S3>,
     /// Keys that seal secrets and sign certificates.
     pub(crate) vault: Vault,
     /// Bounds on what one process carries.
@@ -124,6 +127,45 @@ pub(crate) struct Recordings {
     pub(crate) queue_bytes: u64,
 }
 
+/// `[s3]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct S3 {
+    /// The bucket.
+    pub(crate) bucket: String,
+    /// `https://HOST[:PORT]`; absent: the region's own at AWS.
+    #[serde(default)]
+    pub(crate) endpoint: Option<String>,
+    /// The region that requests are signed for.
+    #[serde(default = "default_region")]
+    pub(crate) region: String,
+    /// What all names start with.
+    #[serde(default)]
+    pub(crate) prefix: String,
+    /// The access key's name (secret file).
+    pub(crate) access_key_file: PathBuf,
+    /// The access key's secret (secret file).
+    pub(crate) secret_key_file: PathBuf,
+    /// The only authorities that the server's certificate may come from (PEM).
+    #[serde(default)]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// How much may wait for the store, bytes, before sessions stand still.
+    #[serde(default = "default_spool_bytes")]
+    pub(crate) spool_bytes: u64,
+    /// A part is stored once it has so many bytes …
+    #[serde(default = "default_part_bytes")]
+    pub(crate) part_bytes: u64,
+    /// … or is so old, seconds.
+    #[serde(default = "default_part_seconds")]
+    pub(crate) part_seconds: u32,
+    /// How long the store may take for one operation, seconds.
+    #[serde(default = "default_timeout_seconds")]
+    pub(crate) timeout_seconds: u32,
+    /// How much of what was fetched for reading is kept, bytes.
+    #[serde(default = "default_cache_bytes")]
+    pub(crate) cache_bytes: u64,
+}
+
 /// `[vault]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -205,6 +247,24 @@ fn default_freeze_seconds() -> u32 {
 fn default_queue_bytes() -> u64 {
     64 << 20
 }
+fn default_region() -> String {
+    "us-east-1".to_owned()
+}
+fn default_spool_bytes() -> u64 {
+    10 << 30
+}
+fn default_part_bytes() -> u64 {
+    4 << 20
+}
+fn default_part_seconds() -> u32 {
+    60
+}
+fn default_timeout_seconds() -> u32 {
+    60
+}
+fn default_cache_bytes() -> u64 {
+    4 << 30
+}
 
 impl Default for Store {
     fn default() -> Self {
@@ -242,6 +302,9 @@ impl Config {
             &mut self.vault.ssh_host_ca_file,
         ];
         let optional = [&mut self.store.password_file, &mut self.recordings.replay_identity_file];
+        let s3 = self.s3.iter_mut().flat_map(|s3| {
+            [&mut s3.access_key_file, &mut s3.secret_key_file].into_iter().chain(s3.ca_file.as_mut())
+        });
         let sqlite = match &mut self.store.url {
             StoreUrl::Sqlite(path) => Some(path),
             StoreUrl::Postgres(_) => None,
@@ -251,6 +314,7 @@ impl Config {
             .chain(optional.into_iter().filter_map(Option::as_mut))
             .chain(&mut self.ssh.host_key_files)
             .chain(&mut self.ssh.trusted_user_ca_files)
+            .chain(s3)
             .chain(sqlite);
         for path in all {
             *path = folder.join(&*path);

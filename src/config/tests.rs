@@ -45,7 +45,7 @@ fn the_example_with_every_comment_taken_off_names_every_key() {
         .lines()
         .map(|line| {
             line.strip_prefix("# ")
-                .filter(|rest| rest.contains(" = ") && !rest.contains(". "))
+                .filter(|rest| rest.starts_with('[') || (rest.contains(" = ") && !rest.contains(". ")))
                 .unwrap_or(line)
         })
         .flat_map(|line| [line, "\n"])
@@ -100,6 +100,62 @@ fn the_defaults_are_what_the_example_says() {
     let (short, example) =
         (Config::parse(short, path).unwrap(), Config::parse(&Config::example(), path).unwrap());
     assert_eq!(format!("{short:?}"), format!("{example:?}"));
+}
+
+/// The example with its `[s3]` switched on.
+fn with_s3(text: &str) -> String {
+    let (before, s3) = text.split_once("# [s3]").unwrap();
+    let (s3, after) = s3.split_once("\n\n").unwrap();
+    let s3: String = s3
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    format!("{before}[s3]\n{s3}\n\n{after}")
+}
+
+#[test]
+fn the_defaults_of_the_object_store_are_what_the_example_says() {
+    let path = Path::new("/etc/cofferdam/cofferdam.toml");
+    let short = "\n[s3]\nbucket = \"recordings\"\nendpoint = \"https://s3.plant.example\"\n\
+                 access_key_file = \"keys/s3_access_key\"\nsecret_key_file = \"keys/s3_secret_key\"\n\
+                 ca_file = \"s3_ca.pem\"\n";
+    let short = Config::parse(&(Config::example() + short), path).unwrap();
+    let example = Config::parse(&with_s3(&Config::example()), path).unwrap();
+    assert_eq!(format!("{:?}", short.s3.unwrap()), format!("{:?}", example.s3.as_ref().unwrap()));
+    assert_eq!(example.s3.unwrap().ca_file.unwrap(), PathBuf::from("/etc/cofferdam/s3_ca.pem"));
+}
+
+#[test]
+fn an_object_store_that_cannot_be_right_is_refused() {
+    let cases = [
+        ("bucket = \"recordings\"", "bucket = \"Re/cordings\"", "s3.bucket: give 3 to 63"),
+        (
+            "https://s3.plant.example",
+            "http://s3.plant.example",
+            "s3.endpoint: http:// is taken only for this machine",
+        ),
+        ("https://s3.plant.example", "s3.plant.example", "s3.endpoint: the endpoint starts with https://"),
+        ("region = \"us-east-1\"", "region = \"\"", "s3.region: give"),
+        ("prefix = \"\"", "prefix = \"a/../b\"", "s3.prefix: give"),
+        ("part_seconds = 60", "part_seconds = 0", "s3.part_seconds: 0 is out of range"),
+        ("spool_bytes = 10_737_418_240", "spool_bytes = 1", "s3.spool_bytes: 1 is out of range"),
+        ("bucket = \"recordings\"", "", "s3.bucket: missing"),
+        (
+            "bucket = ",
+            "secret_key = \"hunter2\"\nbucket = ",
+            "s3.secret_key: unknown key, did you mean \"secret_key_file\"?",
+        ),
+    ];
+    for (from, to, wanted) in cases {
+        let said = faults(|text| swap(from, to)(with_s3(&text)));
+        assert!(said.contains(wanted), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    let said = faults(|text| {
+        swap("http://s3", "http://127.0.0.1:9000/s3")(with_s3(&text).replace("https://s3", "http://s3"))
+    });
+    assert_eq!(said, "");
 }
 
 #[test]

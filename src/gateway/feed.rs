@@ -11,7 +11,7 @@ use cofferdam_access::{
     snapshot::Snapshot,
     store::{FindingRecord, OrderKind, SessionState, Store, StoreError},
 };
-use cofferdam_recorder::Checkpoint;
+use cofferdam_recorder::{Archive, Checkpoint};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -20,7 +20,7 @@ use super::{Gateway, space::SpaceAlarm};
 use crate::{
     config::Recordings,
     detect::triggers::{Finding, Response},
-    erasure::erase_deleted,
+    erasure::{Places, erase_deleted},
     session::orders::Order,
 };
 
@@ -31,6 +31,8 @@ const POLL: Duration = Duration::from_millis(100);
 const CHECKPOINTS: usize = 256;
 /// How long checkpoints are gathered before the next are written.
 const GATHER: Duration = Duration::from_secs(2);
+/// How often the recorder is asked whether it stands still.
+const RECORDER: Duration = Duration::from_secs(1);
 /// How often the audit log's own checkpoint is written.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// Every how many rounds of housekeeping is swept: hourly.
@@ -294,13 +296,18 @@ pub(crate) async fn write_checkpoints(gateway: Arc<Gateway>, mut checkpoints: mp
 
 /// What has to happen now and then: a durable checkpoint of the audit log outside the database, files of deleted recordings,
 /// a look at the free space, and sweeping.
-pub(crate) async fn keep_house(gateway: Arc<Gateway>, recordings: Recordings, stop: CancellationToken) {
+pub(crate) async fn keep_house(
+    gateway: Arc<Gateway>,
+    recordings: Recordings,
+    archive: Option<Archive>,
+    stop: CancellationToken,
+) {
     let mut round = 0u32;
     let mut alarm = None;
     let mut left = 0;
     loop {
         // Also at the start: a crash may have come between a deletion and the files.
-        left = erase(&gateway, &recordings, left).await;
+        left = erase(&gateway, &recordings, archive.as_ref(), left).await;
         if alarm.is_none() {
             alarm = SpaceAlarm::resume(&gateway.store, &gateway.node, recordings.warn_free_bytes).await.ok();
         }
@@ -325,9 +332,15 @@ pub(crate) async fn keep_house(gateway: Arc<Gateway>, recordings: Recordings, st
 }
 
 /// Erases the files of deleted recordings; answers how many are left, and warns when that has changed.
-async fn erase(gateway: &Gateway, recordings: &Recordings, left_before: usize) -> usize {
+async fn erase(
+    gateway: &Gateway,
+    recordings: &Recordings,
+    archive: Option<&Archive>,
+    left_before: usize,
+) -> usize {
     let actor = Actor::system("gateway");
-    match erase_deleted(&gateway.store, &recordings.dir, &gateway.node, &actor, &gateway.clock).await {
+    let places = Places { folder: &recordings.dir, archive };
+    match erase_deleted(&gateway.store, places, &gateway.node, &actor, &gateway.clock).await {
         Ok(erased) => {
             if erased.done > 0 {
                 info!(recordings = erased.done, "the files of deleted recordings are erased");
@@ -340,6 +353,33 @@ async fn erase(gateway: &Gateway, recordings: &Recordings, left_before: usize) -
         Err(e) => {
             warn!(error = %e, "the files of deleted recordings could not be erased; tried again");
             left_before
+        }
+    }
+}
+
+/// Writes into the audit log when sessions stand still because they cannot be recorded, and when they go on.
+pub(crate) async fn watch_recorder(gateway: Arc<Gateway>, stop: CancellationToken) {
+    let mut stands_since = None;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RECORDER) => {}
+        }
+        let health = gateway.recorder.health();
+        let since = health.frozen.as_ref().map(|(_, since)| *since);
+        if since == stands_since {
+            continue;
+        }
+        let event = match health.frozen {
+            Some((why, _)) => AuditEvent::new(AuditKind::RecordingStalled, &gateway.node).with("reason", why),
+            None => AuditEvent::new(AuditKind::RecordingResumed, &gateway.node),
+        };
+        let event = event.with("sessions", health.live);
+        match gateway.store.record(&Act::system("recorder", gateway.clock.now()), event).await {
+            Ok(_) => stands_since = since,
+            // A full disk may be the store's too: tried again until it is noted, or over.
+            Err(e) => warn!(error = %e, "a change of recording could not be audited yet"),
         }
     }
 }

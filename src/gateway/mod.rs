@@ -31,7 +31,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-pub(crate) use feed::{follow_policy, keep_house, read_snapshot, write_checkpoints, write_findings};
+pub(crate) use feed::{
+    follow_policy, keep_house, read_snapshot, watch_recorder, write_checkpoints, write_findings,
+};
 
 use crate::{
     detect::triggers::{Finding, Observation, Triggers},

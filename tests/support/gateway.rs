@@ -130,6 +130,13 @@ impl Gateway {
         (self.process, self.demo) = launch(self.folder.path());
     }
 
+    /// Ends it as a power cut would, changes its configuration, and starts it again.
+    pub(crate) fn restart_with(&mut self, change: impl FnOnce(String) -> String) {
+        let config = self.config();
+        fs::write(&config, change(fs::read_to_string(&config).unwrap())).unwrap();
+        self.crash_and_restart();
+    }
+
     /// No file it writes may grow beyond `bytes` from now on; none lifts the limit again.
     pub(crate) fn limit_file_size(&self, bytes: Option<u64>) {
         let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());

@@ -6,12 +6,14 @@ mod gateway;
 mod live;
 pub(crate) mod person;
 mod postgres;
+mod s3;
 mod sshd;
 
 pub(crate) use done::{Done, run, run_with_input};
 pub(crate) use gateway::Gateway;
 pub(crate) use live::Live;
 pub(crate) use person::Person;
+pub(crate) use s3::S3Server;
 pub(crate) use sshd::RealSshd;
 
 use std::{

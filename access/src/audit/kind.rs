@@ -121,6 +121,10 @@ kinds! {
     RecordingSealed = "recording.sealed",
     /// A recording could not go on; its session was ended.
     RecordingFailed = "recording.failed",
+    /// Nothing can be recorded on a node: its sessions stand still, new ones are refused.
+    RecordingStalled = "recording.stalled",
+    /// Recording goes on after it stood still.
+    RecordingResumed = "recording.resumed",
     /// Somebody replayed a recording.
     RecordingPlayed = "recording.played",
     /// A recording was exported as evidence.

@@ -7,6 +7,6 @@ mod rewrap;
 mod tail;
 
 pub use events::{Events, Next};
-pub(crate) use recording::side_file;
 pub use recording::{Found, Listed, Recording, list};
+pub(crate) use recording::{listed, side_file};
 pub use rewrap::{recipients_of, rewrap};

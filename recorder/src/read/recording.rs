@@ -303,7 +303,8 @@ pub fn list(folder: &Path) -> Result<Vec<Found>, ReadError> {
     Ok(paths.into_iter().map(|path| Found { path: path.clone(), listed: listed(path) }).collect())
 }
 
-fn listed(path: PathBuf) -> Result<Listed, ReadError> {
+/// What a listing shows of one file.
+pub(crate) fn listed(path: PathBuf) -> Result<Listed, ReadError> {
     let file = File::open(&path)?;
     let preamble = chain::read_preamble(&file)?;
     let bytes = file.size()?;

@@ -223,8 +223,9 @@ impl Committer {
         }
         entry.written = None;
         self.give_back(entry);
+        let held = self.core.is_frozen();
         entry.shared.status.send_if_modified(|status| {
-            let frozen = matches!(status, Status::Frozen { .. });
+            let frozen = !held && matches!(status, Status::Frozen { .. });
             if frozen {
                 *status = Status::Healthy;
             }

@@ -19,6 +19,27 @@ pub enum Status {
     },
 }
 
+/// What the local folder holds and the object store does not have yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// Bytes that wait.
+    pub bytes: u64,
+    /// Beyond this many every session stands still.
+    pub bound: u64,
+}
+
+impl Backlog {
+    /// Whether no new session may start: three quarters of the bound are used.
+    pub fn is_high(&self) -> bool {
+        self.bytes >= self.bound - self.bound / 4
+    }
+
+    /// Whether nothing more may be recorded.
+    pub fn is_beyond(&self) -> bool {
+        self.bytes > self.bound
+    }
+}
+
 /// The state of the whole recorder, for `doctor`, metrics and the decision to let a session start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
@@ -34,11 +55,15 @@ pub struct Health {
     pub live: usize,
     /// Bytes accepted that are not yet durable.
     pub waiting: usize,
+    /// What waits for the object store; absent without one.
+    pub backlog: Option<Backlog>,
 }
 
 impl Health {
     /// Whether a new session may start.
     pub fn accepts_sessions(&self) -> bool {
-        self.frozen.is_none() && self.free.is_some_and(|free| free >= self.needed)
+        self.frozen.is_none()
+            && self.free.is_some_and(|free| free >= self.needed)
+            && !self.backlog.is_some_and(|backlog| backlog.is_high())
     }
 }

@@ -18,7 +18,7 @@ mod service;
 mod trailer;
 
 pub use config::{CheckpointHook, Clock, RecorderConfig};
-pub use health::{Health, Status};
+pub use health::{Backlog, Health, Status};
 pub use queue::SessionRecorder;
 pub use recover::{Recovered, RecoveryOutcome};
 pub use service::RecorderService;
@@ -26,6 +26,8 @@ pub use trailer::{SealInfo, Sealed};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use journal::fuzz_journal;
+pub(crate) use queue::lock;
+pub(crate) use service::Core;
 pub(crate) use trailer::{IndexEntry, parse_index};
 
 use crate::{

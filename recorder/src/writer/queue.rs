@@ -52,6 +52,8 @@ pub(crate) struct Queue {
     pub(crate) kicked: bool,
     pub(crate) masking: Masking,
     pub(crate) stopped: Option<RecorderStopped>,
+    /// Nothing more is accepted, and what was accepted is written and sealed.
+    pub(crate) shut: Option<RecorderStopped>,
     /// Set once the session asked for the end.
     pub(crate) end: Option<End>,
     pub(crate) on_sealed: Option<oneshot::Sender<Result<Sealed, RecordError>>>,
@@ -76,6 +78,7 @@ impl Queue {
             kicked: false,
             masking,
             stopped: None,
+            shut: None,
             end: None,
             on_sealed: None,
             on_flushed: Vec::new(),
@@ -104,6 +107,20 @@ impl Shared {
         for tell in flushed {
             tell.send(Err(stopped.clone())).ok();
         }
+        self.status.send_replace(Status::Failed { why: why.to_owned() });
+        self.space.notify_waiters();
+    }
+
+    /// Ends the session, and leaves it its seal: the disk takes data, but no more may come.
+    pub(crate) fn shut(&self, why: &str) {
+        {
+            let mut queue = lock(&self.queue);
+            if queue.shut.is_some() || queue.stopped.is_some() {
+                return;
+            }
+            queue.shut = Some(RecorderStopped { why: why.to_owned() });
+        }
+        tracing::error!(recording = %self.id, reason = why, "a session is ended: it cannot be recorded");
         self.status.send_replace(Status::Failed { why: why.to_owned() });
         self.space.notify_waiters();
     }
@@ -189,8 +206,8 @@ impl SessionRecorder {
             if matches!(self.accept(event, at)?, Accept::Done) {
                 return Ok(());
             }
-            // The commit thread fails the session in time; this is for when it hangs itself.
-            let patience = core.config.fail_after + Duration::from_secs(1);
+            // Commit thread and uploader end the session in time; this is for when they hang themselves.
+            let patience = core.config.fail_after + Duration::from_secs(5);
             if tokio::time::timeout(patience, room).await.is_err() {
                 shared.fail(core, "the disk accepted nothing for too long");
             }
@@ -203,7 +220,7 @@ impl SessionRecorder {
         let need = wire::data_of(event).map_or(0, |data| data.len()) + OVERHEAD;
         let now = (core.clock)();
         let mut queue = lock(&shared.queue);
-        if let Some(stopped) = &queue.stopped {
+        if let Some(stopped) = queue.stopped.as_ref().or(queue.shut.as_ref()) {
             return Err(stopped.clone());
         }
         if queue.end.is_some() {

@@ -12,7 +12,8 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use super::{
-    Clock, Health, JOURNAL, KEYS, RECORDING, RecorderConfig, Recovered, SessionRecorder, Status, commit,
+    Backlog, Clock, Health, JOURNAL, KEYS, RECORDING, RecorderConfig, Recovered, SessionRecorder, Status,
+    commit,
     disk::Disk,
     indexer::Indexer,
     lane::Lane,
@@ -50,7 +51,11 @@ pub(crate) struct Core {
 
 #[derive(Default)]
 struct Trouble {
+    /// The disk refuses data.
     frozen: Option<(String, i64)>,
+    /// The disk takes data, and still no more may come: too much waits for the object store.
+    held: Option<(String, i64)>,
+    backlog: Option<Backlog>,
     last_error: Option<(String, i64)>,
 }
 
@@ -62,6 +67,13 @@ struct Schedule {
     merges: VecDeque<(Instant, Arc<Shared>)>,
     squeeze: bool,
     stop: bool,
+}
+
+/// Where the sessions are that stand still for the object store.
+enum Standing {
+    Begins,
+    Since(i64),
+    Over,
 }
 
 /// What the commit thread does next.
@@ -158,20 +170,37 @@ impl Core {
                 return;
             }
             trouble.frozen = Some((why.to_owned(), now));
+            self.frozen.store(true, Ordering::Release);
         }
-        self.frozen.store(true, Ordering::Release);
+        self.stand_still(why, now);
+    }
+
+    fn stand_still(&self, why: &str, since: i64) {
         tracing::error!(reason = why, "recording is frozen");
         for session in self.live() {
-            session.status.send_replace(Status::Frozen { why: why.to_owned(), since: now });
+            session.status.send_if_modified(|status| {
+                let goes = !matches!(status, Status::Failed { .. });
+                if goes {
+                    *status = Status::Frozen { why: why.to_owned(), since };
+                }
+                goes
+            });
         }
     }
 
     /// The disk takes data again.
     pub(crate) fn thaw(&self) {
-        if lock(&self.trouble).frozen.take().is_none() {
-            return;
+        {
+            let mut trouble = lock(&self.trouble);
+            if trouble.frozen.take().is_none() || trouble.held.is_some() {
+                return;
+            }
+            self.frozen.store(false, Ordering::Release);
         }
-        self.frozen.store(false, Ordering::Release);
+        self.go_on();
+    }
+
+    fn go_on(&self) {
         tracing::info!("recording goes on");
         for session in self.live() {
             session.status.send_if_modified(|status| {
@@ -193,8 +222,52 @@ impl Core {
             session.fail(self, why);
         }
         // A new session may try again: it is refused while its own header cannot be written.
-        lock(&self.trouble).frozen = None;
-        self.frozen.store(false, Ordering::Release);
+        let mut trouble = lock(&self.trouble);
+        trouble.frozen = None;
+        self.frozen.store(trouble.held.is_some(), Ordering::Release);
+    }
+
+    /// How much waits for the object store. Beyond the bound every session stands still, with everything accepted before
+    /// on the disk; `why` says what keeps the store from taking it. Sessions that stood still for the configured time are
+    /// ended, and still sealed.
+    pub(crate) fn set_backlog(&self, backlog: Backlog, why: &str) {
+        let now = (self.clock)();
+        let standing = {
+            let mut trouble = lock(&self.trouble);
+            trouble.backlog = Some(backlog);
+            match (backlog.is_beyond(), trouble.held.take()) {
+                (false, None) => return,
+                (false, Some(_)) => {
+                    self.frozen.store(trouble.frozen.is_some(), Ordering::Release);
+                    trouble.frozen.is_none().then_some(Standing::Over)
+                }
+                (true, None) => {
+                    trouble.held = Some((why.to_owned(), now));
+                    trouble.last_error = trouble.held.clone();
+                    self.frozen.store(true, Ordering::Release);
+                    Some(Standing::Begins)
+                }
+                (true, Some((first, since))) => {
+                    trouble.held = Some((first, since));
+                    Some(Standing::Since(since))
+                }
+            }
+        };
+        match standing {
+            Some(Standing::Begins) => self.stand_still(why, now),
+            Some(Standing::Since(since)) => {
+                let patience = i64::try_from(self.config.fail_after.as_micros()).unwrap_or(i64::MAX);
+                if now.saturating_sub(since) >= patience {
+                    self.live().iter().for_each(|session| session.shut(why));
+                }
+            }
+            Some(Standing::Over) => self.go_on(),
+            None => {}
+        }
+    }
+
+    pub(crate) fn is_live(&self, id: &RecordingId) -> bool {
+        lock(&self.sessions).contains_key(id)
     }
 
     pub(crate) fn note_error(&self, why: &str) {
@@ -307,11 +380,16 @@ impl RecorderService {
         Health {
             free: core.storage.free().ok(),
             needed: core.config.low_space,
-            frozen: trouble.frozen.clone(),
+            frozen: trouble.frozen.clone().or_else(|| trouble.held.clone()),
             last_error: trouble.last_error.clone(),
             live: lock(&core.sessions).len(),
             waiting: core.waiting.load(Ordering::Relaxed),
+            backlog: trouble.backlog,
         }
+    }
+
+    pub(crate) fn core(&self) -> Arc<Core> {
+        Arc::clone(&self.inner.core)
     }
 
     /// Begins a recording. Its header and wrapped keys are durable when this returns.
@@ -340,8 +418,14 @@ impl std::fmt::Debug for RecorderService {
 
 fn start(inner: Arc<Inner>, header: Header) -> Result<SessionRecorder, RecordError> {
     let core = &inner.core;
-    if let Some((why, _)) = lock(&core.trouble).frozen.clone() {
-        return Err(RecordError::Frozen { why });
+    {
+        let trouble = lock(&core.trouble);
+        if let Some((why, _)) = trouble.frozen.as_ref().or(trouble.held.as_ref()) {
+            return Err(RecordError::Frozen { why: why.clone() });
+        }
+        if let Some(Backlog { bytes, bound }) = trouble.backlog.filter(Backlog::is_high) {
+            return Err(RecordError::Backlog { bytes, bound });
+        }
     }
     let free = core.storage.free().map_err(storage_error("asking for free space"))?;
     if free < core.config.low_space {

@@ -5,6 +5,9 @@
 mod crash;
 mod disk;
 mod exports;
+mod faulty_store;
+mod remote;
+mod remote_s3;
 mod session;
 mod support;
 mod tamper;
