@@ -1,5 +1,6 @@
 //! The command line of `rsync --server`.
 
+use super::options::Options;
 use crate::transfer::command::Word;
 use crate::transfer::path::{Reach, normalise};
 use crate::transfer::scp::{Refused, check_path};
@@ -95,10 +96,13 @@ pub(crate) struct RsyncCommand {
     /// `--sender`: the target sends.
     sender: bool,
     letters: String,
+    /// What `-e` lists.
+    capabilities: String,
+    /// Long options with their values, in order.
+    long: Vec<(String, Option<String>)>,
     deletes: bool,
     removes_source: bool,
     follows_links: bool,
-    chooses_compression: bool,
     folders: Vec<String>,
     /// The first option that is not known to be harmless.
     unknown: Option<String>,
@@ -115,10 +119,11 @@ impl RsyncCommand {
         let mut command = Self {
             sender: false,
             letters: String::new(),
+            capabilities: String::new(),
+            long: Vec::new(),
             deletes: false,
             removes_source: false,
             follows_links: false,
-            chooses_compression: false,
             folders: Vec::new(),
             unknown: None,
             paths: Vec::new(),
@@ -155,7 +160,7 @@ impl RsyncCommand {
         self.deletes |= DELETING.contains(&name);
         self.removes_source |= REMOVING_SOURCE.contains(&name);
         self.follows_links |= name == LINK_OPTION;
-        self.chooses_compression |= matches!(name, "--compress-choice" | "--new-compress" | "--old-compress");
+        self.long.push((name.to_owned(), value.map(str::to_owned)));
         let mut rest = after;
         let mut next = || {
             let (value, after) = rest.split_first()?;
@@ -175,6 +180,8 @@ impl RsyncCommand {
             self.unknown.get_or_insert_with(|| text.to_owned());
         } else if name == "--sender" && value.is_none() {
             self.sender = true;
+        } else if name == "--files-from" && value == Some("-") && self.sender {
+            // The names come through the stream.
         } else if !(HARMLESS.contains(&name)
             || DELETING.contains(&name)
             || REMOVING_SOURCE.contains(&name)
@@ -198,6 +205,7 @@ impl RsyncCommand {
                 // "e." and "eLsfxCIvu" list capabilities; a server takes nothing to run from it.
                 'e' => {
                     let rest = letters.split_once('e').map_or("", |(_, rest)| rest);
+                    self.capabilities.push_str(rest);
                     if !rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '.') {
                         self.unknown.get_or_insert_with(|| "-e".to_owned());
                     }
@@ -226,11 +234,17 @@ impl RsyncCommand {
         self.paths.iter().map(|word| word.text.as_str())
     }
 
-    pub(super) fn negotiates_compression(&self) -> bool {
-        self.letters.contains('z') && !self.chooses_compression
+    /// What the stream depends on.
+    pub(super) fn options(&self) -> Options {
+        Options::new(!self.sender, &self.letters, &self.capabilities, &self.long)
     }
 
-    /// The event for files that were removed along the way.
+    /// What is sent is removed at the source, on the target.
+    pub(super) fn removes_source(&self) -> bool {
+        self.sender && self.removes_source
+    }
+
+    /// The event for files that were removed along the way, where the stream does not tell which.
     pub(super) fn removal(&self) -> Option<FileEvent> {
         let note = match (self.sender, self.deletes, self.removes_source) {
             (false, true, _) => "what the source does not have was removed",
@@ -239,7 +253,7 @@ impl RsyncCommand {
         };
         let path = self.paths().next().unwrap_or_default();
         let mut event = FileEvent::new(Operation::Remove, path.as_bytes());
-        event.note = Some(format!("{note}; rsync does not tell the gateway which files"));
+        event.note = Some(format!("{note}; the gateway could not follow which files"));
         Some(event)
     }
 
@@ -290,13 +304,50 @@ impl RsyncCommand {
             return Err("the path is a pattern and this window names its paths: write it out");
         }
         let path = word.text.as_bytes();
-        check_path(rules, path, home, Reach::Inside)?;
-        let one_file = self.sender && !self.letters.contains(['r', 'd']);
-        let below = normalise(path, home).is_some_and(|path| rules.paths.covers_below(&path));
-        if one_file || below {
-            Ok(())
+        if self.covered(path, rules, home) {
+            return check_path(rules, path, home, Reach::Inside);
+        }
+        check_path(rules, path, home, Reach::Parent)?;
+        if self.sender {
+            return Ok(());
+        }
+        // What is not in the list of files cannot be held against the patterns.
+        if !path.ends_with(b"/") {
+            Err("this window does not allow all of this path: end it in / so that it is a folder")
+        } else if self.deletes {
+            Err("rsync may remove anything below this path, and this window does not allow all of it")
+        } else if self.letters.contains('b') || self.long.iter().any(|(name, _)| name == "--mkpath") {
+            Err("this window does not allow all of this path: leave --backup and --mkpath out")
         } else {
-            Err("rsync may write or read anything below this path, and this window does not allow all of it")
+            Ok(())
         }
     }
+
+    /// Whether `rules` allow everything below `path`, so that the names in the list need not be looked at.
+    fn covered(&self, path: &[u8], rules: &FileRules, home: Option<&[u8]>) -> bool {
+        let names_follow = self.long.iter().any(|(name, _)| name == "--files-from");
+        !names_follow && normalise(path, home).is_some_and(|path| rules.paths.covers_below(&path))
+    }
+
+    /// Whether each listed name has to be held against the rules.
+    pub(super) fn goes_by_name(&self, rules: &FileRules, home: Option<&[u8]>) -> bool {
+        rules.paths.restrict() && !self.paths().all(|path| self.covered(path.as_bytes(), rules, home))
+    }
+}
+
+/// `line`, an `rsync --server` command, without the capability that lets the target list files folder by folder: the
+/// target decides by what the client says it can do, and the client follows what the target says.
+pub(crate) fn without_incremental(line: &str) -> String {
+    let mut options = true;
+    line.split_inclusive(' ')
+        .map(|word| {
+            options &= word.trim_end() != ".";
+            match word.split_once('e') {
+                Some((before, after)) if options && word.starts_with('-') && !word.starts_with("--") => {
+                    format!("{before}e{}", after.replace('i', ""))
+                }
+                _ => word.to_owned(),
+            }
+        })
+        .collect()
 }
