@@ -203,8 +203,11 @@ fn packed_contents_are_unpacked_or_told_as_packed() {
     trees.put("text", &text);
     trees.put("noise", &noise(200_000));
     trees.put("small.gz", b"x");
+    let zeros = vec![0; 40_000_000];
+    trees.put("zeros", &zeros);
     for (option, hashed) in [
         ("-z", true),
+        ("--compress-level=4", true),
         ("--compress-choice=zstd", true),
         ("--compress-choice=lz4", false),
         ("--compress-choice=zlibx", false),
@@ -213,9 +216,12 @@ fn packed_contents_are_unpacked_or_told_as_packed() {
         fs::remove_dir_all(trees.0.far("d")).unwrap();
         fs::create_dir(trees.0.far("d")).unwrap();
         fs::remove_dir_all(trees.near("back")).unwrap_or(());
-        let (up, down) = (trees.up(&["-a", option]), trees.down(&["-a", option]));
+        let keeping = FileRules { keep_uploads: true, ..open_rules() };
+        let (up, down) = (trees.up_within(&["-a", option], keeping), trees.down(&["-a", option]));
         for (log, operation) in [(up, Operation::Upload), (down, Operation::Download)] {
-            for (name, bytes) in [("text", &text[..]), ("noise", &noise(200_000)), ("small.gz", b"x")] {
+            for (name, bytes) in
+                [("text", &text[..]), ("noise", &noise(200_000)), ("small.gz", b"x"), ("zeros", &zeros)]
+            {
                 if hashed {
                     trees.whole(&log, operation, name, bytes);
                     continue;

@@ -90,6 +90,29 @@ const FOLDERS: &[&str] =
 /// Options whose value may be the next word.
 const WITH_VALUE: &[&str] = &["--max-alloc", "--suffix", "--skip-compress", "--debug", "--info", "--iconv"];
 
+/// Options that take a value and that a client writes as `--name=value`.
+const ASSIGNED: &[&str] = &[
+    "--bwlimit",
+    "--checksum-choice",
+    "--checksum-seed",
+    "--chown",
+    "--compress-choice",
+    "--compress-level",
+    "--files-from",
+    "--groupmap",
+    "--log-format",
+    "--max-delete",
+    "--max-size",
+    "--min-size",
+    "--modify-window",
+    "--out-format",
+    "--outbuf",
+    "--stop-after",
+    "--stop-at",
+    "--timeout",
+    "--usermap",
+];
+
 /// What an `rsync --server` will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RsyncCommand {
@@ -161,6 +184,12 @@ impl RsyncCommand {
         self.removes_source |= REMOVING_SOURCE.contains(&name);
         self.follows_links |= name == LINK_OPTION;
         self.long.push((name.to_owned(), value.map(str::to_owned)));
+        // An option that takes the next word as its value would hide that word from what is read here.
+        let takes_value = ASSIGNED.contains(&name);
+        let may_take_value = takes_value || FOLDERS.contains(&name) || WITH_VALUE.contains(&name);
+        if takes_value != value.is_some() && (takes_value || !may_take_value) {
+            self.unknown.get_or_insert_with(|| text.to_owned());
+        }
         let mut rest = after;
         let mut next = || {
             let (value, after) = rest.split_first()?;

@@ -287,7 +287,6 @@ impl RsyncInspector {
     ) -> Result<(), Box<Halt>> {
         match action {
             Action::Listed => self.check_listed()?,
-            Action::ListEnd | Action::Match if self.current.is_none() => {}
             Action::ListEnd => {}
             Action::Match => {
                 if let Some(current) = &mut self.current {

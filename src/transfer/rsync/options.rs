@@ -40,13 +40,23 @@ impl Options {
         capabilities: &str,
         long: &[(String, Option<String>)],
     ) -> Self {
-        let letters = letters.replace('a', "rlptgoD");
-        let has = |name: &str| long.iter().any(|(long, _)| long == name);
+        let count = |name: &str| long.iter().filter(|(long, _)| long == name).count();
+        let has = |name: &str| count(name) > 0;
+        let mut letters = letters.replace('a', "rlptgoD");
+        // These turn the letters on.
+        letters.extend(
+            [("--usermap", 'o'), ("--groupmap", 'g')]
+                .iter()
+                .filter(|(name, _)| has(name))
+                .map(|(_, letter)| letter),
+        );
         let value = |name: &str| {
             let last = long.iter().rfind(|(long, _)| long == name)?;
             last.1.as_ref().map(|value| value.to_ascii_lowercase())
         };
         let z = letters.matches('z').count();
+        let ways_to_pack =
+            ["--compress-choice", "--new-compress", "--old-compress"].map(count).iter().sum::<usize>();
         let mut options = Self {
             upload,
             not_followed: None,
@@ -63,12 +73,11 @@ impl Options {
                 Some(name) if name != "auto" => Packing::Named(name),
                 _ if has("--new-compress") => Packing::Named("zlibx".to_owned()),
                 _ if has("--old-compress") => Packing::Named("zlib".to_owned()),
-                _ if z > 0 => Packing::Agreed,
+                _ if z > 0 || has("--compress-level") => Packing::Agreed,
                 _ => Packing::None,
             },
             letters,
         };
-        let checksum_twice = long.iter().filter(|(name, _)| name == "--checksum-choice").count() > 1;
         options.not_followed = [
             (options.has('A'), "-A"),
             (options.has('X'), "-X"),
@@ -80,7 +89,11 @@ impl Options {
                 value("--compress-level").is_some_and(|level| level.parse::<i32>() == Ok(0)),
                 "--compress-level=0",
             ),
-            (checksum_twice, "two --checksum-choice"),
+            (has("--chown"), "--chown"),
+            // Which of two counts is for the target's option parser to say.
+            (count("--checksum-choice") > 1, "two --checksum-choice"),
+            (ways_to_pack > 1, "two ways to pack"),
+            (options.has('R') && has("--no-relative"), "-R and --no-relative"),
             (capabilities.contains('V'), "a pre-release of the protocol"),
         ]
         .into_iter()

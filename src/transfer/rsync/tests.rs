@@ -96,6 +96,11 @@ fn options_that_escape_are_refused_by_name() {
         "--partial-dir",
         "--exclude-from=/x",
         "--sender=1",
+        "--log-format --numeric-ids",
+        "--checksum-choice --append",
+        "--numeric-ids=0",
+        "--delete=x",
+        "--timeout",
     ] {
         let refused = inspector(&format!("rsync --server {option} . /srv/drop/"), open_rules());
         assert!(refused.is_err(), "{option}");
@@ -171,6 +176,26 @@ fn an_error_message_of_the_target_is_read_out_of_the_stream() {
         let log = play(&mut inspector(PULL, open_rules()).unwrap(), &script, cut);
         assert!(log.events[0].error.as_ref().unwrap().contains("No such file"), "{cut}");
         assert!(log.events[0].note.as_ref().unwrap().contains("protocol 31"));
+    }
+}
+
+#[test]
+fn options_whose_effect_on_the_stream_is_in_doubt_are_not_followed() {
+    for option in [
+        "-A",
+        "-zz",
+        "--iconv=utf-8",
+        "--checksum-choice=md5 --checksum-choice=none",
+        "--compress-choice=none --new-compress",
+        "-R --no-relative",
+        "-e.V",
+    ] {
+        let line = format!("rsync --server {option} -r . /srv/drop/");
+        let log = play(&mut inspector(&line, open_rules()).unwrap(), &[(Person, vec![1; 9])], 4);
+        assert_eq!((log.events.len(), log.events[0].bytes), (1, 9), "{option}");
+        assert!(log.events[0].note.as_ref().unwrap().contains("was not followed (rsync with"));
+        let refused = inspector(&line, rules_with_budget(50)).err().unwrap();
+        assert!(refused.say.contains("leave"), "{option}: {}", refused.say);
     }
 }
 
