@@ -138,6 +138,36 @@ fn each_file_is_an_event_with_its_path_size_and_hash_both_ways() {
     }
 }
 
+/// Names of the bytes around `/`, nested, so that folders and files sort in every way beside each other. Each file holds
+/// its own name: an index taken for another one would show in the hash.
+#[test]
+fn every_index_means_the_file_that_rsync_means() {
+    let trees = Trees::new();
+    let picks = noise(4000);
+    let mut names = std::collections::BTreeSet::new();
+    for pick in picks.chunks_exact(8) {
+        let letters: Vec<&str> =
+            pick.iter().map(|byte| ["-", ".", "/", "0", "a", "/", "é", " "][usize::from(byte % 8)]).collect();
+        let parts: Vec<String> = letters
+            .concat()
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(|part| format!("{part}x"))
+            .collect();
+        // The last part differs from every folder's.
+        let name = format!("{}{}", parts.join("/"), pick[0] % 3);
+        if !parts.is_empty() && names.insert(name.clone()) {
+            trees.put(&name, name.as_bytes());
+        }
+    }
+    assert!(names.len() > 300);
+    let (up, down) = (trees.up(&["-a"]), trees.down(&["-aH"]));
+    for name in &names {
+        trees.whole(&up, Operation::Upload, name, name.as_bytes());
+        trees.whole(&down, Operation::Download, name, name.as_bytes());
+    }
+}
+
 #[test]
 fn a_difference_has_no_hash_and_tells_how_much_passed() {
     let trees = Trees::new();

@@ -9,8 +9,10 @@ use crate::transfer::Step;
 
 /// Unpacked at a time.
 const PART: usize = 64 << 10;
-/// Most that one run of packed bytes, at most 16 KiB, may unpack to.
-const MAX_UNPACKED: usize = 8 << 20;
+/// Most that one run of packed bytes, at most 16 KiB, may unpack to: hundreds of megabytes of zeros are packed as tightly.
+const MAX_UNPACKED: usize = 256 << 20;
+/// Most of it that may have to be held: a part that is the same as the one before is held once.
+const MAX_HELD: usize = 8 << 20;
 /// Largest window of the packing method, as a power of two; rsync's own levels need less.
 const WINDOW: u32 = 23;
 
@@ -21,8 +23,10 @@ pub(super) enum Unpacker {
     Zstd {
         decoder: Decoder<'static>,
         part: Vec<u8>,
+        last: Bytes,
         /// Of the run of packed bytes that is passing.
         unpacked: usize,
+        held: usize,
     },
     /// Not unpacked, or given up; the reason as a reader of the event should know it.
     Not(&'static str),
@@ -41,7 +45,7 @@ impl Unpacker {
     fn zstd() -> Option<Self> {
         let mut decoder = Decoder::new().ok()?;
         decoder.set_parameter(DParameter::WindowLogMax(WINDOW)).ok()?;
-        Some(Self::Zstd { decoder, part: vec![0; PART], unpacked: 0 })
+        Some(Self::Zstd { decoder, part: vec![0; PART], last: Bytes::new(), unpacked: 0, held: 0 })
     }
 
     /// Whether this can tell the contents.
@@ -51,34 +55,34 @@ impl Unpacker {
 
     /// Unpacks `data`, `first` of its run, and hands over the parts. An error is the reason why nothing more is
     /// unpacked in this transfer.
-    fn unpack(&mut self, data: &[u8], first: bool, take: &mut dyn FnMut(&[u8])) -> Result<(), &'static str> {
-        let Self::Zstd { decoder, part, unpacked } = self else { return Ok(()) };
+    fn unpack(&mut self, data: &[u8], first: bool, take: &mut dyn FnMut(Bytes)) -> Result<(), &'static str> {
+        let Self::Zstd { decoder, part, last, unpacked, held } = self else { return Ok(()) };
         if first {
-            *unpacked = 0;
+            (*unpacked, *held) = (0, 0);
         }
         let mut data = data;
-        loop {
-            let why = match decoder.run_on_buffers(data, part) {
-                Ok(status) => {
-                    data = data.get(status.bytes_read..).unwrap_or_default();
-                    let written = part.get(..status.bytes_written).unwrap_or_default();
-                    *unpacked += written.len();
-                    take(written);
-                    if *unpacked <= MAX_UNPACKED {
-                        if data.is_empty() && written.len() < part.len() {
-                            return Ok(());
-                        }
-                        if status.bytes_read > 0 || !written.is_empty() {
-                            continue;
-                        }
-                    }
-                    "no hash: the contents are packed more tightly than is unpacked here"
-                }
-                Err(_) => "no hash: the packed contents cannot be read",
+        let why = loop {
+            let Ok(status) = decoder.run_on_buffers(data, part) else {
+                break "no hash: the packed contents cannot be read";
             };
-            *self = Self::Not(why);
-            return Err(why);
-        }
+            data = data.get(status.bytes_read..).unwrap_or_default();
+            let written = part.get(..status.bytes_written).unwrap_or_default();
+            if *last != written {
+                *last = Bytes::copy_from_slice(written);
+                *held += written.len();
+            }
+            *unpacked += written.len();
+            take(last.clone());
+            let stuck = status.bytes_read == 0 && written.is_empty();
+            if data.is_empty() && written.len() < part.len() {
+                return Ok(());
+            }
+            if stuck || *unpacked > MAX_UNPACKED || *held > MAX_HELD {
+                break "no hash: the contents are packed more tightly than is unpacked here";
+            }
+        };
+        *self = Self::Not(why);
+        Err(why)
     }
 }
 
@@ -126,14 +130,7 @@ impl Contents {
             self.add(data.clone(), out);
             return Ok(());
         }
-        let mut last = Bytes::new();
-        let result = unpacker.unpack(data, first, &mut |part| {
-            // Long runs of the same bytes are held once.
-            if last != part {
-                last = Bytes::copy_from_slice(part);
-            }
-            self.add(last.clone(), out);
-        });
+        let result = unpacker.unpack(data, first, &mut |part| self.add(part, out));
         if let Err(why) = result {
             self.spoilt = Some(why);
         }
@@ -169,5 +166,44 @@ impl Contents {
             return None;
         }
         self.hash.clone().finish().as_ref().try_into().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transfer::testing::sha;
+
+    /// Unpacks `packed` in runs as rsync makes them.
+    fn unpack(packed: &[u8], number: Option<u32>) -> (Contents, Result<(), &'static str>, usize) {
+        let mut unpacker = Unpacker::new(Packed::Zstd);
+        let mut contents = Contents::new(0, 0, number, None);
+        let mut out = Vec::new();
+        for run in packed.chunks(16_383) {
+            let result = contents.packed(&Bytes::copy_from_slice(run), true, &mut unpacker, &mut out);
+            if result.is_err() {
+                return (contents, result, out.len());
+            }
+        }
+        (contents, Ok(()), out.len())
+    }
+
+    #[test]
+    fn what_repeats_closely_is_unpacked_and_what_repeats_at_a_distance_only_so_far() {
+        let zeros = vec![0; 50 << 20];
+        let (contents, result, kept) = unpack(&zstd::bulk::compress(&zeros, 3).unwrap(), Some(1));
+        assert_eq!((result, contents.digest()), (Ok(()), sha(&zeros)));
+        assert!(kept >= zeros.len() / PART);
+        let mut state = 1u32;
+        let mut noise = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        let part: Vec<u8> = (0..PART + 7).map(|_| noise()).collect();
+        let (contents, result, kept) = unpack(&zstd::bulk::compress(&part.repeat(300), 3).unwrap(), Some(1));
+        assert!(result.is_err() && contents.digest().is_none());
+        assert!(contents.spoilt().is_some_and(|why| why.contains("more tightly")));
+        assert!(kept * PART < 2 * MAX_HELD, "{kept} parts were held");
+        assert!(unpack(b"not packed at all", None).1.is_err());
     }
 }

@@ -374,6 +374,11 @@ impl RsyncInspector {
     fn packed(&mut self, data: &Bytes, first: bool, out: &mut Vec<Step>) -> Result<(), Box<Halt>> {
         let (Some(current), Some(unpacker)) = (&mut self.current, &mut self.unpacker) else { return Ok(()) };
         let index = current.index;
+        // What is behind, at most one run, has passed.
+        let more = current.bytes.saturating_sub(current.packed);
+        if first && self.rules.max_bytes.as_ref().is_some_and(|budget| budget.left() < more) {
+            return Err(Box::new(self.over_budget()));
+        }
         if current.packed(data, first, unpacker, out).is_err() && current.number.is_some() {
             return Err(Box::new(self.about(
                 Some(index),
