@@ -263,6 +263,12 @@ impl RsyncCommand {
         self.paths.iter().map(|word| word.text.as_str())
     }
 
+    /// The command but for what `-e` lists.
+    #[cfg(test)]
+    pub(super) fn without_capabilities(self) -> Self {
+        Self { capabilities: String::new(), ..self }
+    }
+
     /// What the stream depends on.
     pub(super) fn options(&self) -> Options {
         Options::new(!self.sender, &self.letters, &self.capabilities, &self.long)
@@ -365,17 +371,41 @@ impl RsyncCommand {
 }
 
 /// `line`, an `rsync --server` command, without the capability that lets the target list files folder by folder: the
-/// target decides by what the client says it can do, and the client follows what the target says.
+/// target decides by what the client says it can do, and the client follows what the target says. Only a plain word of
+/// letters is touched, never a value or a path.
 pub(crate) fn without_incremental(line: &str) -> String {
     let mut options = true;
+    let mut value = false;
+    let mut quote = None;
     line.split_inclusive(' ')
-        .map(|word| {
-            options &= word.trim_end() != ".";
-            match word.split_once('e') {
-                Some((before, after)) if options && word.starts_with('-') && !word.starts_with("--") => {
+        .map(|piece| {
+            let inside = quote.is_some();
+            let mut chars = piece.chars();
+            while let Some(c) = chars.next() {
+                match (quote, c) {
+                    (None, '\'' | '"') => quote = Some(c),
+                    (Some(open), c) if open == c => quote = None,
+                    // A blank behind a backslash does not end the word.
+                    (None, '\\') if chars.next().is_none_or(|c| c == ' ') => options = false,
+                    (Some('"'), '\\') => {
+                        chars.next();
+                    }
+                    _ => {}
+                }
+            }
+            let word = piece.trim_end_matches(' ');
+            options &= word != ".";
+            let plain = word.strip_prefix('-').is_some_and(|letters| {
+                letters.starts_with(|c: char| c.is_ascii_alphabetic())
+                    && letters.chars().all(|c| c.is_ascii_alphanumeric() || c == '.')
+            });
+            let is_value =
+                std::mem::replace(&mut value, FOLDERS.contains(&word) || WITH_VALUE.contains(&word));
+            match piece.split_once('e') {
+                Some((before, after)) if options && plain && !inside && !is_value => {
                     format!("{before}e{}", after.replace('i', ""))
                 }
-                _ => word.to_owned(),
+                _ => piece.to_owned(),
             }
         })
         .collect()

@@ -53,6 +53,13 @@ fn the_target_is_not_told_that_files_may_be_listed_folder_by_folder() {
         (PUSH, "rsync --server -vlogDtprze.LsfxCIvu . /srv/drop/"),
         ("rsync --server -e.iLs . /a/-e.i", "rsync --server -e.Ls . /a/-e.i"),
         ("rsync --server -IXe.LsfxCIvu --delete . /a", "rsync --server -IXe.LsfxCIvu --delete . /a"),
+        // Values and quoted words are left as they are, so that what was judged is what runs.
+        ("rsync --server --backup-dir -e.i -e.i . /a", "rsync --server --backup-dir -e.i -e. . /a"),
+        ("rsync --server --suffix='x -ei/../i y' . /a", "rsync --server --suffix='x -ei/../i y' . /a"),
+        ("rsync --server --suffix='x -ei y' -e.i . /a", "rsync --server --suffix='x -ei y' -e. . /a"),
+        (r"rsync --server --suffix=x\ -ei . /a", r"rsync --server --suffix=x\ -ei . /a"),
+        (r"rsync --server --suffix=\~ -ei . /a", r"rsync --server --suffix=\~ -e . /a"),
+        (r#"rsync --server --suffix="a\" -ei" -ei . /a"#, r#"rsync --server --suffix="a\" -ei" -e . /a"#),
     ] {
         assert_eq!(without_incremental(line), expected);
     }
@@ -250,6 +257,16 @@ fn same_however_cut(command: &str, script: &[(From, Vec<u8>)], cut: usize) -> Re
 }
 
 proptest! {
+    #[test]
+    fn what_the_target_runs_differs_in_nothing_but_the_capabilities(tail in "[-ei.sab/ '\"\\\\=]{0,40}", option in prop::sample::select(vec!["", "--suffix", "--temp-dir", "-re.i"])) {
+        let line = format!("rsync --server {option} {tail} . /a");
+        let judged = |line: &str| match detect(line) {
+            Some(Kind::Rsync(command)) => Some(command.without_capabilities()),
+            _ => None,
+        };
+        prop_assert_eq!(judged(&line), judged(&without_incremental(&line)));
+    }
+
     #[test]
     fn no_stream_panics_and_no_cutting_changes_the_result(
         script in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..60)), 0..10),
