@@ -153,6 +153,10 @@ pub struct FileOp {
     /// Bytes moved.
     #[serde(default)]
     pub size: u64,
+    /// Bytes of the whole file, where the protocol tells: of a file that was there already, rsync moves only what is
+    /// different.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_size: Option<u64>,
     /// SHA-256 of the content, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,

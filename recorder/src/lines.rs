@@ -192,7 +192,17 @@ fn words(event: &Event) -> Option<String> {
         Event::Resume { by } => format!("resumed by {by}"),
         Event::File(op) => {
             let target = op.target.as_deref().map(|t| format!(" to {t}")).unwrap_or_default();
-            format!("file {} {}{target} {} {}", op.op, op.path, op.outcome, op.note).trim_end().to_owned()
+            let mut text = format!("file {} {}{target} {}", op.op, op.path, op.outcome);
+            if op.direction.is_some() {
+                text.push_str(&format!(" {} bytes", op.size));
+            }
+            if let Some(whole) = op.file_size.filter(|whole| *whole != op.size) {
+                text.push_str(&format!(" of {whole}"));
+            }
+            if let Some(sha256) = &op.sha256 {
+                text.push_str(&format!(" sha256 {sha256}"));
+            }
+            format!("{text} {}", op.note).trim_end().to_owned()
         }
         Event::Forward(f) => {
             let refused = f.refused.as_deref().map(|why| format!(" refused: {why}")).unwrap_or_default();

@@ -1,6 +1,8 @@
 //! Recognises a file transfer in the command line of an exec request.
 
-use super::rsync::RsyncCommand;
+use std::borrow::Cow;
+
+use super::rsync::{RsyncCommand, without_incremental};
 use super::scp::ScpCommand;
 
 /// A transfer that a client starts by exec.
@@ -36,6 +38,15 @@ pub(crate) fn detect(command: &str) -> Option<Kind> {
         "rsync" => RsyncCommand::read(rest).map(Kind::Rsync),
         "sftp-server" => Some(Kind::SftpServer),
         _ => None,
+    }
+}
+
+/// What the target is asked to run for `command`: the same, but that rsync lists its files at once, which is what the
+/// gateway follows.
+pub(crate) fn for_target(command: &str) -> Cow<'_, str> {
+    match detect(command) {
+        Some(Kind::Rsync(_)) => Cow::Owned(without_incremental(command)),
+        _ => Cow::Borrowed(command),
     }
 }
 

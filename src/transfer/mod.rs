@@ -138,10 +138,13 @@ pub(crate) struct FileEvent {
     pub(crate) to: Option<String>,
     /// Bytes of contents that passed.
     pub(crate) bytes: u64,
+    /// Bytes of the whole file, where the protocol tells.
+    pub(crate) size: Option<u64>,
     /// SHA-256 over the contents from their first byte on. `None` where there are no contents, or where they did
     /// not pass in order or not as they are; `note` then says why.
     pub(crate) sha256: Option<[u8; 32]>,
-    /// The whole file passed and the target confirmed it; `sha256` is then that of the file.
+    /// The whole file passed and the target confirmed it; `sha256` is then that of the file. rsync confirms nothing:
+    /// there it means that the file was sent to its end, the parts that were there already aside.
     pub(crate) whole: bool,
     /// Why the operation was refused here; it did not reach the target, or not all of it did.
     pub(crate) refused: Option<String>,
@@ -161,6 +164,7 @@ impl FileEvent {
             path: String::from_utf8_lossy(path).into_owned(),
             to: None,
             bytes: 0,
+            size: None,
             sha256: None,
             whole: false,
             refused: None,

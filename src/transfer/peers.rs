@@ -1,6 +1,8 @@
 //! The inspectors between real clients and real far sides, without a network: the client runs a small script in
 //! place of `ssh`, which hands its pipes over; the test stands in the middle.
 
+mod rsync;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use std::thread;
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use super::command::{Kind, detect};
+use super::command::{Kind, detect, for_target};
 use super::rsync::RsyncInspector;
 use super::scp::ScpInspector;
 use super::sftp::SftpInspector;
@@ -98,7 +100,10 @@ impl Bench {
         let command = fs::read_to_string(self.path("cmd")).unwrap();
         let (mut inspector, run): (Box<dyn Inspector>, String) = match detect(&command) {
             Some(Kind::Scp(scp)) => (Box::new(ScpInspector::new(scp, rules, None).ok()?), command),
-            Some(Kind::Rsync(rsync)) => (Box::new(RsyncInspector::new(rsync, rules, None).ok()?), command),
+            Some(Kind::Rsync(rsync)) => {
+                let run = for_target(&command).into_owned();
+                (Box::new(RsyncInspector::new(rsync, rules, None).ok()?), run)
+            }
             _ => {
                 assert_eq!(command, "sftp");
                 (Box::new(SftpInspector::new(rules)), SFTP_SERVER.to_owned())
@@ -284,35 +289,4 @@ fn openssh_scp_over_both_protocols_is_followed() {
         assert_eq!((event.whole, event.sha256), (true, sha(&big)), "{mode} {event:?}");
         assert_eq!(fs::read(bench.path("near/back/big file")).unwrap(), big);
     }
-}
-
-#[test]
-fn rsync_both_ways_is_one_event_each_and_a_missing_file_is_told() {
-    assert!(there("/usr/bin/rsync"), "install rsync");
-    let bench = Bench::new();
-    let big = noise(300_000);
-    fs::create_dir(bench.path("near/t")).unwrap();
-    fs::write(bench.path("near/t/big"), &big).unwrap();
-    let far = bench.far("d/");
-    let go = |from: &str, to: &str, more: &[&str], rules: FileRules| {
-        let mut rsync = Command::new("rsync");
-        rsync.args(["-e", &bench.ssh()]).args(more).args([from, to]);
-        bench.run(&mut rsync, "", rules)
-    };
-    let (good, said, log) = go("t/", &format!("gw:{far}"), &["-az"], open_rules());
-    assert!(good, "{said}");
-    let event = found(&log.unwrap(), Operation::Upload, "d");
-    assert!(event.bytes > 300_000 && event.note.unwrap().contains("protocol 3"));
-    assert_eq!(fs::read(bench.path("far/d/big")).unwrap(), big);
-    let rules = rules_for(&[&format!("{}**", bench.far(""))]);
-    let (good, said, log) = go(&format!("gw:{far}"), "back", &["-av", "--delete"], rules);
-    assert!(good, "{said}");
-    assert!(found(&log.unwrap(), Operation::Download, "d").bytes > 300_000);
-    assert_eq!(fs::read(bench.path("near/back/big")).unwrap(), big);
-    let (good, _, log) = go(&format!("gw:{far}nope"), "back", &["-az", "--stderr=client"], open_rules());
-    assert!(!good);
-    let error = found(&log.unwrap(), Operation::Download, "nope").error;
-    assert!(error.as_ref().is_some_and(|error| error.contains("No such file")), "{error:?}");
-    let (good, _, log) = go("t/", "gw:/etc/", &["-a"], rules_for(&["/srv/**"]));
-    assert!(!good && log.is_none());
 }

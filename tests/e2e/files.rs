@@ -76,6 +76,25 @@ fn rsync_carries_a_tree() {
     let fetched = gateway.scratch("fetched");
     rsync(&remote, &format!("{}/", fetched.display()));
     assert_same_tree(&tree, &fetched);
+    // Every file is an event with its path, its size and its hash, each way.
+    let mut seen = Vec::new();
+    for session in gateway.sessions() {
+        let shown = gateway.cofferdam(["recording", "show", session["id"].as_str().unwrap(), "--json"]).ok();
+        let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+        let lines =
+            shown["events"].as_array().unwrap().iter().map(|e| e["text"].as_str().unwrap().to_owned());
+        seen.extend(lines.collect::<Vec<_>>());
+    }
+    let place = target.home.join("tree");
+    for (name, size) in [("a/two", 100_000), ("a/b/a name with spaces", 3_000_000)] {
+        let parts = [place.join(name).display().to_string(), size.to_string(), sha256(&noise(size))];
+        for way in ["upload", "download"] {
+            let told = |line: &&String| line.contains(way) && parts.iter().all(|part| line.contains(part));
+            assert!(seen.iter().any(|line| told(&line)), "no {way} of {parts:?}: {seen:#?}");
+        }
+    }
+    let removed = place.join("one").display().to_string();
+    assert!(seen.iter().any(|line| line.contains("remove") && line.contains(&removed)), "{seen:#?}");
 }
 
 fn assert_same_tree(left: &Path, right: &Path) {

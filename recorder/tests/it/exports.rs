@@ -24,6 +24,7 @@ async fn shell(world: &World, id: &str, user: &str, command: &str) {
             target: None,
             direction: Some(Direction::ToTarget),
             size: 6,
+            file_size: None,
             sha256,
             outcome: outcome.into(),
             note: String::new(),

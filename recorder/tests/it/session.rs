@@ -23,6 +23,7 @@ fn one_of_each() -> Vec<Event> {
             target: None,
             direction: Some(Direction::ToTarget),
             size: 3,
+            file_size: None,
             sha256: Some("00".repeat(32)),
             outcome: "done".into(),
             note: String::new(),

@@ -200,6 +200,7 @@ fn op(channel: u32, event: FileEvent) -> FileOp {
             _ => None,
         },
         size: event.bytes,
+        file_size: event.size,
         sha256: event.sha256.map(hex::encode),
         outcome: match (&event.refused, &event.error, event.whole || event.bytes == 0) {
             (Some(_), _, _) => "refused",

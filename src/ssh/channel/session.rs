@@ -281,7 +281,10 @@ async fn request(
     }
     match &asked.start {
         Start::Shell => write.request_shell(true).await?,
-        Start::Exec(command) => write.exec(true, command.as_bytes().to_vec()).await?,
+        Start::Exec(line) => {
+            let line = if asked.terminal.is_none() { command::for_target(line) } else { line.into() };
+            write.exec(true, line.as_bytes().to_vec()).await?;
+        }
         Start::Subsystem(name) => write.request_subsystem(true, name.clone()).await?,
         Start::Unreadable => return Ok(Opened::No),
     }

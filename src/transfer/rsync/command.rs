@@ -1,5 +1,6 @@
 //! The command line of `rsync --server`.
 
+use super::options::Options;
 use crate::transfer::command::Word;
 use crate::transfer::path::{Reach, normalise};
 use crate::transfer::scp::{Refused, check_path};
@@ -89,16 +90,42 @@ const FOLDERS: &[&str] =
 /// Options whose value may be the next word.
 const WITH_VALUE: &[&str] = &["--max-alloc", "--suffix", "--skip-compress", "--debug", "--info", "--iconv"];
 
+/// Options that take a value and that a client writes as `--name=value`.
+const ASSIGNED: &[&str] = &[
+    "--bwlimit",
+    "--checksum-choice",
+    "--checksum-seed",
+    "--chown",
+    "--compress-choice",
+    "--compress-level",
+    "--files-from",
+    "--groupmap",
+    "--log-format",
+    "--max-delete",
+    "--max-size",
+    "--min-size",
+    "--modify-window",
+    "--out-format",
+    "--outbuf",
+    "--stop-after",
+    "--stop-at",
+    "--timeout",
+    "--usermap",
+];
+
 /// What an `rsync --server` will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RsyncCommand {
     /// `--sender`: the target sends.
     sender: bool,
     letters: String,
+    /// What `-e` lists.
+    capabilities: String,
+    /// Long options with their values, in order.
+    long: Vec<(String, Option<String>)>,
     deletes: bool,
     removes_source: bool,
     follows_links: bool,
-    chooses_compression: bool,
     folders: Vec<String>,
     /// The first option that is not known to be harmless.
     unknown: Option<String>,
@@ -115,10 +142,11 @@ impl RsyncCommand {
         let mut command = Self {
             sender: false,
             letters: String::new(),
+            capabilities: String::new(),
+            long: Vec::new(),
             deletes: false,
             removes_source: false,
             follows_links: false,
-            chooses_compression: false,
             folders: Vec::new(),
             unknown: None,
             paths: Vec::new(),
@@ -155,7 +183,13 @@ impl RsyncCommand {
         self.deletes |= DELETING.contains(&name);
         self.removes_source |= REMOVING_SOURCE.contains(&name);
         self.follows_links |= name == LINK_OPTION;
-        self.chooses_compression |= matches!(name, "--compress-choice" | "--new-compress" | "--old-compress");
+        self.long.push((name.to_owned(), value.map(str::to_owned)));
+        // An option that takes the next word as its value would hide that word from what is read here.
+        let takes_value = ASSIGNED.contains(&name);
+        let may_take_value = takes_value || FOLDERS.contains(&name) || WITH_VALUE.contains(&name);
+        if takes_value != value.is_some() && (takes_value || !may_take_value) {
+            self.unknown.get_or_insert_with(|| text.to_owned());
+        }
         let mut rest = after;
         let mut next = || {
             let (value, after) = rest.split_first()?;
@@ -175,6 +209,8 @@ impl RsyncCommand {
             self.unknown.get_or_insert_with(|| text.to_owned());
         } else if name == "--sender" && value.is_none() {
             self.sender = true;
+        } else if name == "--files-from" && value == Some("-") && self.sender {
+            // The names come through the stream.
         } else if !(HARMLESS.contains(&name)
             || DELETING.contains(&name)
             || REMOVING_SOURCE.contains(&name)
@@ -198,6 +234,7 @@ impl RsyncCommand {
                 // "e." and "eLsfxCIvu" list capabilities; a server takes nothing to run from it.
                 'e' => {
                     let rest = letters.split_once('e').map_or("", |(_, rest)| rest);
+                    self.capabilities.push_str(rest);
                     if !rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '.') {
                         self.unknown.get_or_insert_with(|| "-e".to_owned());
                     }
@@ -226,11 +263,23 @@ impl RsyncCommand {
         self.paths.iter().map(|word| word.text.as_str())
     }
 
-    pub(super) fn negotiates_compression(&self) -> bool {
-        self.letters.contains('z') && !self.chooses_compression
+    /// The command but for what `-e` lists.
+    #[cfg(test)]
+    pub(super) fn without_capabilities(self) -> Self {
+        Self { capabilities: String::new(), ..self }
     }
 
-    /// The event for files that were removed along the way.
+    /// What the stream depends on.
+    pub(super) fn options(&self) -> Options {
+        Options::new(!self.sender, &self.letters, &self.capabilities, &self.long)
+    }
+
+    /// What is sent is removed at the source, on the target.
+    pub(super) fn removes_source(&self) -> bool {
+        self.sender && self.removes_source
+    }
+
+    /// The event for files that were removed along the way, where the stream does not tell which.
     pub(super) fn removal(&self) -> Option<FileEvent> {
         let note = match (self.sender, self.deletes, self.removes_source) {
             (false, true, _) => "what the source does not have was removed",
@@ -239,7 +288,7 @@ impl RsyncCommand {
         };
         let path = self.paths().next().unwrap_or_default();
         let mut event = FileEvent::new(Operation::Remove, path.as_bytes());
-        event.note = Some(format!("{note}; rsync does not tell the gateway which files"));
+        event.note = Some(format!("{note}; the gateway could not follow which files"));
         Some(event)
     }
 
@@ -290,13 +339,74 @@ impl RsyncCommand {
             return Err("the path is a pattern and this window names its paths: write it out");
         }
         let path = word.text.as_bytes();
-        check_path(rules, path, home, Reach::Inside)?;
-        let one_file = self.sender && !self.letters.contains(['r', 'd']);
-        let below = normalise(path, home).is_some_and(|path| rules.paths.covers_below(&path));
-        if one_file || below {
-            Ok(())
+        if self.covered(path, rules, home) {
+            return check_path(rules, path, home, Reach::Inside);
+        }
+        check_path(rules, path, home, Reach::Parent)?;
+        if self.sender {
+            return Ok(());
+        }
+        // What is not in the list of files cannot be held against the patterns.
+        if !path.ends_with(b"/") {
+            Err("this window does not allow all of this path: end it in / so that it is a folder")
+        } else if self.deletes {
+            Err("rsync may remove anything below this path, and this window does not allow all of it")
+        } else if self.letters.contains('b') || self.long.iter().any(|(name, _)| name == "--mkpath") {
+            Err("this window does not allow all of this path: leave --backup and --mkpath out")
         } else {
-            Err("rsync may write or read anything below this path, and this window does not allow all of it")
+            Ok(())
         }
     }
+
+    /// Whether `rules` allow everything below `path`, so that the names in the list need not be looked at.
+    fn covered(&self, path: &[u8], rules: &FileRules, home: Option<&[u8]>) -> bool {
+        let names_follow = self.long.iter().any(|(name, _)| name == "--files-from");
+        !names_follow && normalise(path, home).is_some_and(|path| rules.paths.covers_below(&path))
+    }
+
+    /// Whether each listed name has to be held against the rules.
+    pub(super) fn goes_by_name(&self, rules: &FileRules, home: Option<&[u8]>) -> bool {
+        rules.paths.restrict() && !self.paths().all(|path| self.covered(path.as_bytes(), rules, home))
+    }
+}
+
+/// `line`, an `rsync --server` command, without the capability that lets the target list files folder by folder: the
+/// target decides by what the client says it can do, and the client follows what the target says. Only a plain word of
+/// letters is touched, never a value or a path.
+pub(crate) fn without_incremental(line: &str) -> String {
+    let mut options = true;
+    let mut value = false;
+    let mut quote = None;
+    line.split_inclusive(' ')
+        .map(|piece| {
+            let inside = quote.is_some();
+            let mut chars = piece.chars();
+            while let Some(c) = chars.next() {
+                match (quote, c) {
+                    (None, '\'' | '"') => quote = Some(c),
+                    (Some(open), c) if open == c => quote = None,
+                    // A blank behind a backslash does not end the word.
+                    (None, '\\') if chars.next().is_none_or(|c| c == ' ') => options = false,
+                    (Some('"'), '\\') => {
+                        chars.next();
+                    }
+                    _ => {}
+                }
+            }
+            let word = piece.trim_end_matches(' ');
+            options &= word != ".";
+            let plain = word.strip_prefix('-').is_some_and(|letters| {
+                letters.starts_with(|c: char| c.is_ascii_alphabetic())
+                    && letters.chars().all(|c| c.is_ascii_alphanumeric() || c == '.')
+            });
+            let is_value =
+                std::mem::replace(&mut value, FOLDERS.contains(&word) || WITH_VALUE.contains(&word));
+            match piece.split_once('e') {
+                Some((before, after)) if options && plain && !inside && !is_value => {
+                    format!("{before}e{}", after.replace('i', ""))
+                }
+                _ => piece.to_owned(),
+            }
+        })
+        .collect()
 }

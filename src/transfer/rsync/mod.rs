@@ -1,38 +1,83 @@
-//! rsync over SSH (`rsync --server`), as far as a third party can follow it.
+//! rsync over SSH (`rsync --server`), followed file by file.
 //!
-//! What is known: the direction, the paths and the options, from the command line, and those are where the rules
-//! are enforced, before anything runs; the protocol version; the bytes each way; those error messages of the target
-//! that travel in the stream (newer versions write them to standard error instead, unless `--stderr=client` is given).
+//! The command line tells direction, paths and options, and what it asks for is judged before anything runs. Of the
+//! stream both directions are read beside the relay: what the sides agree on, the list of files, and for each file
+//! what is sent of it. The list is held against the rules before the other side has all of it, so that nothing of a
+//! transfer that breaks them is written; and where a file passes whole, its hash and a copy are taken.
 //!
-//! What is not known: which files were sent, and their contents. rsync sends differences against what the other
-//! side already has, so that no hash of a file can be taken from the stream, and the list of files is not decoded.
-//! One event stands for the whole transfer, and where the rules name paths, everything below the destination has to
-//! be allowed. Uploads that are kept are kept as the raw stream.
+//! rsync sends differences against what the other side already has. Where a file does not pass whole, its event says
+//! how much of it passed, and has no hash. Some options make the stream one that is not followed here; then one event
+//! stands for the whole transfer, and a window that names single paths or limits the bytes refuses it.
 
 mod command;
-mod messages;
+mod contents;
+mod follow;
+mod frames;
+mod list;
+mod options;
+mod paths;
+mod report;
+mod terms;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use bytes::Bytes;
 
-use super::scp::Refused;
+use super::path::{Reach, normalise, parent};
+use super::scp::{Refused, check_path};
 use super::{FileEvent, FileRules, Inspector, Operation, Step};
-pub(crate) use command::RsyncCommand;
-use messages::Messages;
+pub(crate) use command::{RsyncCommand, without_incremental};
+use contents::{Contents, Unpacker};
+use follow::{Action, Fault, Follower, Item, Side};
+use frames::Message;
+use list::{Kind, Listed};
+use options::Options;
+use paths::Places;
+
+const OVER_BUDGET: &str = "the window's limit for file contents is used up: ask for a new window";
+const TOO_LARGE: &str =
+    "the file is larger than what is left of the window's limit for file contents: ask for a new window";
 
 /// Follows one rsync channel.
 pub(crate) struct RsyncInspector {
     command: RsyncCommand,
+    options: Options,
     rules: FileRules,
-    /// The version each side greets with, as far as it has come.
-    greeting: Vec<u8>,
-    messages: Messages,
-    sent: u64,
-    received: u64,
+    home: Option<Vec<u8>>,
+    places: Places,
+    /// The rules need each file to be known.
+    needs_files: bool,
+    by_name: bool,
+    state: State,
+    unpacker: Option<Unpacker>,
+    current: Option<Contents>,
+    /// Files that were sent once already.
+    sent: std::collections::BTreeSet<u32>,
+    copies: u32,
+    /// Events of single files.
+    told: u64,
+    error: Option<String>,
     refused: Option<String>,
     ended: bool,
     closed: bool,
+}
+
+enum State {
+    Followed(Box<Follower>),
+    /// Bytes of the contents' direction that passed since, and the number of the copy of them.
+    Raw {
+        why: String,
+        bytes: u64,
+        copy: Option<u32>,
+    },
+}
+
+/// Why a transfer ends here, and the file it is about.
+struct Halt {
+    operation: Operation,
+    path: Option<Vec<u8>>,
+    why: String,
 }
 
 impl RsyncInspector {
@@ -44,111 +89,388 @@ impl RsyncInspector {
         home: Option<&[u8]>,
     ) -> Result<Self, Box<Refused>> {
         command.check(&rules, home)?;
-        let messages = Messages::new(command.negotiates_compression());
-        Ok(Self {
-            command,
-            rules,
-            greeting: Vec::new(),
-            messages,
-            sent: 0,
-            received: 0,
+        let by_name = command.goes_by_name(&rules, home);
+        let needs_files = by_name || rules.max_bytes.is_some();
+        let options = command.options();
+        if let Some(option) = options.not_followed.as_deref().filter(|_| needs_files) {
+            let path = command.paths().next().unwrap_or_default();
+            let why = format!(
+                "this window names its paths or limits its bytes, and rsync with {option} does not tell the \
+                 gateway each file: leave {option} out"
+            );
+            return Err(Box::new(Refused::new(command.operation(), path, &why)));
+        }
+        let mut inspector = Self {
+            places: Places::new(&command),
+            home: home.map(<[u8]>::to_vec),
+            needs_files,
+            by_name,
+            state: State::Followed(Box::new(Follower::new(options.clone()))),
+            unpacker: None,
+            current: None,
+            sent: std::collections::BTreeSet::new(),
+            // Events without a copy bear the number 0.
+            copies: 1,
+            told: 0,
+            error: None,
             refused: None,
             ended: false,
             closed: false,
+            options,
+            command,
+            rules,
+        };
+        if let Some(option) = inspector.options.not_followed.clone() {
+            inspector.give_up(format!("rsync with {option}"));
+        }
+        Ok(inspector)
+    }
+
+    fn upload(&self) -> bool {
+        self.options.upload
+    }
+
+    /// Whether this side sends the contents.
+    fn sends(&self, side: Side) -> bool {
+        self.upload() == (side == Side::Person)
+    }
+
+    fn feed(&mut self, side: Side, data: Bytes, out: &mut Vec<Step>) {
+        if self.ended {
+            return;
+        }
+        let mut passed = 0;
+        let mut halt = None;
+        while passed < data.len() && halt.is_none() {
+            let rest = data.slice(passed..);
+            let (size, stop) = match &mut self.state {
+                State::Raw { .. } => self.raw(side, rest, out),
+                State::Followed(follower) => match follower.next(side, &rest) {
+                    Ok((size, action)) => {
+                        self.followed(side, rest.slice(..size.min(rest.len())), action, out)
+                    }
+                    Err(fault) => self.lost(side, &rest, fault, out),
+                },
+            };
+            passed += size;
+            halt = stop;
+        }
+        let data = data.slice(..passed);
+        if !data.is_empty() {
+            out.push(if side == Side::Person { Step::ToTarget(data) } else { Step::ToPerson(data) });
+        }
+        if let Some(halt) = halt {
+            self.halt(halt, out);
+        }
+    }
+
+    /// `data` belongs together: how much of it may pass, and why nothing after it.
+    fn followed(
+        &mut self,
+        side: Side,
+        data: Bytes,
+        action: Option<Action>,
+        out: &mut Vec<Step>,
+    ) -> (usize, Option<Halt>) {
+        let allowed = if self.sends(side) { self.charge(data.len()) } else { data.len() };
+        if allowed < data.len() {
+            if let (Some(Action::Literal), Some(current)) = (&action, &mut self.current) {
+                current.plain(&data.slice(..allowed), out);
+            }
+            return (allowed, Some(self.over_budget()));
+        }
+        let result = action.map_or(Ok(()), |action| self.act(side, action, &data, out));
+        match result {
+            Ok(()) => (data.len(), None),
+            // All but the last byte had to pass for this to be known.
+            Err(halt) => (data.len().saturating_sub(1), Some(*halt)),
+        }
+    }
+
+    /// As much of a transfer that is not followed as may pass.
+    fn raw(&mut self, side: Side, data: Bytes, out: &mut Vec<Step>) -> (usize, Option<Halt>) {
+        if !self.sends(side) {
+            return (data.len(), None);
+        }
+        let allowed = self.charge(data.len());
+        if let State::Raw { bytes, copy, .. } = &mut self.state {
+            if let Some(file) = *copy {
+                out.push(Step::Keep { file, offset: *bytes, data: data.slice(..allowed) });
+            }
+            *bytes += allowed as u64;
+        }
+        (allowed, (allowed < data.len()).then(|| self.over_budget()))
+    }
+
+    /// The stream is not what the protocol says, or more than is followed. All but the last byte that was read had to
+    /// pass for this to be known; what follows passes as it is, or not at all.
+    fn lost(&mut self, side: Side, data: &Bytes, fault: Fault, out: &mut Vec<Step>) -> (usize, Option<Halt>) {
+        let Fault { after, why } = fault;
+        let before = after.saturating_sub(1).min(data.len());
+        let allowed = if self.sends(side) { self.charge(before) } else { before };
+        if allowed < before {
+            return (allowed, Some(self.over_budget()));
+        }
+        if self.needs_files {
+            let why = format!(
+                "this window names its paths or limits its bytes, and the gateway cannot follow this transfer: {why}"
+            );
+            return (before, Some(Halt { operation: self.command.operation(), path: None, why }));
+        }
+        if let Some(current) = self.current.take() {
+            let event = self.file_event(&current, false);
+            self.tell(event, out);
+        }
+        self.give_up(why.to_owned());
+        (before, None)
+    }
+
+    fn give_up(&mut self, why: String) {
+        let copy = self.upload().then(|| self.next_copy()).flatten();
+        self.state = State::Raw { why, bytes: 0, copy };
+    }
+
+    fn next_copy(&mut self) -> Option<u32> {
+        let number = self.copies;
+        self.rules.keep_uploads.then(|| {
+            self.copies += 1;
+            number
         })
     }
 
-    /// As much of `data` as the budget allows.
-    fn within_budget(&self, data: &Bytes) -> Bytes {
-        let Some(budget) = &self.rules.max_bytes else { return data.clone() };
-        let mut size = data.len();
+    /// Takes as much of `size` from the budget as is left.
+    fn charge(&self, size: usize) -> usize {
+        let Some(budget) = &self.rules.max_bytes else { return size };
+        let mut size = size;
         while !budget.take(size as u64) {
             size = usize::try_from(budget.left()).unwrap_or(usize::MAX).min(size.saturating_sub(1));
         }
-        data.slice(..size)
+        size
     }
 
-    fn over_budget(&mut self, out: &mut Vec<Step>) {
-        const WHY: &str = "the window's limit for file contents is used up: ask for a new window";
+    fn over_budget(&self) -> Halt {
+        self.about(self.current.as_ref().map(|current| current.index), OVER_BUDGET)
+    }
+
+    /// Why the transfer ends, with the path of the file it is about.
+    fn about(&self, index: Option<u32>, why: &str) -> Halt {
+        let path = index.and_then(|index| self.path_of(index));
+        Halt { operation: self.command.operation(), path, why: why.to_owned() }
+    }
+
+    fn halt(&mut self, halt: Halt, out: &mut Vec<Step>) {
+        let Halt { operation, path, why } = halt;
         self.ended = true;
-        self.refused = Some(WHY.to_owned());
-        out.push(Step::End { say: format!("refused by the gateway: {WHY}") });
+        self.refused = Some(why.clone());
+        if let Some(path) = path {
+            let mut event = match self.current.take() {
+                Some(current) => self.file_event(&current, false),
+                None => FileEvent::new(operation, &path),
+            };
+            event.refused = Some(why.clone());
+            self.tell(event, out);
+            // The event has said it.
+            self.refused = None;
+            let path = super::printable(&String::from_utf8_lossy(&path));
+            out.push(Step::End { say: format!("refused by the gateway: {path}: {why}") });
+        } else {
+            out.push(Step::End { say: format!("refused by the gateway: {why}") });
+        }
     }
 
-    fn event(&self) -> FileEvent {
-        let operation = self.command.operation();
-        let mut paths = self.command.paths();
-        let mut event = FileEvent::new(operation, paths.next().unwrap_or_default().as_bytes());
-        let mut note =
-            "no hash: rsync sends differences, not whole files; the bytes are those of its stream".to_owned();
-        if let Some(version) = self.version() {
-            note.push_str(&format!("; protocol {version}"));
+    fn act(
+        &mut self,
+        side: Side,
+        action: Action,
+        data: &Bytes,
+        out: &mut Vec<Step>,
+    ) -> Result<(), Box<Halt>> {
+        match action {
+            Action::Listed => self.check_listed()?,
+            Action::ListEnd => {}
+            Action::Match => {
+                if let Some(current) = &mut self.current {
+                    current.matched = true;
+                }
+            }
+            Action::Item(item) => self.item(&item, out)?,
+            Action::Begin { item, fresh } => self.begin(&item, fresh)?,
+            Action::Literal => {
+                if let Some(current) = &mut self.current {
+                    current.plain(data, out);
+                }
+            }
+            Action::Packed { first } => self.packed(data, first, out)?,
+            Action::End => self.end(out)?,
+            Action::Message(message) => self.message(side, message, out),
         }
-        for path in paths {
-            note.push_str(&format!("; also {path}"));
-        }
-        event.bytes = if operation == Operation::Upload { self.sent } else { self.received };
-        event.note = Some(note);
-        event.refused = self.refused.clone();
-        event.error = self.messages.first_error();
-        event.file = (operation == Operation::Upload && self.rules.keep_uploads).then_some(0);
-        event
+        Ok(())
     }
 
-    /// The lower of the two versions.
-    fn version(&self) -> Option<u32> {
-        let theirs = u32::from_le_bytes(*self.greeting.first_chunk()?);
-        Some(self.messages.version()?.min(theirs)).filter(|version| (20..=255).contains(version))
+    /// Holds the list's last entry against the rules.
+    fn check_listed(&self) -> Result<(), Box<Halt>> {
+        let State::Followed(follower) = &self.state else { return Ok(()) };
+        let Some(file) = follower.list().last().filter(|_| self.rules.paths.restrict()) else {
+            return Ok(());
+        };
+        let check = |path: &[u8], base: Option<&[u8]>, want| check_path(&self.rules, path, base, want);
+        let refuse = |path: &[u8], why: &str| {
+            let operation = self.command.operation();
+            Err(Box::new(Halt { operation, path: Some(path.to_vec()), why: why.to_owned() }))
+        };
+        for path in self.places.of(file, false).iter().filter(|_| self.by_name) {
+            // A folder that is only looked through on the way down is not itself read.
+            let want = match file.kind {
+                Kind::Folder if !self.upload() => Reach::Ancestor,
+                _ => Reach::Inside,
+            };
+            if let Err(why) = check(path, self.home.as_deref(), want) {
+                return refuse(path, why);
+            }
+        }
+        if self.upload() && file.kind == Kind::Link {
+            let path = self.places.told(file.name);
+            let folder = normalise(&path, self.home.as_deref());
+            if check(file.link, folder.as_deref().map(parent), Reach::Inside).is_err() {
+                return refuse(&path, "the link leads outside what this window allows");
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, item: &Item, fresh: bool) -> Result<(), Box<Halt>> {
+        let State::Followed(follower) = &self.state else { return Ok(()) };
+        let packed = follower.packed();
+        let size = follower.list().get(item.index).map_or(0, |file| file.size);
+        self.check_basis(item)?;
+        let left = self.rules.max_bytes.as_ref().map(super::Budget::left);
+        if fresh && left.is_some_and(|left| left < size) {
+            return Err(Box::new(self.about(Some(item.index), TOO_LARGE)));
+        }
+        let unpacker = self.unpacker.get_or_insert_with(|| Unpacker::new(packed));
+        let spoilt = match unpacker {
+            Unpacker::Not(why) => Some(*why),
+            _ => (self.options.append && !fresh)
+                .then_some("no hash: the contents were appended to what was there"),
+        };
+        let number = self.upload().then(|| self.next_copy()).flatten();
+        self.current = Some(Contents::new(item.index, size, number, spoilt));
+        Ok(())
+    }
+
+    /// The receiver opens what the sender names as the file to start from.
+    fn check_basis(&self, item: &Item) -> Result<(), Box<Halt>> {
+        let names = item.basis.is_some() && !item.name.is_empty();
+        let leaves = item.name.contains(&b'/') || item.name == b"..";
+        if names && leaves && self.upload() && self.rules.paths.restrict() {
+            return Err(Box::new(self.about(
+                Some(item.index),
+                "it is to be made from a file in another folder, and this window names its paths",
+            )));
+        }
+        Ok(())
+    }
+
+    fn packed(&mut self, data: &Bytes, first: bool, out: &mut Vec<Step>) -> Result<(), Box<Halt>> {
+        let (Some(current), Some(unpacker)) = (&mut self.current, &mut self.unpacker) else { return Ok(()) };
+        let index = current.index;
+        // What is behind, at most one run, has passed.
+        let more = current.bytes.saturating_sub(current.packed);
+        if first && self.rules.max_bytes.as_ref().is_some_and(|budget| budget.left() < more) {
+            return Err(Box::new(self.over_budget()));
+        }
+        if current.packed(data, first, unpacker, out).is_err() && current.number.is_some() {
+            return Err(Box::new(self.about(
+                Some(index),
+                "it is packed too tightly for a copy of it to be kept: send it without -z",
+            )));
+        }
+        Ok(())
+    }
+
+    /// A file has passed.
+    fn end(&mut self, out: &mut Vec<Step>) -> Result<(), Box<Halt>> {
+        let Some(current) = self.current.take() else { return Ok(()) };
+        let reads = self.unpacker.as_ref().is_some_and(Unpacker::reads);
+        let contents = if reads { current.bytes } else { current.size };
+        // The limit is for contents, and what passed was less.
+        let more = contents.saturating_sub(current.packed);
+        if self.rules.max_bytes.as_ref().is_some_and(|budget| more > 0 && !budget.take(more)) {
+            let halt = self.about(Some(current.index), OVER_BUDGET);
+            self.current = Some(current);
+            return Err(Box::new(halt));
+        }
+        let mut event = self.file_event(&current, true);
+        if !self.sent.insert(current.index) {
+            add_note(&mut event, "sent again: what passed before did not arrive as it should");
+        }
+        self.tell(event, out);
+        Ok(())
+    }
+
+    fn tell(&mut self, event: FileEvent, out: &mut Vec<Step>) {
+        self.told += 1;
+        out.push(Step::Event(event));
+    }
+
+    /// The file that both sides mean by `index`.
+    fn listed(&self, index: u32) -> Option<(Listed<'_>, bool)> {
+        let State::Followed(follower) = &self.state else { return None };
+        follower.list().get(index).map(|file| (file, follower.list().len() == 1))
+    }
+
+    /// The likeliest path of a listed file.
+    fn path_of(&self, index: u32) -> Option<Vec<u8>> {
+        let (file, alone) = self.listed(index)?;
+        self.places.of(file, alone).into_iter().next()
+    }
+
+    fn message(&mut self, side: Side, message: Message, out: &mut Vec<Step>) {
+        match message {
+            Message::Error(text) if side == Side::Target => {
+                self.error.get_or_insert(text);
+            }
+            Message::Deleted { path, folder } if side == Side::Target && self.upload() => {
+                let operation = if folder { Operation::Rmdir } else { Operation::Remove };
+                let event = FileEvent::new(operation, &self.places.told(&path));
+                self.tell(event, out);
+            }
+            Message::Arrived(index) if side == Side::Person && self.command.removes_source() => {
+                if let Some(path) = self.path_of(index) {
+                    let mut event = FileEvent::new(Operation::Remove, &path);
+                    add_note(&mut event, "removed because it was sent");
+                    self.tell(event, out);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Adds to what a reader of `event` should know.
+fn add_note(event: &mut FileEvent, note: &str) {
+    match &mut event.note {
+        Some(before) => {
+            before.push_str("; ");
+            before.push_str(note);
+        }
+        None => event.note = Some(note.to_owned()),
     }
 }
 
 impl Inspector for RsyncInspector {
     fn from_person(&mut self, data: Bytes, out: &mut Vec<Step>) {
-        if self.ended {
-            return;
-        }
-        let upload = self.command.operation() == Operation::Upload;
-        let part = if upload { self.within_budget(&data) } else { data.clone() };
-        let missing = 4usize.saturating_sub(self.greeting.len()).min(part.len());
-        self.greeting.extend_from_slice(part.get(..missing).unwrap_or_default());
-        if upload && self.rules.keep_uploads && !part.is_empty() {
-            out.push(Step::Keep { file: 0, offset: self.sent, data: part.clone() });
-        }
-        self.sent += part.len() as u64;
-        let short = part.len() < data.len();
-        if !part.is_empty() {
-            out.push(Step::ToTarget(part));
-        }
-        if short {
-            self.over_budget(out);
-        }
+        self.feed(Side::Person, data, out);
     }
 
     fn from_target(&mut self, data: Bytes, out: &mut Vec<Step>) {
-        if self.ended {
-            return;
-        }
-        let upload = self.command.operation() == Operation::Upload;
-        let part = if upload { data.clone() } else { self.within_budget(&data) };
-        self.messages.feed(&part);
-        self.received += part.len() as u64;
-        let short = part.len() < data.len();
-        if !part.is_empty() {
-            out.push(Step::ToPerson(part));
-        }
-        if short {
-            self.over_budget(out);
-        }
+        self.feed(Side::Target, data, out);
     }
 
     fn close(&mut self, out: &mut Vec<Step>) {
         self.ended = true;
-        if std::mem::replace(&mut self.closed, true) {
-            return;
-        }
-        out.push(Step::Event(self.event()));
-        if let Some(event) = self.command.removal() {
-            out.push(Step::Event(event));
+        if !std::mem::replace(&mut self.closed, true) {
+            self.report(out);
         }
     }
 }
