@@ -51,8 +51,8 @@ fn a_recording_leaves_for_the_object_store_and_is_read_from_there() {
     let bundle = bundle.to_str().unwrap();
     gateway.cofferdam(["recording", "export", &id, "--format", "bundle", "--output", bundle]).ok();
     gateway.cofferdam(["recording", "hold", &id, "--reason", "case 7"]).ok();
-    gateway.cofferdam(["recording", "hold", &id, "--lift"]).ok();
-    gateway.cofferdam(["recording", "hold", "nobodys", "--reason", "case 8"]).failed().said("nobodys");
+    let nobodys = "01a00000-0000-7000-8000-000000000000";
+    gateway.cofferdam(["recording", "hold", nobodys, "--reason", "case 8"]).failed().said(nobodys);
 
     gateway.crash_and_restart();
     gateway.cofferdam(["recording", "verify", bundle]).ok();
@@ -67,6 +67,17 @@ fn a_recording_leaves_for_the_object_store_and_is_read_from_there() {
     gateway.cofferdam(["doctor"]).failed().said("does not answer");
     store.thaw();
     assert_eq!(gateway.list(&["recording", "list"]).len(), 1);
+
+    // Held there, lifted there, and deleted there by the same two people as here.
+    let ask = ["recording", "delete", "request", &id, "--reason", "kept long enough", "--json"];
+    gateway.cofferdam_by("ivan", ask).failed().said("is held");
+    gateway.cofferdam_by("sam", ["recording", "hold", &id, "--lift", "--reason", "case 7 is closed"]).ok();
+    let request = id_of(&serde_json::from_slice(&gateway.cofferdam_by("ivan", ask).ok().stdout).unwrap());
+    gateway.cofferdam_by("ada", ["recording", "delete", "approve", &request]).ok().said("erased");
+    let listed = gateway.list(&["recording", "list"]);
+    assert!(listed.len() == 1 && listed[0]["sealed"].is_null(), "the store still has it: {listed:#?}");
+    gateway.cofferdam(["recording", "show", &id]).ok().said("by ivan and ada");
+    gateway.cofferdam(["recording", "verify"]).ok().said("by ivan and ada");
     for text in [gateway.log(), gateway.audit_text()] {
         assert!(!text.contains(store.secret_key()), "the secret key was written down");
         assert!(!text.contains(store.access_key()), "the access key was written down");
