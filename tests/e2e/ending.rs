@@ -3,20 +3,10 @@
 use std::time::Duration;
 
 use crate::support::{
-    Gateway, Live,
+    CUT, Gateway, Live,
     cli::{id_of, state_of},
     run, wait_for,
 };
-
-/// Longest from a cause to the cut, as seen from outside: a second, and what the observer itself takes.
-const CUT: Duration = Duration::from_millis(1300);
-
-/// A shell of vera's on the pump, with a prompt.
-fn shell(gateway: &Gateway) -> Live {
-    let mut shell = Live::start(gateway.vera().ssh("pump-hmi", ["-tt"]));
-    shell.expect("# ");
-    shell
-}
 
 /// Asserts that the only session ended for that reason, and that the person was told.
 #[track_caller]
@@ -37,7 +27,7 @@ fn ended_for(gateway: &Gateway, shell: &mut Live, reason: &str) {
 #[test]
 fn killing_a_session_cuts_it_within_a_second() {
     let gateway = Gateway::start();
-    let mut shell = shell(&gateway);
+    let mut shell = Live::on_pump(&gateway);
     let id = id_of(&gateway.only_session());
     gateway.kill_session(&id).ok();
     ended_for(&gateway, &mut shell, "kill");
@@ -46,7 +36,7 @@ fn killing_a_session_cuts_it_within_a_second() {
 #[test]
 fn revoking_the_window_cuts_its_live_session() {
     let gateway = Gateway::start();
-    let mut shell = shell(&gateway);
+    let mut shell = Live::on_pump(&gateway);
     gateway
         .cofferdam(["window", "revoke", &gateway.demo_window(), "--as", "olga", "--reason", "leak in hall 2"])
         .ok();
@@ -57,7 +47,7 @@ fn revoking_the_window_cuts_its_live_session() {
 #[test]
 fn a_change_of_the_plants_state_cuts_what_it_does_not_allow() {
     let gateway = Gateway::start();
-    let mut shell = shell(&gateway);
+    let mut shell = Live::on_pump(&gateway);
     let pump = gateway.list(&["asset", "list"]).into_iter().find(|a| a["name"] == "pump-hmi").unwrap();
     let zone = pump["zone"].as_str().unwrap();
     gateway.cofferdam(["plant-state", "set", zone, "emergency", "--as", "olga"]).ok();
@@ -67,7 +57,7 @@ fn a_change_of_the_plants_state_cuts_what_it_does_not_allow() {
 #[test]
 fn disabling_the_person_cuts_their_session() {
     let gateway = Gateway::start();
-    let mut shell = shell(&gateway);
+    let mut shell = Live::on_pump(&gateway);
     gateway.cofferdam(["user", "disable", "vera", "--as", "ada"]).ok();
     ended_for(&gateway, &mut shell, "disabled");
 }
@@ -75,7 +65,7 @@ fn disabling_the_person_cuts_their_session() {
 #[test]
 fn a_suspended_session_stands_still_and_goes_on() {
     let gateway = Gateway::start();
-    let mut shell = shell(&gateway);
+    let mut shell = Live::on_pump(&gateway);
     let id = id_of(&gateway.only_session());
     gateway.cofferdam(["session", "suspend", &id, "--as", "olga", "--reason", "wait"]).ok();
     wait_for("the suspension", Duration::from_secs(3), || {
@@ -98,7 +88,7 @@ fn a_suspended_session_stands_still_and_goes_on() {
 #[test]
 fn a_crash_leaves_an_ended_session_a_readable_recording_and_a_whole_audit() {
     let mut gateway = Gateway::start();
-    let mut shell = shell(&gateway);
+    let mut shell = Live::on_pump(&gateway);
     shell.send("echo before-the-$((1+0))st-crash\r");
     shell.expect("before-the-1st-crash");
     // What is older than the flush interval has to survive.
@@ -144,7 +134,7 @@ fn set_idle(gateway: &Gateway, seconds: i64) {
 fn a_chatty_program_does_not_keep_an_idle_session_alive() {
     let gateway = Gateway::start();
     set_idle(&gateway, 4);
-    let mut shell = shell(&gateway);
+    let mut shell = Live::on_pump(&gateway);
     // It writes each second, and nobody types.
     shell.send("top\r");
     let (_, took) = shell.ended_within(Duration::from_secs(12));
@@ -161,7 +151,7 @@ fn a_chatty_program_does_not_keep_an_idle_session_alive() {
 fn typing_keeps_a_session_alive_beyond_its_idle_time() {
     let gateway = Gateway::start();
     set_idle(&gateway, 4);
-    let mut shell = shell(&gateway);
+    let mut shell = Live::on_pump(&gateway);
     for number in 0..4 {
         std::thread::sleep(Duration::from_millis(1500));
         shell.send(&format!("echo typed-$(({number}+100))\r"));
@@ -173,7 +163,7 @@ fn typing_keeps_a_session_alive_beyond_its_idle_time() {
 #[test]
 fn a_window_that_ends_cuts_the_live_session_and_opens_no_other() {
     let gateway = Gateway::start();
-    let mut shell = shell(&gateway);
+    let mut shell = Live::on_pump(&gateway);
     let window = gateway.demo_window();
     gateway.cofferdam(["window", "shorten", &window, "--end", "+5s", "--as", "sam"]).ok();
     let (_, took) = shell.ended_within(Duration::from_secs(15));
@@ -186,7 +176,7 @@ fn a_window_that_ends_cuts_the_live_session_and_opens_no_other() {
 #[test]
 fn a_stop_of_the_gateway_tells_people_and_closes_the_books() {
     let mut gateway = Gateway::start();
-    let mut shell = shell(&gateway);
+    let mut shell = Live::on_pump(&gateway);
     gateway.ask_to_stop();
     shell.expect_within("being stopped", Duration::from_secs(5));
     shell.send("exit\r");

@@ -3,21 +3,11 @@
 use std::time::Duration;
 
 use crate::support::{
-    Gateway, Live, RealSshd,
+    CUT, Gateway, Live, RealSshd,
     cli::{id_of, state_of},
     person::First,
     run, wait_for,
 };
-
-/// Longest from a cause to the cut, as seen from outside: a second, and what the observer itself takes.
-const CUT: Duration = Duration::from_millis(1300);
-
-/// A shell of vera's through `gateway`, with a prompt.
-fn shell(gateway: &Gateway) -> Live {
-    let mut shell = Live::start(gateway.vera().ssh("pump-hmi", ["-tt"]));
-    shell.expect("# ");
-    shell
-}
 
 /// The session of that id once it has ended.
 #[track_caller]
@@ -57,7 +47,7 @@ fn a_session_on_postgresql_goes_from_log_in_to_seal() {
 #[test]
 fn a_crash_on_postgresql_leaves_an_ended_session_and_a_whole_audit() {
     let mut gateway = Gateway::start_on_postgres();
-    let mut shell = shell(&gateway);
+    let mut shell = Live::on_pump(&gateway);
     shell.send("echo before-$((1+1))-the-crash\r");
     shell.expect("before-2-the-crash");
     // What is older than the longest flush interval is kept.
@@ -101,7 +91,7 @@ fn one_code_works_once_at_two_gateways_together() {
 fn an_order_given_at_one_gateway_cuts_the_session_at_the_other_within_a_second() {
     let first = Gateway::start_on_postgres();
     let second = first.another_node();
-    let mut at_second = shell(&second);
+    let mut at_second = Live::on_pump(&second);
     let id = id_of(&first.only_session());
     first.kill_session(&id).ok();
     let (_, took) = at_second.ended_within(Duration::from_secs(10));
@@ -111,7 +101,7 @@ fn an_order_given_at_one_gateway_cuts_the_session_at_the_other_within_a_second()
     second.cofferdam(["recording", "verify", &id]).ok();
 
     // What is taken away in the store is taken away everywhere.
-    let (mut at_first, mut at_second) = (shell(&first), shell(&second));
+    let (mut at_first, mut at_second) = (Live::on_pump(&first), Live::on_pump(&second));
     first
         .cofferdam(["window", "revoke", &first.demo_window(), "--as", "olga", "--reason", "leak in hall 2"])
         .ok();
@@ -139,7 +129,7 @@ fn a_gateway_that_crashes_leaves_the_others_sessions_alone_and_settles_its_own()
     at_first.send("one\n");
     at_first.expect("got-one");
     let stays = id_of(&first.only_session());
-    let _cut = shell(&second);
+    let _cut = Live::on_pump(&second);
     let crashed = first.live_sessions().into_iter().find(|id| *id != stays).unwrap();
     second.crash_and_restart();
     assert!(ended(&first, &crashed).to_string().contains("crash"));

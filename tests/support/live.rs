@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::wait_for;
+use super::{Gateway, wait_for};
+
+/// Longest from a cause to the cut, as seen from outside: a second, and what the observer itself takes.
+pub(crate) const CUT: Duration = Duration::from_millis(1300);
 
 /// A running program; killed when dropped.
 pub(crate) struct Live {
@@ -28,6 +31,13 @@ impl Live {
         listen(child.stderr.take().unwrap(), Arc::clone(&heard));
         let stdin = child.stdin.take();
         Self { child, stdin, heard, read_up_to: 0 }
+    }
+
+    /// A shell of vera's on the pump through `gateway`, with a prompt.
+    pub(crate) fn on_pump(gateway: &Gateway) -> Self {
+        let mut shell = Self::start(gateway.vera().ssh("pump-hmi", ["-tt"]));
+        shell.expect("# ");
+        shell
     }
 
     /// The program's process id.

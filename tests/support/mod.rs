@@ -11,7 +11,7 @@ mod sshd;
 
 pub(crate) use done::{Done, run, run_with_input};
 pub(crate) use gateway::Gateway;
-pub(crate) use live::Live;
+pub(crate) use live::{CUT, Live};
 pub(crate) use person::Person;
 pub(crate) use s3::S3Server;
 pub(crate) use sshd::RealSshd;
