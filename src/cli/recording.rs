@@ -149,6 +149,11 @@ pub(crate) async fn open(desk: &Desk, id: &RecordingId) -> Result<Recording, Cli
     if let Some(deleted) = kept(desk, id).await?.and_then(|r| r.deleted) {
         return Err(CliError::failed(format!("the recording {id} was {}", deleted_words(desk, &deleted))));
     }
+    unlocked(desk, id).await
+}
+
+/// As [`open`], for those who know already that it was not deleted.
+async fn unlocked(desk: &Desk, id: &RecordingId) -> Result<Recording, CliError> {
     let identity = desk.context.replay_identity()?;
     let path = Shelf::of(&desk.context)?.find(id).await?;
     Ok(play::unlocked(&path, &identity)?)
@@ -267,7 +272,7 @@ async fn show(desk: &Desk, id: &RecordingId, on_behalf: &OnBehalf) -> Result<Rep
     {
         return Ok(hole(desk, &gone, deleted));
     }
-    let recording = open(desk, id).await?;
+    let recording = unlocked(desk, id).await?;
     note(desk, on_behalf, AuditEvent::new(AuditKind::RecordingPlayed, id).with("as", "events")).await?;
     let header = recording.header().clone();
     let mut lines = Vec::new();

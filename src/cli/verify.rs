@@ -117,10 +117,7 @@ impl Told {
         }
         let mut problems = Vec::new();
         let anchors = anchors(desk, id, &mut problems).await?;
-        let path = match found {
-            Ok(found) => Ok(found.unwrap_or_else(|| desk.context.recording_path(id))),
-            Err(e) => Err(e),
-        };
+        let path = found.map(|path| path.unwrap_or_else(|| desk.context.recording_path(id)));
         let verified = path.and_then(|path| Ok(verify_file(&path, key, &anchors)?));
         let report = verified.map_err(|e| problems.push(e.to_string())).ok();
         if let Some(report) = &report {

@@ -85,7 +85,7 @@ impl Archive {
     ///
     /// # Errors
     /// [`RemoteError::Unknown`] when the store has no whole recording of that name.
-    pub async fn look(&self, id: &RecordingId) -> Result<Archived, RemoteError> {
+    async fn look(&self, id: &RecordingId) -> Result<Archived, RemoteError> {
         let manifest = self.manifest(id).await?;
         let bytes = manifest.bytes();
         Ok(Archived { header: manifest.header, seal: manifest.seal, bytes })
