@@ -8,6 +8,7 @@ mod exports;
 mod faulty_store;
 mod remote;
 mod remote_s3;
+mod replay;
 mod session;
 mod support;
 mod tamper;
