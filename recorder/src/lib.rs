@@ -33,6 +33,7 @@ mod live;
 mod marks;
 mod player;
 mod read;
+mod reindex;
 mod remote;
 mod render;
 mod retention;
@@ -64,6 +65,7 @@ pub use live::{Followed, Joined, Live, LiveEvent, LiveNext};
 pub use marks::{Lines, lines, marks};
 pub use player::{Player, Step};
 pub use read::{Events, Found, Listed, Next, Recording, list, recipients_of, rewrap};
+pub use reindex::{Reindexed, reindex};
 pub use remote::{
     Archive, Archived, Jitter, RemoteError, RemoteStore, Round, S3Settings, UploadConfig, Uploader,
     UploaderThread,

@@ -6,6 +6,7 @@ mod crash;
 mod disk;
 mod exports;
 mod faulty_store;
+mod reindex;
 mod remote;
 mod remote_s3;
 mod replay;
