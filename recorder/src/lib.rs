@@ -71,7 +71,7 @@ pub use remote::{
     UploaderThread,
 };
 pub use render::Screen;
-pub use retention::{DeleteError, delete, disk_use, hold, hold_of, lift_hold};
+pub use retention::{DeleteError, bury, delete, disk_use, hold, hold_of, lift_hold};
 pub use search::{Hit, Kinds, Query, Searched, search, search_recording};
 pub use sign::{CheckpointSigner, VerifyingKey};
 pub use storage::{LocalFolder, SpoolFile, Storage};
