@@ -8,6 +8,7 @@ mod exports;
 mod faulty_store;
 mod reindex;
 mod remote;
+mod remote_deleted;
 mod remote_s3;
 mod replay;
 mod session;
