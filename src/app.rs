@@ -233,6 +233,8 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
     tokio::spawn(follow_policy(gateway.clone(), quit.clone()));
     tokio::spawn(write_findings(gateway.clone(), findings_in));
     tokio::spawn(write_checkpoints(gateway.clone(), checkpoints_in));
+    // A client of its own: connections belong to the runtime that opened them, and the uploader's stands still while it
+    // reads and hashes.
     let archive = context.archive().map_err(AppError::new)?;
     tokio::spawn(keep_house(gateway.clone(), config.recordings.clone(), archive, quit.clone()));
     tokio::spawn(watch_recorder(gateway.clone(), quit.clone()));

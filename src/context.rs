@@ -1,7 +1,11 @@
 //! What every command and the gateway itself open from a configuration: the store with its signer, the vault's keys, the
 //! recorder's keys, and the sources of time and randomness.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use aws_lc_rs::{
     encoding::{AsBigEndian, Curve25519SeedBin},
@@ -295,8 +299,13 @@ impl Context {
 
     /// Where the recording of that name lies.
     pub(crate) fn recording_path(&self, id: &RecordingId) -> PathBuf {
-        self.config.recordings.dir.join(format!("{id}.cofrec"))
+        recording_path(&self.config.recordings.dir, id)
     }
+}
+
+/// Where the recording of that name lies in a folder.
+pub(crate) fn recording_path(folder: &Path, id: &RecordingId) -> PathBuf {
+    folder.join(format!("{id}.cofrec"))
 }
 
 /// What a person's sealed TOTP secret is bound to: it opens for nobody else.

@@ -10,7 +10,9 @@ use cofferdam_access::{
     clock::SharedClock,
     store::{RecordingFilter, Store, StoreError},
 };
-use cofferdam_recorder::{Archive, RemoteError};
+use cofferdam_recorder::{Archive, RecordingId, RemoteError, bury, delete};
+
+use crate::context::recording_path;
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -34,11 +36,19 @@ impl Places<'_> {
     /// Removes a recording everywhere; what is gone already is no error. This machine's files go first: from them the
     /// store would be filled again.
     async fn remove(&self, id: &str) -> Result<(), String> {
-        let path = self.folder.join(format!("{id}.cofrec"));
-        let removed = tokio::task::spawn_blocking(move || cofferdam_recorder::delete(&path)).await;
+        let id: RecordingId = id.parse()?;
+        let path = recording_path(self.folder, &id);
+        let leaves = self.archive.is_some();
+        let remove = move || {
+            // An uploader may be in the middle of it.
+            if leaves {
+                bury(&path)?;
+            }
+            delete(&path)
+        };
+        let removed = tokio::task::spawn_blocking(remove).await;
         removed.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
         let Some(archive) = self.archive else { return Ok(()) };
-        let id = id.parse()?;
         match archive.delete(&id).await {
             Ok(()) | Err(RemoteError::Unknown(_)) => Ok(()),
             Err(e) => Err(e.to_string()),

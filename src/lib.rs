@@ -8,10 +8,12 @@ mod context;
 mod demo;
 mod detect;
 mod erasure;
+mod forms;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod gateway;
 mod privileges;
+mod records;
 mod session;
 mod setup;
 mod ssh;

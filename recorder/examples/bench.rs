@@ -263,7 +263,7 @@ async fn shell(bench: &Bench) {
     let path = bench.folder.join("shell/hour.cofrec");
     let recording = bench.open(&path);
     let mut cast = Vec::new();
-    let options = CastOptions { version: CastVersion::V2, channel: None, input: false };
+    let options = CastOptions::of(CastVersion::V2);
     export_asciicast(&recording, options, &mut cast).unwrap();
     let mut with_input = Vec::new();
     export_asciicast(&recording, CastOptions { input: true, ..options }, &mut with_input).unwrap();

@@ -6,11 +6,11 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
 };
 
 use crate::{
@@ -149,6 +149,16 @@ impl Writer {
         entry.extend_from_slice(&body);
         self.file.write_all(&entry).map_err(ReadError::Export)
     }
+
+    /// Makes it durable.
+    pub(crate) fn sync(&self) -> Result<(), ReadError> {
+        self.file.sync_all().map_err(ReadError::Export)
+    }
+
+    /// Whether it still stands in its folder: another may have taken its place.
+    pub(crate) fn is_there(&self) -> bool {
+        self.file.metadata().is_ok_and(|meta| meta.nlink() > 0)
+    }
 }
 
 /// An entry as it stands: the recording, where its sealed filter starts, and that filter.
@@ -177,14 +187,43 @@ fn parse(bytes: &[u8]) -> Option<(&[u8], &[u8], impl Iterator<Item = Entry<'_>>)
     Some((start, wrapped, entries))
 }
 
-/// The catalogues of a folder. One that cannot be read helps nobody and is left out.
-fn catalogues(folder: &Path) -> impl Iterator<Item = (std::path::PathBuf, Vec<u8>)> {
+/// The files of a folder's catalogues.
+pub(crate) fn paths(folder: &Path) -> Vec<PathBuf> {
     let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    names.filter(|path| path.to_string_lossy().ends_with(CATALOGUE)).filter_map(|path| {
-        let fits = path.metadata().is_ok_and(|m| m.len() <= MAX_FILE);
-        let bytes = if fits { fs::read(&path).ok()? } else { return None };
+    names.filter(|path| path.to_string_lossy().ends_with(CATALOGUE)).collect()
+}
+
+/// The catalogues of a folder. One that cannot be read helps nobody and is left out.
+fn catalogues(folder: &Path) -> impl Iterator<Item = (PathBuf, Vec<u8>)> {
+    paths(folder).into_iter().filter_map(|path| {
+        let bytes = read(&path)?;
         Some((path, bytes))
     })
+}
+
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let fits = path.metadata().is_ok_and(|meta| meta.len() <= MAX_FILE);
+    if fits { fs::read(path).ok() } else { None }
+}
+
+/// Removes a catalogue of which every entry stands in another now, or was forgotten. One that this identity cannot open
+/// stays.
+///
+/// # Errors
+/// When it cannot be removed.
+pub(crate) fn remove_if_known(path: &Path, identity: &Identity, known: &BTreeSet<String>) -> io::Result<()> {
+    let Some(bytes) = read(path) else { return Ok(()) };
+    let Some((start, wrapped, entries)) = parse(&bytes) else { return Ok(()) };
+    let Ok(keys) = KeyFile::parse(wrapped).and_then(|file| file.unwrap(identity)) else { return Ok(()) };
+    let mut ratchet = Ratchet { key: keys.data, salt: sha256_one(start) };
+    for entry in entries {
+        let Ok(key) = ratchet.step() else { return Ok(()) };
+        let opens = || key.open_in_place(nonce(), Aad::from(entry.id), &mut entry.body.to_vec()).is_ok();
+        if !known.contains(entry.id) && opens() {
+            return Ok(());
+        }
+    }
+    fs::remove_file(path)
 }
 
 /// Names of recordings that may hold a text, as far as catalogues tell. Nothing of a text shorter than three bytes.

@@ -27,7 +27,7 @@ use crate::{
     wire::TAG_LEN,
 };
 
-const MAGIC: [u8; 8] = *b"COFIDX\0\x02";
+const MAGIC: [u8; 8] = *b"COFIDX\0\x03";
 const PURPOSE: &[u8] = b"cofferdam recording index v1";
 const SALT: usize = 32;
 const CHUNK_HEAD: usize = 13;
@@ -253,14 +253,9 @@ impl Builder {
 }
 
 fn push_line(out: &mut Vec<u8>, time: &mut i64, line: &TextLine) {
-    let kind = match line.kind {
-        LineKind::Screen => 0,
-        LineKind::Command => 1,
-        LineKind::Event => 2,
-    };
     // A line's time may lie before its forerunner's: it began to appear before.
     put_varint(out, line.at.wrapping_sub(*time).cast_unsigned());
-    out.push(kind);
+    out.push(line.kind as u8);
     put_varint(out, u64::from(line.channel));
     put_varint(out, line.text.len() as u64);
     out.extend_from_slice(line.text.as_bytes());
@@ -269,12 +264,7 @@ fn push_line(out: &mut Vec<u8>, time: &mut i64, line: &TextLine) {
 
 fn next_line<'a>(c: &mut Cursor<'a>, time: &mut i64) -> Option<(i64, LineKind, u32, &'a str)> {
     *time = time.wrapping_add(c.varint()?.cast_signed());
-    let kind = match c.u8()? {
-        0 => LineKind::Screen,
-        1 => LineKind::Command,
-        2 => LineKind::Event,
-        _ => return None,
-    };
+    let kind = *LineKind::ALL.get(usize::from(c.u8()?))?;
     let channel = c.varint_u32()?;
     let len = usize::try_from(c.varint()?).ok()?;
     let text = std::str::from_utf8(c.take(len)?).ok()?;

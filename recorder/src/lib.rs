@@ -2,7 +2,9 @@
 //!
 //! - [`RecorderService`] and [`SessionRecorder`] write: what a session does goes into a queue bounded
 //!   in bytes before it goes anywhere else, and is durable within the second.
-//! - [`Recording`] reads: unlock with an age identity, seek, stream, follow.
+//! - [`Recording`] reads: unlock with an age identity, seek, stream, follow. For players: [`View`] with its screen at any
+//!   time, [`export_asciicast`] from any time on, [`marks()`] and [`lines()`] with their times, [`Live`] for a session that
+//!   goes on.
 //! - [`Uploader`] brings what is sealed to an object store, and [`Archive`] gets it back.
 //! - [`verify()`] proves a recording with the server's public key alone.
 //!
@@ -12,6 +14,7 @@
 //! Invariant: no byte of a file is trusted by a reader; lengths are held against the format's limits.
 //! Invariant: masked input never stands in a buffer that ordinary readers' keys open.
 
+mod cast;
 mod catalogue;
 mod chain;
 mod codec;
@@ -26,8 +29,11 @@ mod index;
 mod keeper;
 mod keys;
 mod lines;
+mod live;
+mod marks;
 mod player;
 mod read;
+mod reindex;
 mod remote;
 mod render;
 mod retention;
@@ -36,35 +42,41 @@ mod segment;
 mod sign;
 mod storage;
 mod verify;
+mod view;
 mod wire;
 mod writer;
 
+pub use cast::{CastCode, CastEvent, CastLines, CastVersion};
 pub use error::{ReadError, RecordError, RecorderStopped};
 pub use event::{
     AuditAnchor, Decision, Direction, End, Event, FileOp, Finding, Forward, Operation, StreamDigest,
     TimedEvent,
 };
 pub use export::{
-    BundleParts, BundleReport, CastOptions, CastVersion, ExtractedFile, export_asciicast, export_files,
-    export_jsonl, export_transcript, verify_bundle, write_bundle,
+    BundleParts, BundleReport, CastOptions, ExtractedFile, export_asciicast, export_files, export_jsonl,
+    export_transcript, verify_bundle, write_bundle,
 };
 pub use header::{Hash, Header, RecordingId};
 pub use index::{build_index, screen_at};
 pub use keeper::StreamKeeper;
 pub use keys::{Identity, Recipient, Recipients};
 pub use lines::{LineKind, TextLine};
+pub use live::{Followed, Joined, Live, LiveEvent, LiveNext};
+pub use marks::{Lines, lines, marks};
 pub use player::{Player, Step};
 pub use read::{Events, Found, Listed, Next, Recording, list, recipients_of, rewrap};
+pub use reindex::{Reindexed, reindex};
 pub use remote::{
     Archive, Archived, Jitter, RemoteError, RemoteStore, Round, S3Settings, UploadConfig, Uploader,
     UploaderThread,
 };
 pub use render::Screen;
-pub use retention::{DeleteError, delete, disk_use, hold, hold_of, lift_hold};
-pub use search::{Hit, Query, Searched, search, search_recording};
+pub use retention::{DeleteError, bury, delete, disk_use, hold, hold_of, lift_hold};
+pub use search::{Hit, Kinds, Query, Searched, search, search_recording};
 pub use sign::{CheckpointSigner, VerifyingKey};
 pub use storage::{LocalFolder, SpoolFile, Storage};
 pub use verify::{Anchor, Problem, ProblemKind, Report, verify};
+pub use view::View;
 pub use writer::{
     Backlog, Checkpoint, CheckpointHook, Clock, Health, RecorderConfig, RecorderService, Recovered,
     RecoveryOutcome, SealInfo, Sealed, SessionRecorder, Status,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    event::{Event, TimedEvent},
+    event::{Event, FileOp, TimedEvent},
     render::Screen,
 };
 
@@ -18,15 +18,72 @@ const MAX_SCREENS: usize = 64;
 /// From so many scrolled lines on, a sample is taken before its time.
 const MAX_SCROLLED: usize = 4096;
 
-/// What a line of text is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What a line of text is: something that stood on the terminal, or a *mark*, something that happened and that a replay
+/// can jump to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum LineKind {
     /// It stood on the terminal.
     Screen,
     /// It was entered at a prompt, or given for a channel of its own (`ssh HOST COMMAND`).
     Command,
-    /// A file, forward, finding, notice or other event, in words.
-    Event,
+    /// The gateway said something to the person.
+    Notice,
+    /// The session was suspended.
+    Suspend,
+    /// The session went on.
+    Resume,
+    /// A file operation.
+    File,
+    /// A forwarded connection, or one that was refused.
+    Forward,
+    /// A detection.
+    Finding,
+    /// A decision of the policy.
+    Decision,
+    /// An operation of an industrial protocol.
+    Operation,
+    /// The terminal got another size; the first of a channel says that it has a terminal.
+    Resize,
+}
+
+impl LineKind {
+    /// All kinds, each at the place that its number in an index names.
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Screen,
+        Self::Command,
+        Self::Notice,
+        Self::Suspend,
+        Self::Resume,
+        Self::File,
+        Self::Forward,
+        Self::Finding,
+        Self::Decision,
+        Self::Operation,
+        Self::Resize,
+    ];
+
+    /// Its name, for programs: `screen`, `command`, `notice`, …
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Screen => "screen",
+            Self::Command => "command",
+            Self::Notice => "notice",
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
+            Self::File => "file",
+            Self::Forward => "forward",
+            Self::Finding => "finding",
+            Self::Decision => "decision",
+            Self::Operation => "operation",
+            Self::Resize => "resize",
+        }
+    }
+
+    /// Whether it is something that happened, rather than text on the terminal.
+    pub const fn is_mark(self) -> bool {
+        !matches!(self, Self::Screen)
+    }
 }
 
 /// A line of text and when it appeared.
@@ -67,9 +124,9 @@ impl LineReader {
     /// Takes the next event; new text goes to `out`.
     pub(crate) fn event(&mut self, event: &TimedEvent, out: &mut Vec<TextLine>) {
         let at = event.at;
-        if let Some(text) = words(&event.event) {
+        if let Some((kind, text)) = words(&event.event) {
             let channel = event.event.channel().unwrap_or(0);
-            out.push(TextLine { at, channel, kind: LineKind::Event, text });
+            out.push(TextLine { at, channel, kind, text });
         }
         if let Event::ChannelOpen { channel, what } = &event.event
             && let Some(text) = command(what)
@@ -185,40 +242,47 @@ fn command(what: &str) -> Option<String> {
 }
 
 /// Events without terminal text, as words to search for.
-fn words(event: &Event) -> Option<String> {
+fn words(event: &Event) -> Option<(LineKind, String)> {
+    let refused =
+        |why: &Option<String>| why.as_deref().map_or_else(String::new, |w| format!(" refused: {w}"));
     Some(match event {
-        Event::Notice { text } => format!("notice: {text}"),
-        Event::Suspend { by } => format!("suspended by {by}"),
-        Event::Resume { by } => format!("resumed by {by}"),
-        Event::File(op) => {
-            let target = op.target.as_deref().map(|t| format!(" to {t}")).unwrap_or_default();
-            let mut text = format!("file {} {}{target} {}", op.op, op.path, op.outcome);
-            if op.direction.is_some() {
-                text.push_str(&format!(" {} bytes", op.size));
-            }
-            if let Some(whole) = op.file_size.filter(|whole| *whole != op.size) {
-                text.push_str(&format!(" of {whole}"));
-            }
-            if let Some(sha256) = &op.sha256 {
-                text.push_str(&format!(" sha256 {sha256}"));
-            }
-            format!("{text} {}", op.note).trim_end().to_owned()
-        }
+        Event::Notice { text } => (LineKind::Notice, format!("notice: {text}")),
+        Event::Suspend { by } => (LineKind::Suspend, format!("suspended by {by}")),
+        Event::Resume { by } => (LineKind::Resume, format!("resumed by {by}")),
+        Event::Resize { cols, rows, .. } => (LineKind::Resize, format!("terminal of {cols}x{rows}")),
+        Event::File(op) => (LineKind::File, file_words(op)),
         Event::Forward(f) => {
-            let refused = f.refused.as_deref().map(|why| format!(" refused: {why}")).unwrap_or_default();
-            format!("forward {} to {}:{}{refused}", f.kind, f.host, f.port)
+            let text = format!("forward {} to {}:{}{}", f.kind, f.host, f.port, refused(&f.refused));
+            (LineKind::Forward, text)
         }
-        Event::Finding(f) => format!("finding {} ({}): {} {}", f.trigger, f.severity, f.text, f.response),
+        Event::Finding(f) => {
+            let text = format!("finding {} ({}): {} {}", f.trigger, f.severity, f.text, f.response);
+            (LineKind::Finding, text)
+        }
         Event::Decision(d) => {
             let word = if d.allowed { "allowed" } else { "refused" };
-            format!("{} {word} {}", d.action, d.reasons.join("; "))
+            (LineKind::Decision, format!("{} {word} {}", d.action, d.reasons.join("; ")))
         }
         Event::Operation(op) => {
-            let refused = op.refused.as_deref().map(|why| format!(" refused: {why}")).unwrap_or_default();
-            format!("{} {}{refused}", op.protocol, op.what)
+            (LineKind::Operation, format!("{} {}{}", op.protocol, op.what, refused(&op.refused)))
         }
         _ => return None,
     })
+}
+
+fn file_words(op: &FileOp) -> String {
+    let target = op.target.as_deref().map(|t| format!(" to {t}")).unwrap_or_default();
+    let mut text = format!("file {} {}{target} {}", op.op, op.path, op.outcome);
+    if op.direction.is_some() {
+        text.push_str(&format!(" {} bytes", op.size));
+    }
+    if let Some(whole) = op.file_size.filter(|whole| *whole != op.size) {
+        text.push_str(&format!(" of {whole}"));
+    }
+    if let Some(sha256) = &op.sha256 {
+        text.push_str(&format!(" sha256 {sha256}"));
+    }
+    format!("{text} {}", op.note).trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -246,6 +310,12 @@ mod tests {
 
     fn size() -> Event {
         Event::Resize { channel: 0, cols: 40, rows: 5 }
+    }
+
+    #[test]
+    fn every_kind_stands_at_the_place_that_its_number_names() {
+        let numbers: Vec<usize> = LineKind::ALL.iter().map(|kind| *kind as usize).collect();
+        assert_eq!(numbers, (0..LineKind::ALL.len()).collect::<Vec<_>>());
     }
 
     fn of(lines: &[TextLine], kind: LineKind) -> Vec<(i64, &str)> {

@@ -82,7 +82,7 @@ impl Screen {
         }
     }
 
-    fn resize(&mut self, cols: usize, rows: usize) {
+    pub(crate) fn resize(&mut self, cols: usize, rows: usize) {
         let (cols, rows) = clamp(cols, rows);
         let done = catch_unwind(AssertUnwindSafe(|| {
             self.terminal.resize_with(cols, rows, &mut self.capture);
@@ -122,6 +122,11 @@ impl Screen {
     /// shows the same.
     pub fn dump(&self) -> String {
         self.terminal.dump()
+    }
+
+    /// The bytes of a character that has not all arrived.
+    pub(crate) fn unfinished(&self) -> &[u8] {
+        &self.partial
     }
 
     /// Whether a full-screen program is shown.

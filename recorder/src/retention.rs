@@ -11,6 +11,8 @@ use crate::{
 };
 
 pub(crate) const HOLD: &str = ".hold";
+/// Beside the place of a recording that was deleted while an uploader may have been at it.
+pub(crate) const GONE: &str = ".gone";
 /// Longest reason of a hold, in bytes.
 const MAX_REASON: usize = 4096;
 /// Everything that belongs to a recording beside itself.
@@ -54,6 +56,19 @@ pub fn hold_of(path: &Path) -> io::Result<Option<String>> {
         Ok(reason) => Ok(Some(String::from_utf8_lossy(&reason).into_owned())),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
+    }
+}
+
+/// Marks the place of a recording that is about to be deleted: an [`crate::Uploader`] that is in the middle of it, in this
+/// process or another, takes back what it stored, and later removes the mark. For folders from which recordings go to an
+/// object store; call before [`delete`].
+///
+/// # Errors
+/// When it is held, or the mark cannot be written.
+pub fn bury(path: &Path) -> Result<(), DeleteError> {
+    match hold_of(path)? {
+        Some(reason) => Err(DeleteError::Held(reason)),
+        None => Ok(replace_file(&side_file(path, GONE), b"")?),
     }
 }
 

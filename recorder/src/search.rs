@@ -28,13 +28,35 @@ const WAITING: usize = 64;
 /// Most hits in one indexed recording.
 const MAX_HITS: usize = 10_000;
 
+/// Which lines are looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Kinds {
+    /// All of them.
+    #[default]
+    All,
+    /// Marks: what happened, without what stood on the terminal.
+    Marks,
+    /// Only these.
+    Only(LineKind),
+}
+
+impl Kinds {
+    fn wants(self, kind: LineKind) -> bool {
+        match self {
+            Self::All => true,
+            Self::Marks => kind.is_mark(),
+            Self::Only(wanted) => wanted == kind,
+        }
+    }
+}
+
 /// What to look for. Empty filters let everything through.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
     /// Text that the line holds, upper and lower case alike; empty finds every line.
     pub text: String,
-    /// Only lines of this kind.
-    pub kind: Option<LineKind>,
+    /// Only lines of these kinds.
+    pub kinds: Kinds,
     /// Only this person.
     pub user: Option<String>,
     /// Only this asset.
@@ -48,16 +70,18 @@ pub struct Query {
 }
 
 impl Query {
-    fn wants(&self, header: &Header) -> bool {
+    /// Whether a recording may hold what is looked for, as far as its header tells, and its end where that is known.
+    pub fn may_concern(&self, header: &Header, ended: Option<i64>) -> bool {
         let is = |wanted: &Option<String>, have: &str| wanted.as_deref().is_none_or(|w| w == have);
         is(&self.user, &header.user)
             && is(&self.asset, &header.asset)
             && is(&self.organisation, &header.organisation)
             && self.until.is_none_or(|until| header.started < until)
+            && ended.zip(self.from).is_none_or(|(ended, from)| ended >= from)
     }
 
     fn matches(&self, needle: &str, at: i64, kind: LineKind, text: &str) -> bool {
-        self.kind.is_none_or(|wanted| wanted == kind)
+        self.kinds.wants(kind)
             && self.from.is_none_or(|from| at >= from)
             && self.until.is_none_or(|until| at < until)
             && holds(text, needle)
@@ -226,11 +250,11 @@ fn search_file(
     each: &mut dyn FnMut(Hit) -> ControlFlow<()>,
 ) -> Result<bool, ReadError> {
     let header = chain::read_preamble(&File::open(path)?)?.preamble.header;
-    if !query.wants(&header) {
+    if !query.may_concern(&header, None) {
         return Ok(false);
     }
     let mut recording = Recording::open(path)?;
-    if recording.seal().is_some() && query.from.is_some_and(|from| recording.ended() < from) {
+    if !query.may_concern(&header, recording.seal().map(|seal| seal.ended)) {
         return Ok(false);
     }
     recording.unlock(identity)?;

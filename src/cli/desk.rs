@@ -2,7 +2,10 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use clap::Args;
@@ -23,6 +26,7 @@ use super::error::CliError;
 use crate::{
     config::Config,
     context::{Context, os_user},
+    records::Records,
 };
 
 /// On whose behalf an operator restricts something.
@@ -36,7 +40,7 @@ pub(crate) struct OnBehalf {
 /// See the module.
 pub(crate) struct Desk {
     /// What the configuration names.
-    pub(crate) context: Context,
+    pub(crate) context: Arc<Context>,
     /// The store.
     pub(crate) store: Store,
     /// The site as it is.
@@ -60,7 +64,14 @@ impl Desk {
         let store = context.open_store().await?;
         let site = store.site().await?;
         let zone = SiteZone::new(&site.settings.time_zone)?;
-        Ok(Self { context, store, site, zone, operator: os_user(), acted: AtomicBool::new(false) })
+        Ok(Self {
+            context: Arc::new(context),
+            store,
+            site,
+            zone,
+            operator: os_user(),
+            acted: AtomicBool::new(false),
+        })
     }
 
     /// Puts the last checkpoint into its file and lets go of the database. A checkpoint that cannot be written is said and
@@ -72,6 +83,12 @@ impl Desk {
             eprintln!("cofferdam: {e}");
         }
         self.store.close().await;
+    }
+
+    /// The recordings that the configuration names.
+    pub(crate) fn records(&self) -> Result<Records, CliError> {
+        let archive = self.context.archive()?;
+        Ok(Records::new(Arc::clone(&self.context), self.store.clone(), archive))
     }
 
     /// The present moment.

@@ -12,7 +12,7 @@ use cofferdam_access::{
 use cofferdam_recorder::{ReadError, RemoteError};
 use cofferdam_vault::{KeyFileError, SealError, SigningError};
 
-use crate::{config::ConfigError, context::ContextError};
+use crate::{config::ConfigError, context::ContextError, records::RecordsError};
 
 /// A command failed: one line (or one per fault) for standard error, which says what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,9 @@ pub(crate) enum CliError {
     /// The object store.
     #[error(transparent)]
     Remote(#[from] RemoteError),
+    /// Recordings as a whole.
+    #[error(transparent)]
+    Records(RecordsError),
     /// A key file.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
@@ -82,6 +85,17 @@ pub(crate) enum CliError {
     /// The reader of our output is gone; nothing to say.
     #[error("the reader of the output is gone")]
     Quiet,
+}
+
+impl From<RecordsError> for CliError {
+    fn from(error: RecordsError) -> Self {
+        match error {
+            RecordsError::Read(ReadError::Export(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => {
+                Self::Quiet
+            }
+            other => Self::Records(other),
+        }
+    }
 }
 
 impl CliError {

@@ -10,7 +10,6 @@ use cofferdam_access::{
         AuditFilter, DecisionFilter, FindingFilter, MAX_ROWS, SessionFilter, SessionRecord, SessionState,
     },
 };
-use cofferdam_recorder::{VerifyingKey, verify};
 use serde_json::{Value, json};
 
 use super::{
@@ -18,7 +17,6 @@ use super::{
     desk::Desk,
     error::CliError,
     output::{Reply, Table},
-    shelf::Shelf,
     usage::Usage,
 };
 
@@ -115,8 +113,7 @@ async fn ended_sessions(desk: &Desk, from: Timestamp) -> Result<Vec<SessionRecor
 
 /// Sessions whose decision had a second factor and whose recording verifies now, byte by byte.
 async fn proven_sessions(desk: &Desk, sessions: &[SessionRecord]) -> Result<Metric, CliError> {
-    let key = VerifyingKey(desk.context.recording_signer()?.public_key().0);
-    let shelf = Shelf::of(&desk.context)?;
+    let records = desk.records()?;
     let mut good = 0u32;
     for session in sessions {
         let filter = DecisionFilter { session: Some(session.id), ..DecisionFilter::default() };
@@ -126,10 +123,7 @@ async fn proven_sessions(desk: &Desk, sessions: &[SessionRecord]) -> Result<Metr
         });
         // What cannot be fetched or read is not proven.
         let whole = match session.recording.as_deref().unwrap_or_default().parse() {
-            Ok(id) => match shelf.find(&id).await {
-                Ok(path) => verify(&path, &key, &[]).is_ok_and(|report| report.is_whole()),
-                Err(_) => false,
-            },
+            Ok(id) => records.is_whole(&id).await.unwrap_or(false),
             Err(_) => false,
         };
         good += u32::from(with_factor && whole);

@@ -25,7 +25,6 @@ mod recording;
 mod retention;
 mod screen;
 mod session;
-mod shelf;
 mod shell;
 mod site;
 #[cfg(test)]

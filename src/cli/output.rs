@@ -6,6 +6,7 @@ use cofferdam_access::{clock::Timestamp, local_time::SiteZone};
 use serde_json::Value;
 
 use super::error::CliError;
+pub(crate) use crate::forms::{utc, utc_or_null};
 
 /// What a command has to say, in both forms; `--json` chooses.
 #[must_use]
@@ -120,16 +121,6 @@ fn steers(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// A moment for programs: RFC 3339 in UTC.
-pub(crate) fn utc(at: Timestamp) -> Value {
-    Value::String(at.to_string())
-}
-
-/// A moment for programs, if there is one.
-pub(crate) fn utc_or_null(at: Option<Timestamp>) -> Value {
-    at.map_or(Value::Null, utc)
-}
-
 /// A moment for people, if there is one.
 pub(crate) fn shown(zone: &SiteZone, at: Option<Timestamp>) -> String {
     at.map_or_else(|| "-".to_owned(), |t| zone.show(t))
@@ -137,8 +128,12 @@ pub(crate) fn shown(zone: &SiteZone, at: Option<Timestamp>) -> String {
 
 /// Anything that serialises, as JSON.
 pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<Value, CliError> {
-    serde_json::to_value(value)
-        .map_err(|e| CliError::failed(format!("the answer cannot be written as JSON: {e}")))
+    serde_json::to_value(value).map_err(unwritten)
+}
+
+/// Why there is no answer for programs.
+pub(crate) fn unwritten(e: serde_json::Error) -> CliError {
+    CliError::failed(format!("the answer cannot be written as JSON: {e}"))
 }
 
 /// A count of bytes for people.

@@ -3,14 +3,13 @@
 use std::{
     io::{IsTerminal as _, Write as _},
     ops::ControlFlow,
-    path::Path,
     time::{Duration, Instant},
 };
 
 use cofferdam_recorder::{
-    Event, Identity, LineKind, Next, Player, Query, ReadError, Recording, Screen, Step, TimedEvent,
-    screen_at, search_recording,
+    CastCode, Followed, LineKind, LiveEvent, Player, Recording, Screen, Step, View, marks,
 };
+use tokio::sync::mpsc::error::TryRecvError;
 
 use super::{
     error::CliError,
@@ -38,7 +37,12 @@ pub(crate) fn play(
     skip_idle: Option<i64>,
     speed: u32,
 ) -> Result<(), CliError> {
-    let channel = channel_of(recording)?;
+    let nothing = || {
+        CliError::failed(
+            "nothing in this recording can be shown on a terminal: use `cofferdam recording show`",
+        )
+    };
+    let view = View::of(recording, None)?.ok_or_else(nothing)?;
     let marks = marks_of(recording)?;
     let begin = recording.header().started;
     let clock = Instant::now();
@@ -50,9 +54,9 @@ pub(crate) fn play(
     player.set_speed(speed, now());
     // Each turn is one stretch between two jumps.
     loop {
-        let mut screen = screen_from(recording, &channel, at)?;
+        let mut screen = view.screen_at(recording, at)?;
         let mut show = Show { stage: &mut stage, player: &mut player, marks: &marks, begin, now: &now };
-        match show.stretch(recording, &channel, &mut screen, at)? {
+        match show.stretch(recording, view, &mut screen, at)? {
             Some(to) => {
                 at = to.max(begin);
                 player.seek(at, now());
@@ -76,14 +80,14 @@ impl Show<'_> {
     fn stretch(
         &mut self,
         recording: &Recording,
-        channel: &Channel,
+        view: View,
         screen: &mut Screen,
         from: i64,
     ) -> Result<Option<i64>, CliError> {
         for event in recording.events_from(from)? {
             let event = event?;
             // The screen holds what happened up to then.
-            if event.at <= from || !channel.shows(&event.event) {
+            if event.at <= from || !view.shows(&event.event) {
                 continue;
             }
             loop {
@@ -99,7 +103,7 @@ impl Show<'_> {
                     return Ok(next);
                 }
             }
-            channel.apply(screen, &event);
+            view.apply(screen, &event.event);
         }
         self.player.set_paused(true, (self.now)());
         loop {
@@ -167,117 +171,32 @@ impl Show<'_> {
 
 /// What can be jumped to: commands, files, forwards, findings, notices, suspensions.
 fn marks_of(recording: &Recording) -> Result<Vec<(i64, String)>, CliError> {
-    let mut marks = Vec::new();
-    for kind in [LineKind::Command, LineKind::Event] {
-        let query = Query { kind: Some(kind), ..Query::default() };
-        search_recording(recording, &query, |line| {
-            marks.push((line.at, line.text));
-            if marks.len() < MOST_MARKS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-    }
-    marks.sort();
-    Ok(marks)
+    let found = marks(recording, MOST_MARKS)?.lines;
+    Ok(found.into_iter().filter(|l| l.kind != LineKind::Resize).map(|l| (l.at, l.text)).collect())
 }
 
-/// The channel that is shown.
-struct Channel {
-    number: u32,
-    /// Without a terminal, a line feed alone begins a new line.
-    terminal: bool,
-}
-
-impl Channel {
-    fn shows(&self, event: &Event) -> bool {
-        event.channel() == Some(self.number)
-            && matches!(event, Event::Output { .. } | Event::Stderr { .. } | Event::Resize { .. })
-    }
-
-    fn apply(&self, screen: &mut Screen, event: &TimedEvent) {
-        match &event.event {
-            Event::Output { data, .. } | Event::Stderr { data, .. } if !self.terminal => {
-                let mut lines = Vec::with_capacity(data.len() + 16);
-                for byte in data.iter().copied() {
-                    if byte == b'\n' {
-                        lines.push(b'\r');
-                    }
-                    lines.push(byte);
-                }
-                screen.feed(&lines);
-            }
-            other => screen.apply(other),
-        }
-    }
-}
-
-/// The first channel with a terminal, else the first that shows anything.
-fn channel_of(recording: &Recording) -> Result<Channel, CliError> {
-    let mut first = None;
-    for event in recording.events()? {
-        match event?.event {
-            Event::Resize { channel, .. } => return Ok(Channel { number: channel, terminal: true }),
-            Event::Output { channel, .. } | Event::Stderr { channel, .. } => {
-                first = first.or(Some(channel));
-            }
-            _ => {}
-        }
-    }
-    let number = first.ok_or_else(|| {
-        CliError::failed(
-            "nothing in this recording can be shown on a terminal: use `cofferdam recording show`",
-        )
-    })?;
-    Ok(Channel { number, terminal: false })
-}
-
-fn screen_from(recording: &Recording, channel: &Channel, at: i64) -> Result<Screen, CliError> {
-    if channel.terminal {
-        return Ok(screen_at(recording, channel.number, at)?);
-    }
-    let mut screen = Screen::default();
-    for event in recording.events()? {
-        let event = event?;
-        if event.at > at {
-            break;
-        }
-        if channel.shows(&event.event) {
-            channel.apply(&mut screen, &event);
-        }
-    }
-    Ok(screen)
-}
-
-/// Follows a recording that grows until it ends or somebody leaves. Without a terminal its text goes to standard output.
-pub(crate) fn watch(path: &Path, identity: &Identity) -> Result<(), CliError> {
-    let mut recording = Recording::open(path)?;
-    recording.unlock(identity)?;
+/// Shows a session that goes on until it ends or somebody leaves. Without a terminal its text goes to standard output.
+pub(crate) fn watch(followed: Followed) -> Result<(), CliError> {
+    let Followed { joined, mut events, .. } = followed;
     let mut stage = if std::io::stdout().is_terminal() { Some(Stage::enter()?) } else { None };
-    let mut screen = Screen::default();
-    let mut channel: Option<Channel> = None;
-    let mut events = recording.events()?;
+    let mut screen = Screen::restore(joined.cols, joined.rows, &joined.dump);
+    if stage.is_none() {
+        let lines = screen.lines();
+        print(lines.join("\n").trim_end())?;
+    }
     loop {
-        match events.advance()? {
-            Next::Event(event) => {
-                if let Event::Resize { channel: number, .. } = event.event
-                    && channel.as_ref().is_none_or(|c| !c.terminal)
-                {
-                    channel = Some(Channel { number, terminal: true });
+        match events.try_recv() {
+            Ok(event) => match event? {
+                LiveEvent::View(_) => screen = Screen::default(),
+                LiveEvent::Cast(event) => {
+                    event.apply(&mut screen);
+                    if stage.is_none() && event.code == CastCode::Output {
+                        print(&event.text.replace('\r', ""))?;
+                    }
                 }
-                if let (None, Event::Output { channel: number, .. }) = (&channel, &event.event) {
-                    channel = Some(Channel { number: *number, terminal: false });
-                }
-                let Some(channel) = channel.as_ref().filter(|c| c.shows(&event.event)) else { continue };
-                channel.apply(&mut screen, &event);
-                if let (None, Event::Output { data, .. } | Event::Stderr { data, .. }) =
-                    (&stage, &event.event)
-                {
-                    let text = clean(&String::from_utf8_lossy(data).replace('\r', ""));
-                    let mut out = std::io::stdout().lock();
-                    out.write_all(text.as_bytes())
-                        .and_then(|()| out.flush())
-                        .map_err(CliError::io("standard output"))?;
-                }
-            }
-            Next::Waiting => match &mut stage {
+                LiveEvent::Mark(_) => {}
+            },
+            Err(TryRecvError::Empty) => match &mut stage {
                 Some(stage) => {
                     stage.draw(&screen, " live  q: quit ")?;
                     if stage.key(Some(LOOK))? == Some(Key::Quit) {
@@ -286,14 +205,12 @@ pub(crate) fn watch(path: &Path, identity: &Identity) -> Result<(), CliError> {
                 }
                 None => std::thread::sleep(LOOK),
             },
-            Next::Ended => return Ok(()),
+            Err(TryRecvError::Disconnected) => return Ok(()),
         }
     }
 }
 
-/// Opens and unlocks a recording.
-pub(crate) fn unlocked(path: &Path, identity: &Identity) -> Result<Recording, ReadError> {
-    let mut recording = Recording::open(path)?;
-    recording.unlock(identity)?;
-    Ok(recording)
+fn print(text: &str) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(clean(text).as_bytes()).and_then(|()| out.flush()).map_err(CliError::io("standard output"))
 }

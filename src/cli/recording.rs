@@ -1,19 +1,14 @@
 //! Recordings: listed, proved whole, read, searched, exported.
 
-use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf};
+use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use cofferdam_access::{
-    audit::{AuditEvent, AuditKind},
     clock::Timestamp,
-    ids::SessionId,
     local_time::parse_duration,
-    store::{AuditFilter, Deleted, KeptRecording, RecordingFilter, StoreError},
+    store::{Deleted, KeptRecording, RecordingFilter},
 };
-use cofferdam_recorder::{
-    Anchor, Hit, Identity, LineKind, Query, Recording, RecordingId, Searched, search as search_folder,
-    search_recording,
-};
+use cofferdam_recorder::{LineKind, Lines, Query, RecordingId, RemoteError, TextLine, marks};
 use serde_json::{Value, json};
 
 use super::{
@@ -23,9 +18,9 @@ use super::{
     output::{Reply, Table, bytes, clean, clean_line, shown, to_json, utc, utc_or_null},
     play,
     retention::{self, DeleteCommand, HoldArgs, deleted_row, deleted_words, hold_row},
-    shelf::{Known, Shelf, Shelved},
     usage, verify,
 };
+use crate::records::{InOne, Known, Most, RecordsError, Shelved, all_kept, at};
 
 /// Most lines of events that `show` prints.
 const MOST_LINES: usize = 1000;
@@ -57,6 +52,14 @@ pub(crate) enum RecordingCommand {
     Export(ExportArgs),
     /// Find text in what was shown, typed, or done
     Search(SearchArgs),
+    /// Make missing search indexes of this machine's recordings, and the search catalogue anew
+    Reindex {
+        /// All indexes, also those that fit
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        on_behalf: OnBehalf,
+    },
     /// Keep a recording whatever retention says, or stop doing so
     Hold(HoldArgs),
     /// Recordings that have been kept as long as the site says; nothing deletes them by itself
@@ -116,8 +119,8 @@ pub(crate) async fn run(desk: &Desk, command: RecordingCommand) -> Result<Reply,
             let micros = |text: &str| Ok::<_, CliError>(parse_duration(text)?.saturating_mul(1_000_000));
             let start = args.from.as_deref().map(micros).transpose()?.unwrap_or(0);
             let skip = micros(&args.skip_idle)?;
-            let recording = open(desk, &args.id).await?;
-            note(desk, &args.on_behalf, AuditEvent::new(AuditKind::RecordingPlayed, &args.id)).await?;
+            let opened = desk.records()?.open(&desk.act(&args.on_behalf)?, &args.id, "terminal").await;
+            let recording = opened.map_err(told(desk))?;
             play::play(&recording, start, Some(skip), args.speed)?;
             Ok(Reply::nothing())
         }
@@ -128,6 +131,7 @@ pub(crate) async fn run(desk: &Desk, command: RecordingCommand) -> Result<Reply,
         RecordingCommand::Usage => usage::run(&desk.context.config.recordings, desk.now()),
         RecordingCommand::Export(args) => export::run(desk, &args).await,
         RecordingCommand::Search(args) => search(desk, args).await,
+        RecordingCommand::Reindex { all, on_behalf } => reindex(desk, all, &on_behalf).await,
     }
 }
 
@@ -137,52 +141,33 @@ fn speed(text: &str) -> Result<u32, String> {
     factor.map(|f| (f * 100.0).round() as u32).ok_or_else(|| "use a factor from 0.1 to 100".into())
 }
 
-/// Reading is noted before anything is shown; what cannot be noted is not read.
-pub(crate) async fn note(desk: &Desk, on_behalf: &OnBehalf, event: AuditEvent) -> Result<(), CliError> {
-    let act = desk.act(on_behalf)?;
-    desk.store.record(&act, event).await?;
-    Ok(())
-}
-
-/// Opens and unlocks a recording.
-pub(crate) async fn open(desk: &Desk, id: &RecordingId) -> Result<Recording, CliError> {
-    if let Some(deleted) = kept(desk, id).await?.and_then(|r| r.deleted) {
-        return Err(CliError::failed(format!("the recording {id} was {}", deleted_words(desk, &deleted))));
-    }
-    unlocked(desk, id).await
-}
-
-/// As [`open`], for those who know already that it was not deleted.
-async fn unlocked(desk: &Desk, id: &RecordingId) -> Result<Recording, CliError> {
-    let identity = desk.context.replay_identity()?;
-    let path = Shelf::of(&desk.context)?.find(id).await?;
-    Ok(play::unlocked(&path, &identity)?)
-}
-
-/// What the store knows of a recording, if anything.
-pub(crate) async fn kept(desk: &Desk, id: &RecordingId) -> Result<Option<KeptRecording>, CliError> {
-    let Ok(session) = id.as_str().parse::<SessionId>() else { return Ok(None) };
-    match desk.store.recording(session).await {
-        Ok(kept) => Ok(Some(kept)),
-        Err(StoreError::NotFound { .. }) => Ok(None),
-        Err(e) => Err(e.into()),
+/// What went wrong, with times in the site's zone.
+pub(crate) fn told(desk: &Desk) -> impl Fn(RecordsError) -> CliError + '_ {
+    |error| match error {
+        RecordsError::Deleted { id, deleted } => {
+            CliError::failed(format!("the recording {id} was {}", deleted_words(desk, &deleted)))
+        }
+        other => other.into(),
     }
 }
 
-/// A moment as the recorder writes it.
-pub(crate) fn at(micros: i64) -> Timestamp {
-    Timestamp(micros)
+/// Whether the object store's recordings are left out; says so on standard error.
+pub(crate) fn left_out(incomplete: Option<&RemoteError>) -> bool {
+    if let Some(why) = incomplete {
+        eprintln!("cofferdam: recordings in the object store are left out: {}", clean_line(&why.to_string()));
+    }
+    incomplete.is_some()
 }
 
 async fn list(desk: &Desk) -> Result<Reply, CliError> {
     let mut table =
         Table::new(&["id", "person", "account", "started", "ended", "end", "size", "where", "kept"]);
     let mut rows = Vec::new();
-    let known = retention::all(desk, RecordingFilter::default()).await?;
+    let known = all_kept(&desk.store, RecordingFilter::default()).await?;
     let mut known: BTreeMap<String, KeptRecording> =
         known.into_iter().map(|r| (r.session.to_string(), r)).collect();
-    let listing = Shelf::of(&desk.context)?.list().await?;
-    let complete = listing.is_complete();
+    let listing = desk.records()?.list().await?;
+    let complete = !left_out(listing.incomplete.as_ref());
     for shelved in listing.recordings {
         let place = if shelved.path.is_some() { "here" } else { "object store" };
         let kept = known.remove(&shelved.id);
@@ -267,28 +252,16 @@ fn row(desk: &Desk, shelved: &Shelved, l: &Known, kept: Option<&KeptRecording>) 
 }
 
 async fn show(desk: &Desk, id: &RecordingId, on_behalf: &OnBehalf) -> Result<Reply, CliError> {
-    if let Some(gone) = kept(desk, id).await?
+    let records = desk.records()?;
+    if let Some(gone) = records.kept(id).await?
         && let Some(deleted) = &gone.deleted
     {
         return Ok(hole(desk, &gone, deleted));
     }
-    let recording = unlocked(desk, id).await?;
-    note(desk, on_behalf, AuditEvent::new(AuditKind::RecordingPlayed, id).with("as", "events")).await?;
+    let recording = records.open(&desk.act(on_behalf)?, id, "events").await.map_err(told(desk))?;
     let header = recording.header().clone();
-    let mut lines = Vec::new();
-    let mut more = false;
-    for kind in [LineKind::Command, LineKind::Event] {
-        let query = Query { kind: Some(kind), ..Query::default() };
-        search_recording(&recording, &query, |line| {
-            more = lines.len() >= MOST_LINES;
-            if more {
-                return ControlFlow::Break(());
-            }
-            lines.push(line);
-            ControlFlow::Continue(())
-        })?;
-    }
-    lines.sort_by_key(|l| l.at);
+    let Lines { mut lines, more } = marks(&recording, MOST_LINES)?;
+    lines.retain(|line| line.kind != LineKind::Resize);
     let end = recording.seal().map_or_else(
         || "not sealed".to_owned(),
         |s| format!("{}, {} {} {}", desk.zone.show(at(s.ended)), s.end.reason, s.end.by, s.end.note),
@@ -310,12 +283,7 @@ async fn show(desk: &Desk, id: &RecordingId, on_behalf: &OnBehalf) -> Result<Rep
     if more {
         text.push_str("\n… and more: export it as jsonl");
     }
-    let events: Vec<Value> = lines
-        .iter()
-        .map(
-            |l| json!({"at": utc(at(l.at)), "kind": kind_name(l.kind), "channel": l.channel, "text": l.text}),
-        )
-        .collect();
+    let events: Vec<Value> = lines.iter().map(line_row).collect();
     let json = json!({
         "id": id.to_string(), "header": to_json(&header)?, "seal": to_json(&recording.seal())?,
         "path": recording.path().display().to_string(), "events": events, "more": more,
@@ -345,42 +313,10 @@ fn hole(desk: &Desk, r: &KeptRecording, deleted: &Deleted) -> Reply {
     Reply::new(clean(&text), json)
 }
 
-fn kind_name(kind: LineKind) -> &'static str {
-    match kind {
-        LineKind::Screen => "screen",
-        LineKind::Command => "command",
-        LineKind::Event => "event",
-    }
-}
-
 /// How far into the recording: `00:01:02`.
 fn offset(at: i64, started: i64) -> String {
     let seconds = at.saturating_sub(started).max(0) / 1_000_000;
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
-}
-
-/// What the audit log keeps of the recording's chain: entries `recording.checkpoint` with `seq` and `hash`.
-pub(crate) async fn anchors(
-    desk: &Desk,
-    id: &RecordingId,
-    problems: &mut Vec<String>,
-) -> Result<Vec<Anchor>, CliError> {
-    let filter = AuditFilter {
-        kind: Some(AuditKind::RecordingCheckpoint),
-        subject: Some(id.to_string()),
-        after: Some(0),
-        ..AuditFilter::default()
-    };
-    let mut all = Vec::new();
-    for entry in desk.store.audit(&filter).await? {
-        match serde_json::from_str(&entry.body) {
-            Ok(anchor) => all.push(anchor),
-            Err(_) => {
-                problems.push(format!("audit entry {} holds no checkpoint that can be read", entry.seq))
-            }
-        }
-    }
-    Ok(all)
 }
 
 async fn search(desk: &Desk, args: SearchArgs) -> Result<Reply, CliError> {
@@ -390,92 +326,61 @@ async fn search(desk: &Desk, args: SearchArgs) -> Result<Reply, CliError> {
     let now = desk.now();
     let time = |text: &Option<String>| text.as_deref().map(|t| desk.zone.parse(t, now)).transpose();
     let (from, until) = (time(&args.from)?, time(&args.until)?);
-    let identity = desk.context.replay_identity()?;
-    let event = AuditEvent::new(AuditKind::RecordingPlayed, "search").with("text", args.text.as_str());
-    note(desk, &args.on_behalf, event).await?;
     let query = Query {
         text: args.text,
-        kind: None,
         user: args.user,
         asset: args.asset,
-        organisation: None,
         from: from.map(Timestamp::micros),
         until: until.map(Timestamp::micros),
+        ..Query::default()
     };
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut found: std::collections::BTreeMap<RecordingId, Vec<Hit>> = std::collections::BTreeMap::new();
-    let mut keep = |hit: Hit| {
-        let hits = found.entry(hit.header.id.clone()).or_default();
-        if hits.len() < MOST_HITS {
-            hits.push(hit);
-        }
-        ControlFlow::Continue(())
-    };
-    let folder = &desk.context.config.recordings.dir;
-    let shelf = Shelf::of(&desk.context)?;
-    // What leaves the folder while it is searched may be searched twice, but never not at all.
-    let listing = shelf.list().await?;
-    let complete = listing.is_complete();
-    let mut searched = match folder.exists() {
-        true => search_folder(folder, &identity, &query, threads, &mut keep)?,
-        false => Searched::default(),
-    };
-    let gone = |shelved: &&Shelved| shelved.path.as_ref().is_none_or(|path| !path.exists());
-    for shelved in listing.recordings.iter().filter(gone) {
-        if let Err(why) = search_archived(&shelf, shelved, &identity, &query, &mut keep).await {
-            searched.skipped.push((PathBuf::from(&shelved.id), why.to_string()));
-        }
-    }
+    let most = Most { each: MOST_HITS, all: usize::MAX };
+    let found = desk.records()?.search(&desk.act(&args.on_behalf)?, query, most).await?;
+    let complete = !left_out(found.incomplete.as_ref());
     let mut table = Table::new(&["recording", "person", "account", "at", "into", "kind", "text"]);
     let mut rows = Vec::new();
-    for (id, mut hits) in found {
-        hits.sort_by_key(|h| h.line.at);
-        for hit in &hits {
+    for (id, InOne { header, lines }) in &found.recordings {
+        for line in lines {
             table.row([
                 id.to_string(),
-                hit.header.user.clone(),
-                format!("{}@{}", hit.header.account, hit.header.asset),
-                desk.zone.show(at(hit.line.at)),
-                offset(hit.line.at, hit.header.started),
-                kind_name(hit.line.kind).to_owned(),
-                hit.line.text.chars().take(160).collect(),
+                header.user.clone(),
+                format!("{}@{}", header.account, header.asset),
+                desk.zone.show(at(line.at)),
+                offset(line.at, header.started),
+                line.kind.as_str().to_owned(),
+                line.text.chars().take(160).collect(),
             ]);
         }
-        let lines: Vec<Value> = hits
-            .iter()
-            .map(|h| json!({"at": utc(at(h.line.at)), "kind": kind_name(h.line.kind), "channel": h.line.channel, "text": h.line.text}))
-            .collect();
-        let header = hits.first().map(|h| &h.header);
-        rows.push(json!({
-            "id": id.to_string(), "user": header.map(|h| &h.user), "asset": header.map(|h| &h.asset), "hits": lines,
-        }));
+        let hits: Vec<Value> = lines.iter().map(line_row).collect();
+        rows.push(json!({"id": id.to_string(), "user": header.user, "asset": header.asset, "hits": hits}));
     }
-    for (path, why) in &searched.skipped {
+    for (path, why) in &found.skipped {
         eprintln!("cofferdam: {} was not searched: {}", path.display(), clean_line(why));
     }
     Ok(Reply::list(&table, rows).judged(complete))
 }
 
-/// Searches a recording that only the object store has; one that the filters leave out is not fetched.
-async fn search_archived(
-    shelf: &Shelf<'_>,
-    shelved: &Shelved,
-    identity: &Identity,
-    query: &Query,
-    keep: &mut impl FnMut(Hit) -> ControlFlow<()>,
-) -> Result<(), CliError> {
-    let known = shelved.found.as_ref().map_err(CliError::failed)?;
-    let is = |wanted: &Option<String>, have: &str| wanted.as_deref().is_none_or(|w| w == have);
-    let in_time = query.until.is_none_or(|until| known.header.started < until)
-        && known.seal.as_ref().zip(query.from).is_none_or(|(seal, from)| seal.ended >= from);
-    if !is(&query.user, &known.header.user) || !is(&query.asset, &known.header.asset) || !in_time {
-        return Ok(());
+async fn reindex(desk: &Desk, all: bool, on_behalf: &OnBehalf) -> Result<Reply, CliError> {
+    let done = desk.records()?.reindex(&desk.act(on_behalf)?, all).await?;
+    let mut text = format!(
+        "{} indexes made, {} recordings in {} new catalogues",
+        done.indexes, done.catalogued, done.catalogues
+    );
+    for (path, why) in &done.skipped {
+        text.push_str(&format!("\n{} is left as it is: {}", path.display(), clean_line(why)));
     }
-    let path = shelf.find(&known.header.id).await?;
-    let recording = play::unlocked(&path, identity)?;
-    Ok(search_recording(&recording, query, |line| {
-        keep(Hit { path: path.clone(), header: recording.header().clone(), line })
-    })?)
+    let skipped: Vec<Value> = done
+        .skipped
+        .iter()
+        .map(|(path, why)| json!({"path": path.display().to_string(), "error": why}))
+        .collect();
+    let json = json!({"indexes": done.indexes, "catalogued": done.catalogued, "skipped": skipped});
+    Ok(Reply::new(text, json).judged(done.skipped.is_empty()))
+}
+
+/// A line of a recording for programs.
+fn line_row(l: &TextLine) -> Value {
+    json!({"at": utc(at(l.at)), "kind": l.kind.as_str(), "channel": l.channel, "text": l.text})
 }
 
 #[cfg(test)]

@@ -20,10 +20,12 @@ use super::{
     error::CliError,
     output::{Reply, Table, clean, shown, utc, utc_or_null},
     proof::Proof,
-    shelf::Shelf,
     window::digest,
 };
-use crate::erasure::{Places, erase_deleted};
+use crate::{
+    erasure::{Places, erase_deleted},
+    records::all_kept,
+};
 
 /// What to hold.
 #[derive(Debug, Args)]
@@ -128,17 +130,6 @@ pub(crate) async fn delete(desk: &Desk, command: DeleteCommand) -> Result<Reply,
     }
 }
 
-/// All recordings that fit, a page at a time.
-pub(crate) async fn all(desk: &Desk, mut filter: RecordingFilter) -> Result<Vec<KeptRecording>, CliError> {
-    let mut all = Vec::new();
-    loop {
-        let page = desk.store.recordings(&filter).await?;
-        let Some(last) = page.last() else { return Ok(all) };
-        filter.after = Some(last.session);
-        all.extend(page);
-    }
-}
-
 /// Until when a recording is kept; none: for ever, or its session has not ended.
 pub(crate) fn until(desk: &Desk, r: &KeptRecording) -> Option<Timestamp> {
     kept_until(&desk.site, &r.asset, r.zone.as_ref(), r.crown_jewel, r.ended_at?)
@@ -149,7 +140,7 @@ async fn all_due(desk: &Desk) -> Result<Vec<KeptRecording>, CliError> {
     let now = desk.now();
     let filter =
         RecordingFilter { ended_before: Some(now), deleted: Some(false), ..RecordingFilter::default() };
-    let mut found = all(desk, filter).await?;
+    let mut found = all_kept(&desk.store, filter).await?;
     found.retain(|r| until(desk, r).is_some_and(|until| until <= now));
     Ok(found)
 }
@@ -198,7 +189,8 @@ pub(crate) fn deleted_words(desk: &Desk, d: &Deleted) -> String {
 
 /// The hold stands in the store; a mark beside the file keeps it where the file goes.
 pub(crate) async fn hold(desk: &Desk, args: &HoldArgs) -> Result<Reply, CliError> {
-    let shelf = Shelf::of(&desk.context)?;
+    let records = desk.records()?;
+    let shelf = records.shelf();
     let file = args.id.to_string().parse::<RecordingId>().map_err(CliError::failed)?;
     let text = match (&args.person, args.lift) {
         (Some(person), true) => {
@@ -291,9 +283,9 @@ async fn request(desk: &Desk, args: RequestArgs) -> Result<Reply, CliError> {
 
 /// Held in the store, or by a mark beside the file (from before the store knew of holds, or brought with the file).
 fn is_held(desk: &Desk, r: &KeptRecording) -> bool {
-    let path = desk.context.config.recordings.dir.join(format!("{}.cofrec", r.session));
+    let mark = |id: RecordingId| hold_of(&desk.context.recording_path(&id));
     // A mark that cannot be read holds.
-    r.hold.is_some() || !matches!(hold_of(&path), Ok(None))
+    r.hold.is_some() || !matches!(r.session.to_string().parse().map(mark), Ok(Ok(None)))
 }
 
 async fn approve(desk: &Desk, args: &ApproveArgs) -> Result<Reply, CliError> {

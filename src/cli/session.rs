@@ -4,20 +4,21 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use cofferdam_access::{
-    audit::{Act, AuditEvent, AuditKind},
+    audit::Act,
     decision::DecisionRecord,
     ids::{Name, OrderId, SessionId},
-    store::{DecisionFilter, FindingFilter, Order, OrderKind, SessionFilter, SessionRecord, SessionState},
+    store::{OrderKind, SessionFilter, SessionRecord},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     desk::{Desk, OnBehalf},
     error::CliError,
-    output::{Reply, Table, bytes, clean, joined, shown, to_json, utc, utc_or_null},
+    output::{Reply, Table, bytes, clean, joined, shown, unwritten},
     play,
     proof::Proof,
 };
+use crate::forms::{self, SessionInFull};
 
 /// How long a command waits for the gateway to carry an order out.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -217,63 +218,16 @@ async fn list(desk: &Desk, args: &ListArgs) -> Result<Reply, CliError> {
             shown(&desk.zone, s.ended_at),
             s.end_reason.clone().unwrap_or_default(),
         ]);
-        rows.push(row(desk, &s));
+        rows.push(forms::session(&desk.context, &s));
     }
     Ok(Reply::list(&table, rows))
 }
 
-/// A session for programs.
-fn row(desk: &Desk, s: &SessionRecord) -> Value {
-    let recording = s.recording.as_ref().map(|id| {
-        let path = id.parse().map(|id| desk.context.recording_path(&id).display().to_string()).ok();
-        json!({"id": id, "path": path, "digest": s.recording_digest})
-    });
-    json!({
-        "id": s.id.to_string(),
-        "user": s.person,
-        "asset": s.asset,
-        "account": format!("{}@{}", s.login, s.asset),
-        "login": s.login,
-        "protocol": s.protocol.as_str(),
-        "state": s.state.as_str(),
-        "reason": s.end_reason,
-        "started": utc(s.started_at),
-        "ended": utc_or_null(s.ended_at),
-        "window": s.window.map(|w| w.to_string()),
-        "source": s.source.to_string(),
-        "device_key": s.device_key,
-        "node": s.node,
-        "decision": s.decision.to_string(),
-        "recording": recording,
-        "bytes_up": s.bytes_up,
-        "bytes_down": s.bytes_down,
-    })
-}
-
 /// One session with all that is kept of why it was allowed.
-pub(crate) async fn show(desk: &Desk, id: SessionId) -> Result<Reply, CliError> {
-    let session = desk.store.session(id).await?;
-    let filter = DecisionFilter { session: Some(id), ..DecisionFilter::default() };
-    let mut decisions = desk.store.decisions(&filter).await?;
-    if !decisions.iter().any(|d| d.id == session.decision) {
-        decisions.push(desk.store.decision(session.decision).await?);
-    }
-    let orders = desk.store.orders_of(id).await?;
-    let findings =
-        desk.store.findings(&FindingFilter { session: Some(id), ..FindingFilter::default() }).await?;
-    let body =
-        |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|_| Value::String(text.to_owned()));
-
-    let mut json = row(desk, &session);
-    if let Some(object) = json.as_object_mut() {
-        let deciding = decisions.iter().find(|d| d.id == session.decision);
-        object.insert("decision".into(), deciding.map_or(Value::Null, |d| body(&d.body)));
-        let others = decisions.iter().filter(|d| d.id != session.decision).map(|d| body(&d.body));
-        object.insert("other_decisions".into(), others.collect());
-        object.insert("orders".into(), orders.iter().map(order_row).collect());
-        object.insert("findings".into(), to_json(&findings)?);
-    }
-
+async fn show(desk: &Desk, id: SessionId) -> Result<Reply, CliError> {
+    let full = SessionInFull::read(&desk.store, id).await?;
+    let json = full.json(&desk.context).map_err(unwritten)?;
+    let SessionInFull { session, decisions, orders, findings } = full;
     let mut text = head(desk, &session);
     for d in &decisions {
         text.push_str(&match serde_json::from_str::<DecisionRecord>(&d.body) {
@@ -299,13 +253,6 @@ pub(crate) async fn show(desk: &Desk, id: SessionId) -> Result<Reply, CliError> 
         ));
     }
     Ok(Reply::new(clean(&text), json))
-}
-
-fn order_row(o: &Order) -> Value {
-    json!({
-        "id": o.id.to_string(), "order": o.kind.as_str(), "by": o.by, "reason": o.reason, "at": utc(o.at),
-        "done": utc_or_null(o.done_at), "outcome": o.outcome,
-    })
 }
 
 fn head(desk: &Desk, s: &SessionRecord) -> String {
@@ -388,23 +335,8 @@ fn answers(desk: &Desk, r: &DecisionRecord) -> String {
 }
 
 async fn watch(desk: &Desk, id: SessionId, on_behalf: &OnBehalf) -> Result<Reply, CliError> {
-    let session = desk.store.session(id).await?;
-    if session.state == SessionState::Ended {
-        return Err(CliError::failed(format!(
-            "the session has ended: play it with `cofferdam recording play {id}`"
-        )));
-    }
-    let recording = session.recording.as_deref().unwrap_or_default().parse().map_err(CliError::Failed)?;
-    let path = desk.context.recording_path(&recording);
-    if !path.exists() {
-        return Err(CliError::failed(format!(
-            "the session runs on node {:?} and its recording is not on this machine: watch it there",
-            session.node
-        )));
-    }
-    let identity = desk.context.replay_identity()?;
     // Nobody watches unseen: without the entry there is no picture.
-    desk.store.record(&desk.act(on_behalf)?, AuditEvent::new(AuditKind::SessionWatched, id)).await?;
-    play::watch(&path, &identity)?;
+    let followed = desk.records()?.follow(&desk.act(on_behalf)?, id, None).await?;
+    play::watch(followed)?;
     Ok(Reply::nothing())
 }

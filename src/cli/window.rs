@@ -1,6 +1,6 @@
 //! Access windows: asked for, approved, refused, withdrawn, revoked, shortened, extended.
 
-use std::{collections::BTreeSet, io::Write as _};
+use std::io::Write as _;
 
 use clap::{Args, Subcommand};
 use cofferdam_access::{
@@ -11,17 +11,18 @@ use cofferdam_access::{
     people::Duty,
     site::{AccountRef, PlantState},
     store::{StoredWindow, WindowFilter},
-    window::{ApprovalStep, Limits, Operation, RequestDigest, Standing, Window, WindowRequest},
+    window::{ApprovalStep, Limits, Operation, RequestDigest, Window, WindowRequest},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     desk::Desk,
     error::CliError,
-    output::{Reply, Table, clean, joined, to_json, utc, utc_or_null},
+    output::{Reply, Table, clean, joined, unwritten},
     prompt::{Prompt, Terminal},
     proof::Proof,
 };
+use crate::forms;
 
 /// `cofferdam window …`
 #[derive(Debug, Subcommand)]
@@ -435,54 +436,13 @@ fn page(desk: &Desk, window: &Window) -> String {
     for a in &window.approvals {
         text.push_str(&format!("\napproved    by {} as {}, {}", a.by, a.duty.as_str(), desk.zone.show(a.at)));
     }
-    if let Some((what, by, reason)) = verdict(&window.standing) {
+    if let Some((what, by, reason)) = forms::verdict(&window.standing) {
         text.push_str(&clean(&format!("\n{what:<11} by {by}: {reason}")));
     }
     text
 }
 
-/// Who ended it and why, where somebody did.
-fn verdict(standing: &Standing) -> Option<(&'static str, &Name, &str)> {
-    match standing {
-        Standing::Refused { by, reason, .. } => Some(("refused", by, reason)),
-        Standing::Revoked { by, reason, .. } => Some(("revoked", by, reason)),
-        Standing::Requested | Standing::Approved | Standing::Withdrawn { .. } => None,
-    }
-}
-
 /// A window for programs.
-pub(crate) fn row(desk: &Desk, window: &Window) -> Result<Value, CliError> {
-    let r = &window.request;
-    let approvals: Vec<Value> = window
-        .approvals
-        .iter()
-        .map(|a| json!({"by": a.by, "duty": a.duty.as_str(), "digest": a.digest, "at": utc(a.at)}))
-        .collect();
-    let (by, reason) = verdict(&window.standing)
-        .map_or((Value::Null, Value::Null), |(_, by, reason)| (json!(by), json!(reason)));
-    let operations: BTreeSet<&str> = r.operations.iter().map(|o| o.as_str()).collect();
-    Ok(json!({
-        "id": r.id.to_string(),
-        "state": window.standing.as_str(),
-        "phase": window.phase(desk.now()).as_str(),
-        "requested_by": r.requested_by,
-        "requested_at": utc(r.requested_at),
-        "users": r.users,
-        "accounts": r.accounts,
-        "forwards": r.forwards,
-        "operations": operations,
-        "purpose": r.purpose,
-        "work_order": r.work_order,
-        "start": utc(r.start),
-        "end": utc(window.effective_end()),
-        "requested_end": utc(r.end),
-        "shortened_to": utc_or_null(window.shortened_to),
-        "plant_states": r.plant_states,
-        "limits": to_json(&r.limits)?,
-        "extends": r.extends.map(|w| w.to_string()),
-        "digest": r.digest().to_string(),
-        "approvals": approvals,
-        "ended_by": by,
-        "reason": reason,
-    }))
+fn row(desk: &Desk, window: &Window) -> Result<Value, CliError> {
+    forms::window(window, desk.now()).map_err(unwritten)
 }

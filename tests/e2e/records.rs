@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::support::{Gateway, Live, RealSshd, cli::id_of, run};
+use crate::support::{Gateway, Live, RealSshd, cli::id_of, run, wait_for};
 
 #[test]
 fn a_session_is_recorded_and_its_recording_is_whole() {
@@ -140,4 +140,25 @@ fn nothing_listens_off_loopback() {
     for line in listening.lines().filter(|l| l.contains(&own)) {
         assert!(line.contains("127.0.0.1:") || line.contains("[::1]:"), "{line}");
     }
+}
+
+#[test]
+fn the_catalogue_and_missing_indexes_are_made_anew_by_command_and_that_is_noted() {
+    let gateway = Gateway::start();
+    run(gateway.vera().ssh("pump-hmi", ["echo needle-in-a-haystack"])).ok();
+    let id = id_of(&gateway.only_session());
+    let file = gateway.session(&id)["recording"]["path"].as_str().unwrap().to_owned();
+    let folder = Path::new(&file).parent().unwrap();
+    let index = Path::new(&file).with_extension("cofidx");
+    wait_for("the index", std::time::Duration::from_secs(20), || index.exists().then_some(()));
+    fs::remove_file(&index).unwrap();
+    let done = gateway.cofferdam(["recording", "reindex", "--as", "ivan", "--json"]).ok().out();
+    let done: serde_json::Value = serde_json::from_str(&done).unwrap();
+    assert_eq!((done["indexes"].as_u64(), done["catalogued"].as_u64()), (Some(1), Some(1)), "{done}");
+    assert!(index.exists());
+    let catalogues = files_below(folder).into_iter().filter(|f| f.extension().is_some_and(|e| e == "cofcat"));
+    assert_eq!(catalogues.count(), 1, "the new one took the old one's place");
+    assert_eq!(gateway.list(&["recording", "search", "needle-in-a-haystack"]).len(), 1);
+    let noted = gateway.audit("recording.played");
+    assert!(noted.iter().any(|entry| entry.to_string().contains("index")), "{noted:#?}");
 }

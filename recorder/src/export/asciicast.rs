@@ -1,149 +1,123 @@
 //! asciicast v2 and v3, as the stock `asciinema` player takes them.
 
-use serde_json::{Map, Value, json};
 use std::io::Write;
 
 use crate::{
+    cast::{CastCode, CastEvent, CastLines, CastVersion, Caster},
     error::ReadError,
-    event::{Event, TimedEvent},
+    event::TimedEvent,
     header::Header,
     read::Recording,
-    render::decode,
+    render::Screen,
+    view::View,
 };
-
-/// The version of the form (docs.asciinema.org/manual/asciicast).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CastVersion {
-    /// Times since the start.
-    V2,
-    /// Times since the event before.
-    V3,
-}
 
 /// What an asciicast holds.
 #[derive(Debug, Clone, Copy)]
 pub struct CastOptions {
     /// The version of the form.
     pub version: CastVersion,
-    /// The channel; absent: the first that has a terminal.
+    /// The channel; absent: as [`View::of`] chooses.
     pub channel: Option<u32>,
     /// Whether to write what was typed. Masked input is never written.
     pub input: bool,
+    /// Begin at this time (microseconds since 1970, UTC) with the screen as it stood there.
+    pub from: Option<i64>,
+    /// End before this time.
+    pub until: Option<i64>,
 }
 
-/// Writes an asciicast of one terminal.
+impl CastOptions {
+    /// All that one terminal showed.
+    pub const fn of(version: CastVersion) -> Self {
+        Self { version, channel: None, input: false, from: None, until: None }
+    }
+}
+
+/// Writes an asciicast of one channel. One that begins later finds its place by the indexes, and holds times since that
+/// beginning.
 ///
 /// # Errors
-/// When the recording is locked or damaged, has no terminal, or `out` fails.
+/// When the recording is locked or damaged, shows nothing, or `out` fails.
 pub fn export_asciicast(
     recording: &Recording,
     options: CastOptions,
     out: &mut impl Write,
 ) -> Result<(), ReadError> {
-    write(recording.header(), recording.events()?, options, out)
+    let view = View::of(recording, options.channel)?.ok_or(ReadError::Missing("terminal"))?;
+    let header = recording.header();
+    match options.from.filter(|from| *from > header.started) {
+        Some(from) => {
+            let screen = view.screen_at(recording, from)?;
+            let later = recording.events_from(from)?;
+            // The screen holds what happened up to then.
+            let later = later.skip_while(|event| event.as_ref().is_ok_and(|event| event.at <= from));
+            write(header, view, Some((from, &screen)), later, options, out)
+        }
+        None => write(header, view, None, recording.events()?, options, out),
+    }
 }
 
 pub(super) fn write(
     header: &Header,
+    view: View,
+    joined: Option<(i64, &Screen)>,
     events: impl Iterator<Item = Result<TimedEvent, ReadError>>,
     options: CastOptions,
     out: &mut impl Write,
 ) -> Result<(), ReadError> {
-    let partial = [vec![], vec![]];
-    let mut cast = Cast { version: options.version, header, out, started: None, last: 0, partial };
-    let mut channel = options.channel;
+    let mut cast = Cast { version: options.version, header, out, lines: None };
+    if let Some((at, screen)) = joined {
+        let (cols, rows) = screen.size();
+        cast.start(at, cols, rows)?;
+        cast.put(&CastEvent { at, code: CastCode::Output, text: screen.dump() })?;
+    }
+    let mut caster = Caster::new(view, options.input, joined.map(|(_, screen)| screen));
     for event in events {
         let event = event?;
-        if channel.is_none() && matches!(event.event, Event::Resize { .. }) {
-            channel = event.event.channel();
+        if options.until.is_some_and(|until| event.at >= until) {
+            break;
         }
-        let here = channel.is_some() && event.event.channel() == channel;
-        match &event.event {
-            Event::Resize { cols, rows, .. } if here => cast.size(event.at, *cols, *rows)?,
-            Event::Output { data, .. } | Event::Stderr { data, .. } if here => {
-                cast.text(event.at, "o", data)?;
-            }
-            Event::Input { data, masked: false, .. } if here && options.input => {
-                cast.text(event.at, "i", data)?;
-            }
-            Event::Notice { text } if cast.started.is_some() => cast.event(event.at, "m", text)?,
-            Event::Finding(finding) if cast.started.is_some() => {
-                cast.event(event.at, "m", &format!("finding: {}", finding.trigger))?;
-            }
-            Event::ChannelClose { exit: Some(code), .. } if here && cast.version == CastVersion::V3 => {
-                cast.start(event.at, 80, 24)?;
-                cast.event(event.at, "x", &code.to_string())?;
-            }
-            _ => {}
+        if let Some(event) = caster.event(&event) {
+            cast.put(&event)?;
         }
     }
-    if cast.started.is_none() {
+    if cast.lines.is_none() {
         return Err(ReadError::Missing("terminal"));
     }
-    out.flush().map_err(ReadError::Export)
+    cast.out.flush().map_err(ReadError::Export)
 }
 
 struct Cast<'o, W> {
     version: CastVersion,
     header: &'o Header,
     out: &'o mut W,
-    started: Option<i64>,
-    last: i64,
-    /// Unfinished characters of output and of input.
-    partial: [Vec<u8>; 2],
+    lines: Option<CastLines>,
 }
 
 impl<W: Write> Cast<'_, W> {
-    fn start(&mut self, at: i64, cols: u16, rows: u16) -> Result<(), ReadError> {
-        if self.started.is_some() {
-            return Ok(());
-        }
-        (self.started, self.last) = (Some(at), at);
-        let header = self.header;
-        let title = format!("{} on {} ({})", header.user, header.asset, header.id);
-        let mut line = Map::new();
-        match self.version {
-            CastVersion::V2 => {
-                line.insert("version".into(), json!(2));
-                line.insert("width".into(), json!(cols.max(1)));
-                line.insert("height".into(), json!(rows.max(1)));
+    fn start(&mut self, at: i64, cols: usize, rows: usize) -> Result<(), ReadError> {
+        let (lines, first) = CastLines::start(self.version, self.header, at, cols, rows);
+        self.lines = Some(lines);
+        writeln!(self.out, "{first}").map_err(ReadError::Export)
+    }
+
+    /// Writes an event; the first that needs a terminal makes the header.
+    fn put(&mut self, event: &CastEvent) -> Result<(), ReadError> {
+        if self.lines.is_none() {
+            match event.code {
+                CastCode::Resize => {
+                    let (cols, rows) = event.size().unwrap_or((80, 24));
+                    return self.start(event.at, cols, rows);
+                }
+                // Nothing to mark yet.
+                CastCode::Marker => return Ok(()),
+                _ => self.start(event.at, 80, 24)?,
             }
-            CastVersion::V3 => {
-                line.insert("version".into(), json!(3));
-                line.insert("term".into(), json!({"cols": cols.max(1), "rows": rows.max(1)}));
-            }
         }
-        line.insert("timestamp".into(), json!(at.div_euclid(1_000_000)));
-        line.insert("title".into(), Value::String(title));
-        writeln!(self.out, "{}", Value::Object(line)).map_err(ReadError::Export)
-    }
-
-    fn size(&mut self, at: i64, cols: u16, rows: u16) -> Result<(), ReadError> {
-        if self.started.is_none() {
-            return self.start(at, cols, rows);
+        match self.lines.as_mut().and_then(|lines| lines.line(event)) {
+            Some(line) => writeln!(self.out, "{line}").map_err(ReadError::Export),
+            None => Ok(()),
         }
-        self.event(at, "r", &format!("{cols}x{rows}"))
-    }
-
-    fn text(&mut self, at: i64, code: &str, data: &[u8]) -> Result<(), ReadError> {
-        self.start(at, 80, 24)?;
-        let [output, input] = &mut self.partial;
-        let text = decode(if code == "o" { output } else { input }, data);
-        if text.is_empty() {
-            return Ok(());
-        }
-        self.event(at, code, &text)
-    }
-
-    fn event(&mut self, at: i64, code: &str, text: &str) -> Result<(), ReadError> {
-        let since = match self.version {
-            CastVersion::V2 => self.started.unwrap_or(at),
-            CastVersion::V3 => self.last,
-        };
-        self.last = at;
-        let micros = at.saturating_sub(since).max(0);
-        let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
-        let text = Value::String(text.to_owned());
-        writeln!(self.out, "[{seconds}.{micros:06}, \"{code}\", {text}]").map_err(ReadError::Export)
     }
 }

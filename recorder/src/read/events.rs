@@ -23,9 +23,26 @@ pub enum Next {
     Ended,
 }
 
+/// A recording that is read: somebody else's, or the reader's own.
+pub(super) enum Held<'r> {
+    Theirs(&'r Recording),
+    Own(Box<Recording>),
+}
+
+impl std::ops::Deref for Held<'_> {
+    type Target = Recording;
+
+    fn deref(&self) -> &Recording {
+        match self {
+            Self::Theirs(recording) => recording,
+            Self::Own(recording) => recording,
+        }
+    }
+}
+
 /// Reads events one after the other; holds one segment in memory.
 pub struct Events<'r> {
-    recording: &'r Recording,
+    recording: Held<'r>,
     opener: Opener,
     mask: Option<Mask>,
     offset: u64,
@@ -47,14 +64,13 @@ pub struct Events<'r> {
 
 impl<'r> Events<'r> {
     pub(super) fn new(
-        recording: &'r Recording,
-        opener: Opener,
-        tail: Option<Tail>,
-        mask: Option<Mask>,
+        recording: Held<'r>,
+        (opener, tail, mask): (Opener, Option<Tail>, Option<Mask>),
         offset: u64,
         from: i64,
     ) -> Self {
         Self {
+            end: recording.events_end(),
             recording,
             opener,
             mask,
@@ -66,7 +82,6 @@ impl<'r> Events<'r> {
             at: i64::MIN,
             stream: 0,
             from_stream: 0,
-            end: recording.events_end(),
             tail,
         }
     }
@@ -157,7 +172,8 @@ impl<'r> Events<'r> {
                 let what = "a segment builds on one that is missing or damaged";
                 return Err(ReadError::damaged(found.offset, what));
             }
-            self.open(&found.head, &mut walker.body, found.offset)?;
+            let mut body = std::mem::take(&mut walker.body);
+            self.open(&found.head, &mut body, found.offset)?;
             return Ok(Step::Segment);
         }
     }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Events, tail::Tail};
+use super::{Events, events::Held, tail::Tail};
 use crate::{
     chain::{self, Walker},
     crypt::{Opener, Sealer},
@@ -140,6 +140,20 @@ impl Recording {
     /// # Errors
     /// When the recording is locked.
     pub fn events_from(&self, time: i64) -> Result<Events<'_>, ReadError> {
+        let parts = self.reading()?;
+        Ok(Events::new(Held::Theirs(self), parts, self.place_before(time), time))
+    }
+
+    /// All events from the start, for a reader that keeps the recording open by itself.
+    pub(crate) fn into_events(self) -> Result<Events<'static>, ReadError> {
+        let parts = self.reading()?;
+        let start = self.preamble.len;
+        Ok(Events::new(Held::Own(Box::new(self)), parts, start, i64::MIN))
+    }
+
+    /// What reading takes: whoever opens segments, the journal of a growing recording, and masked input where it may be
+    /// read.
+    fn reading(&self) -> Result<(Opener, Option<Tail>, Option<Mask>), ReadError> {
         let keys = self.keys()?;
         let opener = || {
             let sealer = Sealer::new(&keys.data, self.preamble.digest);
@@ -149,7 +163,7 @@ impl Recording {
         let tail =
             growing.then(|| Ok::<_, ReadError>(Tail::new(&self.path, self.header().id.clone(), opener()?)));
         let mask = keys.reveal.as_ref().and_then(|key| Mask::new(key, self.preamble.digest));
-        Ok(Events::new(self, opener()?, tail.transpose()?, mask, self.place_before(time), time))
+        Ok((opener()?, tail.transpose()?, mask))
     }
 
     /// The events from a place in the stream of their text on.

@@ -218,8 +218,7 @@ impl Archive {
         }
     }
 
-    /// Deletes what the store has of a recording, whole or not, and its copy here. The keys go first: what a failure leaves behind
-    /// nobody can read. The manifest goes last, so that what is left can be deleted again.
+    /// Deletes what the store has of a recording, whole or not, and its copy here.
     ///
     /// # Errors
     /// [`RemoteError::Held`] when it is held, [`RemoteError::Unknown`] when the store has nothing of that name.
@@ -227,14 +226,8 @@ impl Archive {
         if let Some(reason) = self.hold_of(id).await? {
             return Err(RemoteError::Held(reason));
         }
-        let names: Vec<String> =
-            self.store.objects(id.as_str()).await?.into_iter().map(|(name, _)| name).collect();
-        if names.is_empty() {
+        if !self.store.erase(id).await? {
             return Err(RemoteError::Unknown(id.to_string()));
-        }
-        let rest = names.iter().map(String::as_str).filter(|name| ![KEYS, MANIFEST].contains(name));
-        for name in std::iter::once(KEYS).chain(rest).chain([MANIFEST]) {
-            self.store.delete(&object(id, name)).await?;
         }
         for ending in [RECORDING, writer::KEYS, writer::INDEX, ".torn"] {
             match fs::remove_file(self.copy(id, ending)) {

@@ -9,6 +9,7 @@
 //! itself by its signatures, as everywhere.
 
 mod archive;
+mod buried;
 mod error;
 mod manifest;
 mod spool;

@@ -9,8 +9,11 @@ use object_store::{
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use zeroize::Zeroizing;
 
-use super::error::RemoteError;
-use crate::header::{Hash, to_hash};
+use super::{
+    error::RemoteError,
+    manifest::{KEYS, MANIFEST, object},
+};
+use crate::header::{Hash, RecordingId, to_hash};
 
 /// How long an operation may take where nothing else is set.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -269,6 +272,18 @@ impl RemoteStore {
             Some(rest.join("/"))
         };
         Ok(found.iter().filter_map(|meta| Some((name(&meta.location)?, meta.size))).collect())
+    }
+
+    /// Deletes every object of a recording; `false`: there was none. The keys go first: what a failure leaves behind nobody
+    /// can read. The manifest goes last, so that what is left can be deleted again.
+    pub(super) async fn erase(&self, id: &RecordingId) -> Result<bool, RemoteError> {
+        let names: Vec<String> = self.objects(id.as_str()).await?.into_iter().map(|(name, _)| name).collect();
+        let rest = names.iter().map(String::as_str).filter(|name| ![KEYS, MANIFEST].contains(name));
+        let all = std::iter::once(KEYS).chain(rest).chain([MANIFEST]);
+        for name in all.filter(|_| !names.is_empty()) {
+            self.delete(&object(id, name)).await?;
+        }
+        Ok(!names.is_empty())
     }
 
     /// The names of the folders in a folder.

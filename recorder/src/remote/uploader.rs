@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    buried::Buried,
     error::{RemoteError, local},
     manifest::{self, HOLD, MANIFEST, MAX_PART, Manifest, Part, StoredFile, object, part_name, part_number},
     spool::{self, Spooled},
@@ -18,13 +19,14 @@ use super::{
 use crate::{
     header::{RecordingId, sha256_one},
     keys::MAX_KEY_FILE,
+    retention::{GONE, HOLD as HELD},
     writer::{Backlog, Core, INDEX, KEYS, RECORDING, RecorderService, lock},
 };
 
 /// The side files that are cut into parts like the recording.
 const SIDES: [&str; 2] = [INDEX, ".torn"];
 /// Everything beside a recording that goes with it.
-const ALL_SIDES: [&str; 5] = [KEYS, INDEX, ".torn", ".lost", crate::retention::HOLD];
+const ALL_SIDES: [&str; 5] = [KEYS, INDEX, ".torn", ".lost", HELD];
 /// How long the index of a sealed recording is waited for, in microseconds.
 const INDEX_PATIENCE: i64 = 120_000_000;
 /// The pause after a round in which everything went well; also how often the backlog is measured.
@@ -100,6 +102,7 @@ pub struct Uploader {
     /// The recording that the next round begins with.
     next: Mutex<Option<RecordingId>>,
     trouble: Mutex<Trouble>,
+    buried: tokio::sync::Mutex<Buried>,
 }
 
 #[derive(Default)]
@@ -119,6 +122,7 @@ impl Uploader {
             known: Mutex::default(),
             next: Mutex::default(),
             trouble: Mutex::default(),
+            buried: tokio::sync::Mutex::default(),
         }
     }
 
@@ -169,6 +173,7 @@ impl Uploader {
             }
         }
         if round.failures.is_empty() {
+            self.look_after_buried().await.unwrap_or_else(|e| round.failures.push((None, e)));
             self.sweep(&ids).await.unwrap_or_else(|e| round.failures.push((None, e)));
         }
         self.judge(&round);
@@ -225,7 +230,25 @@ impl Uploader {
         self.core.config.folder.join(format!("{id}{ending}"))
     }
 
+    /// Whether somebody deletes or has deleted it.
+    fn is_buried(&self, id: &RecordingId) -> bool {
+        self.path(id, GONE).exists()
+    }
+
+    async fn look_after_buried(&self) -> Result<(), RemoteError> {
+        let now = (self.core.clock)();
+        let names = self.core.storage.list().map_err(local("listing the folder"))?;
+        let mut buried = self.buried.lock().await;
+        for id in buried.due(&names, now) {
+            buried.look_after(id, &self.store, self.core.storage.as_ref(), now).await?;
+        }
+        Ok(())
+    }
+
     async fn ship(&self, id: &RecordingId, round: &mut Round) -> Result<(), RemoteError> {
+        if self.is_buried(id) {
+            return Ok(());
+        }
         let now = (self.core.clock)();
         let path = self.path(id, RECORDING);
         let size = match std::fs::metadata(&path) {
@@ -252,6 +275,11 @@ impl Uploader {
             progress.clone()
         };
         let done = self.advance(id, &mut progress, size, now, round).await;
+        if self.is_buried(id) {
+            // What was just stored is taken back, whatever became of it; a failure to do so is tried again with the mark.
+            lock(&self.known).remove(id);
+            return self.store.erase(id).await.map(|_| ());
+        }
         match done {
             Ok(true) => {
                 lock(&self.known).remove(id);
@@ -299,6 +327,9 @@ impl Uploader {
         let interval = i64::try_from(self.config.part_interval.as_micros()).unwrap_or(i64::MAX);
         let overdue = sealed || now.saturating_sub(progress.last) >= interval;
         loop {
+            if self.is_buried(id) {
+                return Ok(false);
+            }
             let from = progress.stored();
             let waiting = spooled.end.saturating_sub(from);
             if waiting == 0 || (waiting < self.config.part_bytes && !overdue) {
@@ -400,13 +431,13 @@ impl Uploader {
         let keys = read_small(&self.path(id, KEYS), MAX_KEY_FILE)?
             .ok_or_else(|| local("reading a key file")(std::io::Error::from(std::io::ErrorKind::NotFound)))?;
         self.put_small(&object(id, manifest::KEYS), keys).await?;
-        let hold = read_small(&self.path(id, crate::retention::HOLD), MAX_KEY_FILE)?;
+        let hold = read_small(&self.path(id, HELD), MAX_KEY_FILE)?;
         if let Some(reason) = &hold {
             self.put_small(&object(id, HOLD), reason.clone()).await?;
         }
         self.put_small(&object(id, MANIFEST), manifest.to_bytes()?).await?;
         // Somebody may have put it on hold, or off, in the meantime.
-        if read_small(&self.path(id, crate::retention::HOLD), MAX_KEY_FILE)? != hold {
+        if read_small(&self.path(id, HELD), MAX_KEY_FILE)? != hold {
             return Ok(false);
         }
         self.remove_here(id).map_err(local("removing a recording that the object store has"))?;

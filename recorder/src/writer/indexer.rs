@@ -89,7 +89,7 @@ fn index(
     recording.use_keys(Keys { data: job.data, reveal: None })?;
     let filter = build_index_and_filter(&recording)?;
     let folder = job.path.parent().unwrap_or(Path::new("."));
-    let open = match catalogue.take() {
+    let open = match catalogue.take().filter(catalogue::Writer::is_there) {
         Some(open) => open,
         None => catalogue::Writer::create(folder, recipients)
             .map_err(|e| ReadError::Export(std::io::Error::other(e)))?,

@@ -57,7 +57,7 @@ async fn shell(world: &World, id: &str, user: &str, command: &str) {
 
 fn cast(recording: &Recording, version: CastVersion) -> String {
     let mut out = Vec::new();
-    let options = CastOptions { version, channel: None, input: true };
+    let options = CastOptions { input: true, ..CastOptions::of(version) };
     export_asciicast(recording, options, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
@@ -190,7 +190,8 @@ async fn search_answers_who_ran_what_with_and_without_an_index() {
     shell(&world, "r1", "vera", "systemctl stop pump").await;
     shell(&world, "r2", "emil", "systemctl status pump").await;
     let folder = world.dir.path().join("rec");
-    let query = Query { text: "SystemCtl stop".into(), kind: Some(LineKind::Command), ..Query::default() };
+    let query =
+        Query { text: "SystemCtl stop".into(), kinds: Kinds::Only(LineKind::Command), ..Query::default() };
     let (before, searched) = find(&folder, &world.reader, &query);
     assert_eq!(searched.recordings, 2);
     for id in ["r1", "r2"] {
@@ -317,8 +318,11 @@ async fn a_damaged_index_is_passed_over_and_made_anew() {
         bad[at] ^= 0x10;
         std::fs::write(&path, bad).unwrap();
         let mut found = 0;
-        let query =
-            Query { text: "systemctl stop".into(), kind: Some(LineKind::Command), ..Query::default() };
+        let query = Query {
+            text: "systemctl stop".into(),
+            kinds: Kinds::Only(LineKind::Command),
+            ..Query::default()
+        };
         search_recording(&recording, &query, |_| {
             found += 1;
             ControlFlow::Continue(())

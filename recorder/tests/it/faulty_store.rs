@@ -14,6 +14,8 @@ use std::{
     },
 };
 
+use tokio::sync::Notify;
+
 type Result<T> = object_store::Result<T>;
 
 /// What goes wrong with the store.
@@ -30,6 +32,12 @@ pub(crate) struct Faults {
     pub(crate) loses: AtomicUsize,
     /// After so many more puts it is down.
     pub(crate) puts_left: Mutex<Option<usize>>,
+    /// After so many more puts, one waits before it is carried out …
+    pub(crate) gate_after: Mutex<Option<usize>>,
+    /// … says that it does …
+    pub(crate) at_gate: Notify,
+    /// … and goes on when it may.
+    pub(crate) open_gate: Notify,
     /// Names of the objects that were put, in order.
     pub(crate) puts: Mutex<Vec<String>>,
 }
@@ -62,6 +70,13 @@ impl FaultyStore {
         if self.faults.down.load(Ordering::SeqCst) { Err(failure()) } else { Ok(()) }
     }
 
+    fn is_gated(&self) -> bool {
+        let mut left = self.faults.gate_after.lock().unwrap();
+        let now = *left == Some(0);
+        *left = left.and_then(|n| n.checked_sub(1));
+        now
+    }
+
     pub(crate) fn parts_put(&self) -> usize {
         self.faults.puts.lock().unwrap().iter().filter(|name| name.ends_with(".part")).count()
     }
@@ -86,6 +101,10 @@ impl ObjectStore for FaultyStore {
         self.answer().await?;
         if let Some(left) = &mut *self.faults.puts_left.lock().unwrap() {
             *left = left.checked_sub(1).ok_or_else(failure)?;
+        }
+        if self.is_gated() {
+            self.faults.at_gate.notify_one();
+            self.faults.open_gate.notified().await;
         }
         if options.mode == PutMode::Create && self.faults.unconditional.load(Ordering::SeqCst) {
             let (operation, implementer) = ("put".to_owned(), "test".to_owned());

@@ -11,36 +11,36 @@ use std::{
 };
 
 /// A recorder, a store, and what ships from one to the other.
-struct Site {
-    world: World,
-    store: FaultyStore,
-    config: UploadConfig,
+pub(crate) struct Site {
+    pub(crate) world: World,
+    pub(crate) store: FaultyStore,
+    pub(crate) config: UploadConfig,
 }
 
 const PART: u64 = 100_000;
-const MINUTE: i64 = 60_000_000;
+pub(crate) const MINUTE: i64 = 60_000_000;
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let config =
             UploadConfig { part_bytes: PART, part_interval: Duration::from_secs(60), spool_bytes: 1 << 30 };
         Self { world: World::new(), store: FaultyStore::default(), config }
     }
 
-    fn remote(&self) -> RemoteStore {
+    pub(crate) fn remote(&self) -> RemoteStore {
         let store = Arc::new(self.store.clone());
         RemoteStore::on(store, "plant/a").unwrap().with_timeout(Duration::from_millis(200))
     }
 
-    fn uploader(&self, service: &RecorderService) -> Uploader {
+    pub(crate) fn uploader(&self, service: &RecorderService) -> Uploader {
         Uploader::new(service, self.remote(), self.config.clone(), Arc::new(|| 1.0))
     }
 
-    fn archive(&self) -> Archive {
+    pub(crate) fn archive(&self) -> Archive {
         Archive::new(self.remote(), self.world.dir.path().join("copies"), 10 << 20)
     }
 
-    fn local_files(&self) -> Vec<String> {
+    pub(crate) fn local_files(&self) -> Vec<String> {
         let names = std::fs::read_dir(self.world.dir.path().join("rec")).unwrap();
         let mut names: Vec<String> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.retain(|name| name != ".lock" && !name.ends_with(".cofjrn"));
@@ -61,7 +61,7 @@ impl Site {
 }
 
 /// `blocks` times 65,536 bytes that do not compress; each is made durable.
-async fn send(session: &SessionRecorder, blocks: usize, sent: &mut Vec<u8>) {
+pub(crate) async fn send(session: &SessionRecorder, blocks: usize, sent: &mut Vec<u8>) {
     for _ in 0..blocks {
         let noise: Vec<u8> = std::iter::repeat_with(rand_byte).take(65_536).collect();
         session.record(Event::Output { channel: 0, data: noise.clone().into() }).await.unwrap();
@@ -78,7 +78,7 @@ fn rand_byte() -> u8 {
     ((mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 56) as u8
 }
 
-async fn finish(session: SessionRecorder) {
+pub(crate) async fn finish(session: SessionRecorder) {
     session.finish(End::because("closed")).await.unwrap();
 }
 

@@ -1,18 +1,22 @@
 //! Where recordings stand: in this machine's folder, in the object store, or in both while they are on their way. The one
 //! place that turns an id into a file.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use cofferdam_recorder::{
     Archive, Header, Listed, RecordingId, RemoteError, SealInfo, hold, lift_hold, list as list_folder,
 };
 
-use super::{error::CliError, output::clean_line};
-use crate::context::Context;
+use super::{RecordsError, blocking};
+use crate::context::recording_path;
 
 /// Recordings of this machine and of its object store.
-pub(crate) struct Shelf<'c> {
-    context: &'c Context,
+#[derive(Clone)]
+pub(crate) struct Shelf {
+    folder: PathBuf,
     archive: Option<Archive>,
 }
 
@@ -44,16 +48,21 @@ pub(crate) struct Listing {
     pub(crate) incomplete: Option<RemoteError>,
 }
 
-impl<'c> Shelf<'c> {
-    /// What `context` names.
-    pub(crate) fn of(context: &'c Context) -> Result<Self, CliError> {
-        Ok(Self { context, archive: context.archive()? })
+impl Shelf {
+    /// The recordings of a folder, and of an object store where there is one.
+    pub(crate) fn new(folder: PathBuf, archive: Option<Archive>) -> Self {
+        Self { folder, archive }
+    }
+
+    /// This machine's folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The file of a recording; one that only the object store has is fetched and proven to be what was stored. None: it
     /// is nowhere.
-    pub(crate) async fn look(&self, id: &RecordingId) -> Result<Option<PathBuf>, CliError> {
-        let here = self.context.recording_path(id);
+    pub(crate) async fn look(&self, id: &RecordingId) -> Result<Option<PathBuf>, RecordsError> {
+        let here = recording_path(&self.folder, id);
         if here.exists() {
             return Ok(Some(here));
         }
@@ -66,19 +75,17 @@ impl<'c> Shelf<'c> {
     }
 
     /// As [`Self::look`]; one that is nowhere is an error.
-    pub(crate) async fn find(&self, id: &RecordingId) -> Result<PathBuf, CliError> {
-        let nowhere = || {
-            let store = if self.archive.is_some() { " nor in the object store" } else { "" };
-            CliError::failed(format!(
-                "there is no recording {id} in {}{store}: `cofferdam recording list` names those there are",
-                self.context.config.recordings.dir.display()
-            ))
+    pub(crate) async fn find(&self, id: &RecordingId) -> Result<PathBuf, RecordsError> {
+        let nowhere = || RecordsError::Nowhere {
+            id: id.clone(),
+            folder: self.folder.clone(),
+            archive: self.archive.is_some(),
         };
         self.look(id).await?.ok_or_else(nowhere)
     }
 
     /// All recordings, each once.
-    pub(crate) async fn list(&self) -> Result<Listing, CliError> {
+    pub(crate) async fn list(&self) -> Result<Listing, RecordsError> {
         let mut all: BTreeMap<String, Shelved> = BTreeMap::new();
         let mut incomplete = None;
         // The store first: what leaves this machine meanwhile is seen twice rather than not at all.
@@ -95,9 +102,10 @@ impl<'c> Shelf<'c> {
                 Err(e) => incomplete = Some(e),
             }
         }
-        let folder = &self.context.config.recordings.dir;
+        let folder = self.folder.clone();
         // A gateway that has never recorded has no folder yet.
-        let here = if folder.exists() { list_folder(folder)? } else { Vec::new() };
+        let here =
+            blocking(move || if folder.exists() { list_folder(&folder) } else { Ok(Vec::new()) }).await??;
         for file in here {
             let name = file.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             // It may have left since the folder was read.
@@ -112,8 +120,8 @@ impl<'c> Shelf<'c> {
     }
 
     /// Puts a recording on hold wherever it stands; the mark of one that is on its way goes along.
-    pub(crate) async fn hold(&self, id: &RecordingId, reason: &str) -> Result<(), CliError> {
-        let here = self.context.recording_path(id);
+    pub(crate) async fn hold(&self, id: &RecordingId, reason: &str) -> Result<(), RecordsError> {
+        let here = recording_path(&self.folder, id);
         match &self.archive {
             Some(archive) if here.exists() => {
                 // One that the store does not take now goes there with the recording.
@@ -123,31 +131,18 @@ impl<'c> Shelf<'c> {
             None => {}
         }
         if here.exists() {
-            hold(&here, reason).map_err(CliError::io(here.display().to_string()))?;
+            hold(&here, reason).map_err(RecordsError::io(&here))?;
         }
         Ok(())
     }
 
     /// Lifts a hold wherever it stands.
-    pub(crate) async fn lift_hold(&self, id: &RecordingId) -> Result<(), CliError> {
-        let here = self.context.recording_path(id);
-        lift_hold(&here).map_err(CliError::io(here.display().to_string()))?;
+    pub(crate) async fn lift_hold(&self, id: &RecordingId) -> Result<(), RecordsError> {
+        let here = recording_path(&self.folder, id);
+        lift_hold(&here).map_err(RecordsError::io(&here))?;
         if let Some(archive) = &self.archive {
             archive.lift_hold(id).await?;
         }
         Ok(())
-    }
-}
-
-impl Listing {
-    /// Whether nothing is left out; says on standard error what is.
-    pub(crate) fn is_complete(&self) -> bool {
-        if let Some(why) = &self.incomplete {
-            eprintln!(
-                "cofferdam: recordings in the object store are left out: {}",
-                clean_line(&why.to_string())
-            );
-        }
-        self.incomplete.is_none()
     }
 }

@@ -1,0 +1,98 @@
+//! One recording, opened for somebody who reads it.
+
+use std::{io::Write, path::PathBuf};
+
+use cofferdam_access::audit::{Act, AuditEvent, AuditKind};
+use cofferdam_recorder::{
+    CastOptions, Identity, Lines, Query, ReadError, Recording, RecordingId, export_asciicast, lines, marks,
+};
+
+use super::{Records, RecordsError, blocking};
+
+impl Records {
+    /// Opens and unlocks a recording wherever it stands; `what` says in the audit log which part of it is read
+    /// (`terminal`, `events`, `marks` …). The recorder's functions give out what is in it: they read files, so call them
+    /// where that may take time.
+    ///
+    /// # Errors
+    /// When it is nowhere, was deleted, or cannot be read here; and when the reading cannot be noted.
+    pub(crate) async fn open(
+        &self,
+        reader: &Act,
+        id: &RecordingId,
+        what: &str,
+    ) -> Result<Recording, RecordsError> {
+        let event = AuditEvent::new(AuditKind::RecordingPlayed, id).with("as", what);
+        self.open_noting(reader, id, event).await
+    }
+
+    /// What happened in a recording, to jump to; at most `most`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    #[expect(dead_code, reason = "for the web interface, which is not there yet")]
+    pub(crate) async fn marks(
+        &self,
+        reader: &Act,
+        id: &RecordingId,
+        most: usize,
+    ) -> Result<Lines, RecordsError> {
+        let recording = self.open(reader, id, "marks").await?;
+        Ok(blocking(move || marks(&recording, most)).await??)
+    }
+
+    /// The text of a recording with its times, as far as `query` asks for it; at most `most` lines.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    #[expect(dead_code, reason = "for the web interface, which is not there yet")]
+    pub(crate) async fn transcript(
+        &self,
+        reader: &Act,
+        id: &RecordingId,
+        query: Query,
+        most: usize,
+    ) -> Result<Lines, RecordsError> {
+        let recording = self.open(reader, id, "transcript").await?;
+        Ok(blocking(move || lines(&recording, &query, most)).await??)
+    }
+
+    /// Replays a recording for a player that takes an asciicast; with `options.from` it begins there.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`ReadError::Export`] when `out` takes no more.
+    #[expect(dead_code, reason = "for the web interface, which is not there yet")]
+    pub(crate) async fn replay(
+        &self,
+        reader: &Act,
+        id: &RecordingId,
+        options: CastOptions,
+        mut out: Box<dyn Write + Send>,
+    ) -> Result<(), RecordsError> {
+        let recording = self.open(reader, id, "terminal").await?;
+        Ok(blocking(move || export_asciicast(&recording, options, &mut out)).await??)
+    }
+
+    /// The order matters: a recording that cannot be opened here was not read, and one that is shown was noted first.
+    pub(super) async fn open_noting(
+        &self,
+        reader: &Act,
+        id: &RecordingId,
+        event: AuditEvent,
+    ) -> Result<Recording, RecordsError> {
+        if let Some(deleted) = self.kept(id).await?.and_then(|kept| kept.deleted) {
+            return Err(RecordsError::Deleted { id: id.clone(), deleted: Box::new(deleted) });
+        }
+        let identity = self.context.replay_identity()?;
+        let path = self.shelf.find(id).await?;
+        self.note(reader, event).await?;
+        Ok(blocking(move || unlocked(path, &identity)).await??)
+    }
+}
+
+/// Opens and unlocks a recording's file.
+pub(super) fn unlocked(path: PathBuf, identity: &Identity) -> Result<Recording, ReadError> {
+    let mut recording = Recording::open(path)?;
+    recording.unlock(identity)?;
+    Ok(recording)
+}
