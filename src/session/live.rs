@@ -121,8 +121,12 @@ impl Session {
     }
     /// Bytes arrived from the person: human input.
     pub(crate) fn heard_person(&self, bytes: usize) {
-        self.up.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.heard_client(bytes);
         self.touch();
+    }
+    /// Bytes arrived that the person's client sent by itself: no human input.
+    pub(crate) fn heard_client(&self, bytes: usize) {
+        self.up.fetch_add(bytes as u64, Ordering::Relaxed);
     }
     /// Bytes arrived from the target.
     pub(crate) fn heard_target(&self, bytes: usize) {
