@@ -52,12 +52,14 @@ async fn watch_over(gateway: &Gateway, session: &Session, mut orders: mpsc::Rece
     let control = session.control();
     while !control.is_ended() {
         let now = session.now();
-        // Also where the clock went back: that is judged too.
-        if now >= asked.plus_seconds(ASK_AGAIN) || now < asked {
+        let went_back = now < asked;
+        if went_back || now >= asked.plus_seconds(ASK_AGAIN) {
             asked = now;
             let snapshot = snapshots.borrow().clone();
-            recheck(session, &mut timers, &snapshot);
-            continue;
+            if went_back || snapshot.policies.look_at_times() {
+                recheck(session, &mut timers, &snapshot);
+                continue;
+            }
         }
         if let Some(due) = timers.due(now, session.last_input()) {
             Box::pin(on_due(gateway, session, &mut timers, due)).await;
