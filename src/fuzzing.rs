@@ -17,7 +17,7 @@ use crate::{
     detect::{echo::EchoGuard, line::LineTracker},
     ssh,
     transfer::{
-        Budget, FileRules, Inspector, PathRules,
+        Budget, FileNumbers, FileRules, Inspector, PathRules, SitePolicy,
         command::{self, Kind},
         path::{normalise, printable},
         rsync::RsyncInspector,
@@ -182,6 +182,8 @@ fn follow(kind: &Kind, bytes: &[u8]) {
         },
         max_bytes: rule(4).then(|| Budget::new(64)),
         keep_uploads: rule(5),
+        numbers: FileNumbers::default(),
+        site: SitePolicy::default(),
     };
     let script = conversation(rest);
     let run = |cut: usize| {

@@ -38,6 +38,13 @@ impl Snapshot {
         self.plant.get(zone).copied().unwrap_or_default()
     }
 
+    /// Whether every question gets the same answer from `other`, but for what the time changes. Orders and the like move the
+    /// revision too, and then no session need be judged again.
+    pub fn decides_like(&self, other: &Self) -> bool {
+        let same_site = Arc::ptr_eq(&self.site, &other.site) && Arc::ptr_eq(&self.policies, &other.policies);
+        same_site && self.plant == other.plant && self.windows == other.windows
+    }
+
     /// Of `windows`, those that a picture taken at `now` has to hold: every one that is not over, and each one over
     /// that such a window extends, also in several steps (a session that began in it lives on through the extension).
     /// A window revoked, refused or withdrawn stands for itself by its absence.

@@ -304,6 +304,27 @@ def slow(ways: list, args, gateway: rig.Gateway) -> None:
         time.sleep(1)
 
 
+def stalled(ways: list, args, gateway: rig.Gateway) -> None:
+    """Many commands of one connection that never read, while the client has gigabytes for each."""
+    pid, count = gateway.process.pid, 30
+    before = proc.rss_kib(pid)
+    with master(ways[-1], args.folder) as channel, open("/dev/zero", "rb") as zeros:
+        processes = [
+            subprocess.Popen([*channel, "sleep 600"], env=ways[-1].environment, stdin=zeros, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+            for _ in range(count)
+        ]
+        peak = before
+        for _ in range(100):
+            time.sleep(0.1)
+            peak = max(peak, proc.rss_kib(pid))
+        for one in processes:
+            one.kill()
+            one.wait()
+    row(f"{count} stalled channels of one connection", "≤ 96 MiB growth", (peak - before) / 1024 <= 96, MiB=round((peak - before) / 1024, 1))
+    time.sleep(1)
+
+
 def main() -> int:
     names = ["bulk", "random", "forward", "echo", "setup", "idle", "slow", "kill"]
     parser = argparse.ArgumentParser(description=__doc__)
@@ -353,6 +374,7 @@ def main() -> int:
             fsyncs(usual, args, gateway)
         if "slow" in args.only:
             slow(usual, args, gateway)
+            stalled(usual, args, gateway)
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(ROWS, indent=1, ensure_ascii=False) + "\n")
     return 0 if all(r["reached"] is not False for r in ROWS) else 1

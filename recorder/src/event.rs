@@ -138,7 +138,7 @@ pub enum Direction {
 pub struct FileOp {
     /// The channel's number in this session.
     pub channel: u32,
-    /// The file's number in this session; ties [`Event::FileContent`] to it.
+    /// The file's number in this session, which ties [`Event::FileContent`] to it; 0 where none of its contents is kept.
     pub file: u32,
     /// `upload`, `download`, `remove`, `rename`, `mkdir`, `list`, `chmod`, …
     pub op: String,

@@ -16,8 +16,9 @@ pub(super) enum Token {
     Sequence { mark: u8, params: [u16; MAX_PARAMS], last: u8 },
 }
 
+/// Where in a control the reader stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum State {
+pub(super) enum State {
     #[default]
     Ground,
     Escape,
@@ -39,6 +40,10 @@ pub(super) struct Vt {
 }
 
 impl Vt {
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
     pub(super) fn feed(&mut self, byte: u8) -> Token {
         // CAN and SUB abort anything.
         if matches!(byte, 0x18 | 0x1a) {

@@ -110,21 +110,24 @@ pub(crate) async fn follow_policy(gateway: Arc<Gateway>, stop: CancellationToken
         let read = async {
             // What this loop has seen, not what stands published: somebody else may have published a newer picture, and
             // the orders that came with it are still to be carried out.
-            if gateway.store.revision().await? == seen && !blind {
+            let revision = gateway.store.revision().await?;
+            if revision == seen && !blind {
                 return Ok(None);
             }
-            read_snapshot(&gateway.store, gateway.clock.now(), Some(&current)).await.map(Some)
+            // Orders before the picture, which takes longer to read. What comes in between has a later revision.
+            let obeyed = carry_out_orders(&gateway, &mut obeyed).await;
+            let new = read_snapshot(&gateway.store, gateway.clock.now(), Some(&current)).await;
+            new.map(|new| Some((revision, obeyed, new)))
         };
         match tokio::time::timeout(ANSWER, read).await {
             Ok(Ok(new)) => {
                 answered = tokio::time::Instant::now();
                 blind = false;
-                if let Some(new) = new {
-                    seen = new.revision;
+                if let Some((revision, obeyed, new)) = new {
+                    seen = revision;
                     publish(&pictures, new);
-                    orders_due = true;
-                }
-                if orders_due {
+                    orders_due = !obeyed;
+                } else if orders_due {
                     let carried = tokio::time::timeout(ANSWER, carry_out_orders(&gateway, &mut obeyed)).await;
                     orders_due = carried != Ok(true);
                 }
@@ -180,14 +183,16 @@ impl Glance {
     }
 }
 
-/// A picture never gives way to an older one: two readers may finish in either order.
+/// A picture never gives way to an older one: two readers may finish in either order. Those who wait for a new one are woken
+/// only where it may decide otherwise: with many sessions, judging each again at every order would keep orders waiting.
 fn publish(pictures: &watch::Sender<Arc<Snapshot>>, new: Snapshot) {
     pictures.send_if_modified(|picture| {
-        let replaces = new.revision >= picture.revision;
-        if replaces {
-            *picture = Arc::new(new);
+        if new.revision < picture.revision {
+            return false;
         }
-        replaces
+        let decides_otherwise = !new.decides_like(picture);
+        *picture = Arc::new(new);
+        decides_otherwise
     });
 }
 

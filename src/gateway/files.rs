@@ -3,19 +3,29 @@
 use std::sync::{Arc, PoisonError};
 
 use cofferdam_access::{
-    audit::Act, grant::Grant, ids::WindowId, site::Direction, snapshot::Snapshot, window::Operation,
+    audit,
+    grant::Grant,
+    ids::WindowId,
+    policy::{ChannelDecision, ChannelRequest},
+    site::Direction,
+    snapshot::Snapshot,
+    window::Operation,
 };
+use tokio::sync::watch;
 use tracing::error;
 
 use super::Gateway;
 use crate::{
     session::live::Session,
-    transfer::{Budget, FileRules, PathRules},
+    transfer::{
+        Budget, FileRules, PathRules, SitePolicy,
+        site::{Act, FilePolicy},
+    },
 };
 
 impl Gateway {
     /// The rules for one channel of this session.
-    pub(crate) async fn file_rules(&self, session: &Session) -> FileRules {
+    pub(crate) async fn file_rules(&self, session: &Arc<Session>) -> FileRules {
         let grant = session.grant();
         let limits = grant.limits();
         let snapshot = self.snapshots.borrow().clone();
@@ -33,6 +43,11 @@ impl Gateway {
             paths: paths.unwrap_or_else(|_| PathRules::any()),
             max_bytes: self.file_budget(grant).await,
             keep_uploads: true,
+            numbers: session.file_numbers(),
+            site: SitePolicy::new(Arc::new(LivePolicy {
+                session: session.clone(),
+                snapshots: self.snapshots.clone(),
+            })),
         }
     }
 
@@ -59,9 +74,37 @@ impl Gateway {
         if bytes == 0 {
             return;
         }
-        let act = Act::system("gateway", self.clock.now());
+        let act = audit::Act::system("gateway", self.clock.now());
         if let Err(e) = self.store.add_file_bytes(&act, session.grant().window(), bytes).await {
             error!(session = %session.id(), error = %e, "the bytes of files moved could not be noted");
+        }
+    }
+}
+
+/// The policies as they stand now, asked for one session's files.
+struct LivePolicy {
+    session: Arc<Session>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+}
+
+impl FilePolicy for LivePolicy {
+    fn looks(&self) -> bool {
+        self.snapshots.borrow().policies.look_at_files()
+    }
+
+    fn looks_at_sizes(&self) -> bool {
+        self.snapshots.borrow().policies.look_at_sizes()
+    }
+
+    fn ask(&self, act: Act, path: &str) -> Result<(), String> {
+        let request = match act {
+            Act::Read => ChannelRequest::FileRead { path },
+            Act::Write { size } => ChannelRequest::FileWrite { path, size },
+        };
+        let snapshot = self.snapshots.borrow().clone();
+        match self.session.grant().decide_channel(&snapshot, request, self.session.now()) {
+            ChannelDecision::Permit(_) => Ok(()),
+            ChannelDecision::Deny { reasons, .. } => Err(reasons.join("; ")),
         }
     }
 }

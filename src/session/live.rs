@@ -27,7 +27,10 @@ use super::{
     end::{End, Frozen},
     orders::Order,
 };
-use crate::detect::triggers::{Finding, Observation, Response, Triggers};
+use crate::{
+    detect::triggers::{Finding, Observation, Response, Triggers},
+    transfer::FileNumbers,
+};
 
 /// Messages to the person that wait for a slow screen.
 const NOTICES: usize = 16;
@@ -67,6 +70,7 @@ pub(crate) struct Session {
     notices: broadcast::Sender<Arc<str>>,
     channels: AtomicU32,
     moved: AtomicU64,
+    files: FileNumbers,
     up: AtomicU64,
     down: AtomicU64,
     lease: Mutex<Option<Lease>>,
@@ -91,6 +95,7 @@ impl Session {
             notices: broadcast::Sender::new(NOTICES),
             channels: AtomicU32::new(0),
             moved: AtomicU64::new(0),
+            files: FileNumbers::default(),
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
             lease: Mutex::new(None),
@@ -121,8 +126,12 @@ impl Session {
     }
     /// Bytes arrived from the person: human input.
     pub(crate) fn heard_person(&self, bytes: usize) {
-        self.up.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.heard_client(bytes);
         self.touch();
+    }
+    /// Bytes arrived that the person's client sent by itself: no human input.
+    pub(crate) fn heard_client(&self, bytes: usize) {
+        self.up.fetch_add(bytes as u64, Ordering::Relaxed);
     }
     /// Bytes arrived from the target.
     pub(crate) fn heard_target(&self, bytes: usize) {
@@ -151,6 +160,10 @@ impl Session {
     /// A number for a new channel, unique in the session.
     pub(crate) fn next_channel(&self) -> u32 {
         self.channels.fetch_add(1, Ordering::Relaxed)
+    }
+    /// Numbers for files, unique in the session.
+    pub(crate) fn file_numbers(&self) -> FileNumbers {
+        self.files.clone()
     }
     /// Bytes of files were moved.
     pub(crate) fn add_moved(&self, bytes: u64) {

@@ -20,6 +20,8 @@ use crate::gateway::Gateway;
 const LAST_WORDS: Duration = Duration::from_millis(150);
 /// Longest sleep: a wall clock that was set is noticed within it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
+/// How often policy is asked again where nothing happens: what a rule says of the time changes by itself.
+const ASK_AGAIN: i64 = 60;
 /// How long the recorder and the store get to close the books.
 const CLOSING: Duration = Duration::from_secs(30);
 
@@ -46,9 +48,19 @@ async fn watch_over(gateway: &Gateway, session: &Session, mut orders: mpsc::Rece
     let mut timers = Timers::new(session.now(), session.not_after(), session.grant().idle_seconds());
     // The picture may have changed between the decision and now.
     recheck(session, &mut timers, &snapshots.borrow_and_update().clone());
+    let mut asked = session.now();
     let control = session.control();
     while !control.is_ended() {
         let now = session.now();
+        let went_back = now < asked;
+        if went_back || now >= asked.plus_seconds(ASK_AGAIN) {
+            asked = now;
+            let snapshot = snapshots.borrow().clone();
+            if went_back || snapshot.policies.look_at_times() {
+                recheck(session, &mut timers, &snapshot);
+                continue;
+            }
+        }
         if let Some(due) = timers.due(now, session.last_input()) {
             Box::pin(on_due(gateway, session, &mut timers, due)).await;
             continue;
@@ -146,6 +158,8 @@ async fn part(session: &Session, person: &dyn PersonLeg, end: &End) {
         }
         // The channels' own tasks see the end, show the sentence and close; wait for them a moment.
         session.tasks.wait().await;
+        // The target has nothing left to say, and nothing to wait for: its side closes while the person still reads.
+        session.control().cut_token().cancel();
         person.close(sentence.as_deref()).await;
     };
     if tokio::time::timeout(LAST_WORDS, words).await.is_err() {

@@ -11,12 +11,12 @@ pub(crate) mod menu;
 pub(crate) mod target;
 pub(crate) mod wire;
 
-/// Flow-control window of a channel, bytes (RFC 4254 §5.2): large enough that a round trip of some milliseconds does
-/// not slow a transfer.
-pub(crate) const WINDOW: u32 = 4 * 1024 * 1024;
+/// Flow-control window of a channel, bytes (RFC 4254 §5.2): OpenSSH's own, so that a long way is no slower than without
+/// the gateway.
+pub(crate) const WINDOW: u32 = 2 * 1024 * 1024;
 /// Largest packet that a peer may send, bytes: what OpenSSH uses.
 pub(crate) const PACKET: u32 = 32 * 1024;
 /// Packets that wait for one channel's relay before its connection is read no further; with `PACKET` the bound of what a
-/// stalled reader can hold: 6 MiB. The library grants window as packets arrive and stops reading the connection when
+/// stalled reader can hold: 3 MiB. The library grants window as packets arrive and stops reading the connection when
 /// this queue is full, so a smaller one would let a command that never reads its input hold up its own output.
-pub(crate) const CHANNEL_QUEUE: usize = 192;
+pub(crate) const CHANNEL_QUEUE: usize = 96;

@@ -13,6 +13,7 @@ pub(crate) mod path;
 pub(crate) mod rsync;
 pub(crate) mod scp;
 pub(crate) mod sftp;
+pub(crate) mod site;
 
 mod flow;
 #[cfg(test)]
@@ -22,11 +23,12 @@ pub(crate) mod testing;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytes::Bytes;
 
 pub(crate) use path::{PathRules, printable};
+pub(crate) use site::SitePolicy;
 
 /// What may be done with files on one channel.
 #[derive(Debug, Clone)]
@@ -44,6 +46,21 @@ pub(crate) struct FileRules {
     pub(crate) max_bytes: Option<Budget>,
     /// Ask the caller to keep a copy of what is uploaded ([`Step::Keep`]).
     pub(crate) keep_uploads: bool,
+    /// Numbers for files; shared by all channels of the session.
+    pub(crate) numbers: FileNumbers,
+    /// The site's own policies on single files.
+    pub(crate) site: SitePolicy,
+}
+
+/// Numbers that tie a file's kept bytes to its events: unique within a session, and never 0, which stands for no file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FileNumbers(Arc<AtomicU32>);
+
+impl FileNumbers {
+    /// One that was not given before.
+    pub(crate) fn next(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+    }
 }
 
 /// The bytes that are left for file contents; clones count against the same number.
@@ -186,7 +203,7 @@ pub(crate) enum Step {
     Event(FileEvent),
     /// Keep as evidence, before what follows is sent: contents of upload number `file`, from byte `offset` on.
     Keep {
-        /// Unique within one inspector; the event that ends the upload repeats it.
+        /// Unique within the session; the event that ends the upload repeats it.
         file: u32,
         /// Where in the file the bytes belong.
         offset: u64,

@@ -17,7 +17,7 @@ use super::command::{Kind, detect, for_target};
 use super::rsync::RsyncInspector;
 use super::scp::ScpInspector;
 use super::sftp::SftpInspector;
-use super::testing::{From, Log, open_rules, rules_for, sha};
+use super::testing::{From, Log, open_rules, rules_for, rules_of_a_site, sha};
 use super::{FileRules, Inspector, Operation};
 
 const SFTP_SERVER: &str = "/usr/lib/openssh/sftp-server";
@@ -288,5 +288,59 @@ fn openssh_scp_over_both_protocols_is_followed() {
         let event = found(&log, Operation::Download, "t/big file");
         assert_eq!((event.whole, event.sha256), (true, sha(&big)), "{mode} {event:?}");
         assert_eq!(fs::read(bench.path("near/back/big file")).unwrap(), big);
+    }
+}
+
+#[test]
+fn the_sites_policies_bind_every_file_of_sftp_and_of_both_scp_protocols() {
+    let bench = Bench::new();
+    for (name, size) in
+        [("near/a.exe", 3), ("near/small", 900), ("near/large", 1001), ("far/b.key", 3), ("far/b.txt", 3)]
+    {
+        fs::write(bench.path(name), noise(size)).unwrap();
+    }
+    let far = bench.far("");
+    let batch = format!(
+        "cd {far}\n-put a.exe\n-put large\n-put small\n-get b.key\n-get b.txt\n-rename b.key c.txt\n-ln b.key d.txt\n\
+         -ln -s b.key e.txt\n-rename small f.exe\n-cp b.key g.txt\n-mkdir h.exe\nls\n"
+    );
+    let (_, said, log) = bench.sftp(&batch, rules_of_a_site());
+    let log = log.unwrap();
+    assert_eq!(log.end, None);
+    let mut left: Vec<_> = fs::read_dir(bench.path("far")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    // Of the large file nothing passed beyond what was allowed.
+    assert_eq!(left, ["b.key", "b.txt", "large", "small"], "{said}");
+    assert!(fs::metadata(bench.path("far/large")).unwrap().len() <= 1000, "{said}");
+    assert!(bench.path("near/b.txt").exists() && !bench.path("near/b.key").exists(), "{said}");
+    assert!(said.contains("keys stay here") || said.contains("Permission denied"), "{said}");
+    for why in ["keys stay here", "no programs", "too much at once"] {
+        let told = |event: &super::FileEvent| event.refused.as_deref() == Some(why);
+        assert!(log.events.iter().any(told), "{why}: {:#?}", log.events);
+    }
+    fs::remove_file(bench.path("far/large")).unwrap();
+    for mode in ["-O", "-s"] {
+        fs::remove_file(bench.path("near/b.txt")).unwrap();
+        // A folder that is not written as one must not hide the file's name.
+        let folder = far.trim_end_matches('/').to_owned();
+        for (from, to) in
+            [("a.exe", far.clone()), ("a.exe", folder), ("a.exe", bench.far("x.exe")), ("large", far.clone())]
+        {
+            let mut scp = Command::new("scp");
+            scp.args([mode, "-S", &bench.ssh(), from, &format!("gw:{to}")]);
+            let (good, said, _) = bench.run(&mut scp, "", rules_of_a_site());
+            assert!(!good, "{mode} {from} {said}");
+            assert!(!bench.path("far/a.exe").exists() && !bench.path("far/x.exe").exists(), "{mode} {said}");
+        }
+        for (name, passes) in [("b.key", false), ("b.txt", true)] {
+            let mut scp = Command::new("scp");
+            scp.args([mode, "-S", &bench.ssh(), &format!("gw:{}", bench.far(name)), name]);
+            let (good, said, _) = bench.run(&mut scp, "", rules_of_a_site());
+            assert_eq!(
+                (good, bench.path("near").join(name).exists()),
+                (passes, passes),
+                "{mode} {name} {said}"
+            );
+        }
     }
 }

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 
 #[cfg(test)]
-use super::{Budget, FileRules, PathRules};
+use super::{
+    Budget, FileRules, PathRules,
+    site::{Act, FilePolicy},
+};
 use super::{FileEvent, Inspector, Step};
 
 /// Everything an inspector emitted, by kind.
@@ -85,6 +88,8 @@ pub(crate) fn open_rules() -> FileRules {
         paths: PathRules::any(),
         max_bytes: None,
         keep_uploads: false,
+        numbers: super::FileNumbers::default(),
+        site: super::SitePolicy::default(),
     }
 }
 
@@ -98,6 +103,31 @@ pub(crate) fn rules_for(paths: &[&str]) -> FileRules {
 #[cfg(test)]
 pub(crate) fn rules_with_budget(left: u64) -> FileRules {
     FileRules { max_bytes: Some(Budget::new(left)), ..open_rules() }
+}
+
+/// `open_rules` of a site whose policies forbid reading what ends in `.key`, writing what ends in `.exe`, and writing
+/// more than 1000 bytes.
+#[cfg(test)]
+pub(crate) fn rules_of_a_site() -> FileRules {
+    struct Site;
+    impl FilePolicy for Site {
+        fn looks(&self) -> bool {
+            true
+        }
+        fn looks_at_sizes(&self) -> bool {
+            true
+        }
+        fn ask(&self, act: Act, path: &str) -> Result<(), String> {
+            assert!(path.starts_with('/') && !path.contains("/.."), "{path} is not in normal form");
+            match act {
+                Act::Read if path.ends_with(".key") => Err("keys stay here".to_owned()),
+                Act::Write { .. } if path.ends_with(".exe") => Err("no programs".to_owned()),
+                Act::Write { size } if size > 1000 => Err("too much at once".to_owned()),
+                _ => Ok(()),
+            }
+        }
+    }
+    FileRules { site: super::SitePolicy::new(std::sync::Arc::new(Site)), ..open_rules() }
 }
 
 /// SHA-256 of `data`.

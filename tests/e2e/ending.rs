@@ -148,6 +148,21 @@ fn a_chatty_program_does_not_keep_an_idle_session_alive() {
 }
 
 #[test]
+fn a_terminal_that_answers_by_itself_does_not_keep_an_idle_session_alive() {
+    let gateway = Gateway::start();
+    set_idle(&gateway, 4);
+    let mut shell = Live::on_pump(&gateway);
+    // Where the cursor is, what the terminal is, that its window got the focus: what programs ask for and nobody types.
+    for _ in 0..4 {
+        std::thread::sleep(Duration::from_millis(800));
+        shell.send("\x1b[24;80R\x1b[?62;c\x1b[I");
+    }
+    // Had one of them counted, there would be four seconds more.
+    shell.ended_within(Duration::from_secs(3));
+    assert!(shell.transcript().contains("no input"), "{}", shell.transcript());
+}
+
+#[test]
 fn typing_keeps_a_session_alive_beyond_its_idle_time() {
     let gateway = Gateway::start();
     set_idle(&gateway, 4);

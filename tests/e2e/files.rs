@@ -1,10 +1,10 @@
 //! File transfer: whole files, both scp protocols, and the events that are made of them.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use crate::support::{Gateway, Person, RealSshd, noise, run, run_with_input};
+use crate::support::{Gateway, Live, Person, RealSshd, noise, run, run_with_input, wait_for};
 
 fn sha256(bytes: &[u8]) -> String {
     hex::encode(digest(&SHA256, bytes))
@@ -156,4 +156,89 @@ fn an_upload_is_kept_for_evidence() {
         .ok();
     let kept: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| fs::read(e.unwrap().path()).unwrap()).collect();
     assert!(kept.contains(&bytes), "{} files, none of them what was sent", kept.len());
+}
+
+#[test]
+fn a_sites_own_policy_decides_each_file_of_sftp_scp_and_rsync_also_once_it_changes() {
+    let (gateway, target) = (Gateway::start(), RealSshd::start());
+    target.join(&gateway);
+    let vera = gateway.vera();
+    let (program, data) = (gateway.scratch("a.exe"), gateway.scratch("a.csv"));
+    for file in [&program, &data] {
+        fs::write(file, noise(5000)).unwrap();
+    }
+    let up = |with: &[&str], file: &Path| {
+        let mut command = vera.transfer(with[0]);
+        let folder = format!("{}/", target.home.display());
+        command.args(&with[1..]).arg(file).arg(vera.remote("workshop", &folder));
+        run(command)
+    };
+    let ways: [&[&str]; 3] = [&["scp", "-s"], &["scp", "-O"], &["rsync", "-a"]];
+    for way in ways {
+        up(way, &program).ok();
+    }
+    let mut site: toml::Table = gateway.cofferdam(["export"]).ok().out().parse().unwrap();
+    let text = "@reason(\"no programs by this way\")\nforbid (principal, action == Action::\"file_write\", resource)\n\
+                when { context.path like \"*.exe\" || context.bytes > 100000 };";
+    let policy =
+        toml::Table::from_iter([("name".to_owned(), "files".into()), ("text".to_owned(), text.into())]);
+    site.insert("policies".to_owned(), vec![toml::Value::from(policy)].into());
+    let file = gateway.scratch("with-policy.toml");
+    fs::write(&file, site.to_string()).unwrap();
+    gateway.cofferdam(["apply", "--yes", &file.to_string_lossy()]).ok();
+    fs::remove_file(target.home.join("a.exe")).unwrap();
+    let large = gateway.scratch("large.csv");
+    fs::write(&large, noise(200_000)).unwrap();
+    for way in ways {
+        up(way, &data).ok();
+        up(way, &program).failed();
+        assert!(!target.home.join("a.exe").exists(), "{way:?}");
+        up(way, &large).failed();
+        let there = fs::metadata(target.home.join("large.csv")).map_or(0, |m| m.len());
+        assert!(there <= 100_000, "{way:?}: {there}");
+    }
+    let told = gateway.sessions().iter().any(|session| {
+        let id = session["id"].as_str().unwrap();
+        gateway
+            .cofferdam(["recording", "export", id, "--format", "jsonl"])
+            .ok()
+            .out()
+            .contains("no programs by this way")
+    });
+    assert!(told, "no event names the reason");
+}
+
+#[test]
+fn uploads_on_several_channels_of_one_session_are_all_exported() {
+    let gateway = Gateway::start();
+    let vera = gateway.vera();
+    let socket = gateway.scratch("mux");
+    let control = format!("-oControlPath={}", socket.display());
+    let mut master =
+        Live::start(vera.ssh("pump-hmi", [&control, "-oControlMaster=yes", "-oControlPersist=no", "-N"]));
+    wait_for("the connection to share", Duration::from_secs(20), || socket.exists().then_some(()));
+    let mut files = Vec::new();
+    for number in 0..3u8 {
+        let (name, bytes) = (format!("part-{number}"), vec![number; 1000 + usize::from(number)]);
+        let sent = gateway.scratch(&name);
+        fs::write(&sent, &bytes).unwrap();
+        let mut up = vera.transfer("scp");
+        up.args(["-s", &control]);
+        up.arg(&sent).arg(vera.remote("pump-hmi", &format!("/tmp/{name}")));
+        run(up).ok();
+        files.push(bytes);
+    }
+    master.kill();
+    wait_for("the session's end", Duration::from_secs(10), || {
+        gateway.live_sessions().is_empty().then_some(())
+    });
+    let id = gateway.only_session()["id"].as_str().unwrap().to_owned();
+    let folder = gateway.scratch("evidence");
+    gateway
+        .cofferdam(["recording", "export", &id, "--format", "files", "--output", &folder.to_string_lossy()])
+        .ok();
+    let mut kept: Vec<_> =
+        fs::read_dir(&folder).unwrap().map(|e| fs::read(e.unwrap().path()).unwrap()).collect();
+    kept.sort();
+    assert!(kept == files, "{} files kept", kept.len());
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use crate::support::{Gateway, RealSshd, noise, peer, person::First, python, run};
+use crate::support::{Gateway, RealSshd, noise, peer, person::First, python, run, run_with_input};
 
 /// What the other tests take for granted about their target, so that a fault of its own is seen as one.
 #[test]
@@ -201,4 +201,54 @@ fn the_ciphers_that_clients_prefer_all_work() {
         .ok()
         .said("300000");
     }
+}
+
+/// What VS Code's Remote-SSH does, without VS Code: one connection with `-T -D`, a script on the standard input of a shell
+/// that starts a server on the target's loopback and prints markers and the port, and then connections to that port.
+#[test]
+fn the_script_of_vs_code_runs_and_its_way_to_the_targets_loopback_is_refused() {
+    let (gateway, target) = (Gateway::start(), RealSshd::start());
+    target.join(&gateway);
+    let vera = gateway.vera();
+    let script = "echo 7f3a: running\nuname -rsv\nenv | grep -c ^HOME=\n\
+                  python3 -c 'import socket; s = socket.socket(); s.bind((\"127.0.0.1\", 0)); print(\"listeningOn==%d==\" % s.getsockname()[1])'\n\
+                  echo 7f3a: end\nexit 0\n";
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let done = run_with_input(vera.ssh("workshop", ["-T", "-D", &port, "bash"]), script.as_bytes()).ok();
+    let said = done.said("7f3a: running").said("7f3a: end").out();
+    let listens = said.split("==").nth(1).unwrap();
+    run(vera.ssh("workshop", ["-W", &format!("127.0.0.1:{listens}")])).failed();
+    assert!(!gateway.audit("forward.refused").is_empty());
+}
+
+/// WinSCP's SCP mode works in a shell without a terminal: it reads each command's exit status behind a marker, and runs
+/// `scp -t` and `scp -f` inside that shell.
+#[test]
+fn the_shell_of_winscps_scp_mode_works() {
+    let (gateway, target) = (Gateway::start(), RealSshd::start());
+    target.join(&gateway);
+    let vera = gateway.vera();
+    fs::write(target.home.join("drive.csv"), "speed\n").unwrap();
+    let mut script = String::new();
+    for command in [
+        "unset LANG ; unset LC_ALL",
+        "unalias ls",
+        "echo \"$status\"",
+        &format!("cd \"{}\"", target.home.display()),
+        "pwd",
+        "ls -la --full-time",
+        "ls -la --full-time nowhere",
+    ] {
+        script.push_str(command);
+        script.push_str(" ; echo \"WinSCP: this is end-of-file:$?\"\n");
+    }
+    // The other side's "ready", then "taken", as its sink says them.
+    script.push_str(
+        "printf '\\000\\000\\000' | scp -f drive.csv ; echo \"WinSCP: this is end-of-file:$?\"\nexit\n",
+    );
+    let done = run_with_input(vera.ssh("workshop", ["-T"]), script.as_bytes());
+    let said = done.out();
+    assert!(said.contains("drive.csv") && said.contains("C0"), "{said}");
+    assert_eq!(said.matches("this is end-of-file:0").count(), 6, "{said}");
+    assert_eq!(said.matches("this is end-of-file:").count(), 8, "{said}");
 }

@@ -89,6 +89,15 @@ struct Engine {
     authorizer: Authorizer,
     vocabulary: Vocabulary,
     zone: SiteZone,
+    looks: Looks,
+}
+
+/// What the site's own policies can tell apart.
+#[derive(Debug, Clone, Copy, Default)]
+struct Looks {
+    files: bool,
+    sizes: bool,
+    times: bool,
 }
 
 /// Names that every question needs, parsed once.
@@ -134,6 +143,24 @@ impl CompiledPolicies {
         self.state.as_ref().ok().map(|e| &e.zone)
     }
 
+    /// Whether a policy of the site's own can tell one file from another. Where none can, nothing is decided by asking for
+    /// each file: what the shipped ones say of files is the window's and the conduit's, which whoever moves files enforces.
+    /// A set that cannot be used refuses every file.
+    pub fn look_at_files(&self) -> bool {
+        self.state.as_ref().map_or(true, |engine| engine.looks.files)
+    }
+
+    /// Whether a policy of the site's own can tell one size of a file from another.
+    pub fn look_at_sizes(&self) -> bool {
+        self.state.as_ref().map_or(true, |engine| engine.looks.sizes)
+    }
+
+    /// Whether a policy of the site's own may answer otherwise only because time passes. What the shipped ones say of time is
+    /// the window's, and sessions know its end.
+    pub fn look_at_times(&self) -> bool {
+        self.state.as_ref().map_or(true, |engine| engine.looks.times)
+    }
+
     /// What the policy of that id says to people.
     pub(crate) fn reason(&self, id: &str) -> Option<&str> {
         self.state.as_ref().ok()?.reasons.get(id).map(String::as_str)
@@ -164,6 +191,8 @@ impl Engine {
             add_file(&mut policies, file.name.as_str(), &file.text)?;
         }
         validate(&policies, &schema)?;
+        let own = policies.policies().filter(|p| !is_shipped(p));
+        let looks = own.map(Looks::of).fold(Looks::default(), Looks::or);
         let reasons = policies
             .policies()
             .filter_map(|p| Some((p.id().to_string(), p.annotation("reason")?.to_owned())))
@@ -174,6 +203,7 @@ impl Engine {
             authorizer: Authorizer::new(),
             vocabulary: Vocabulary::new(schema)?,
             zone,
+            looks,
         })
     }
 
@@ -195,6 +225,34 @@ impl Engine {
             Decision::Deny => Verdict::Deny(ids),
         }
     }
+}
+
+impl Looks {
+    /// By the words of the policy, so that one too many rather than one too few is asked.
+    fn of(policy: &Policy) -> Self {
+        let Ok(json) = policy.to_json() else { return Self { files: true, sizes: true, times: true } };
+        let part = |name: &str| json.get(name).map(ToString::to_string).unwrap_or_default();
+        let (scope, conditions) = (part("action"), part("conditions"));
+        let speaks = |words: &[&str]| words.iter().any(|word| conditions.contains(word));
+        let named = scope.contains("file_read") || scope.contains("file_write");
+        Self {
+            files: named || speaks(&["path", "bytes", "size_allowed", "action"]),
+            sizes: speaks(&["bytes", "size_allowed"]),
+            times: speaks(&["now", "local_hour", "local_weekday", "seconds"]),
+        }
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            files: self.files || other.files,
+            sizes: self.sizes || other.sizes,
+            times: self.times || other.times,
+        }
+    }
+}
+
+fn is_shipped(policy: &Policy) -> bool {
+    policy.id().to_string().strip_prefix(SHIPPED_PREFIX).is_some_and(|rest| rest.starts_with(':'))
 }
 
 impl Vocabulary {

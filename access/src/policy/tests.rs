@@ -284,6 +284,36 @@ fn channels_follow_the_approved_operations() {
 }
 
 #[test]
+fn files_are_asked_for_only_where_a_policy_of_the_site_can_tell_one_from_another() {
+    let files =
+        "forbid (principal, action == Action::\"file_read\", resource) when { resource.crown_jewel };";
+    let paths = "forbid (principal, action, resource) when { context.path like \"*.exe\" };";
+    let sizes = "forbid (principal, action, resource) when { context.bytes > 100 };";
+    let acts = "forbid (principal, action, resource) unless { action == Action::\"connect\" };";
+    let hours = "forbid (principal, action in Action::\"work\", resource) when { context.local_hour >= 19 };";
+    for (text, looks) in [
+        ("", (false, false, false)),
+        (hours, (false, false, true)),
+        (files, (true, false, false)),
+        (paths, (true, false, false)),
+        (acts, (true, false, false)),
+        (sizes, (true, true, false)),
+        ("nonsense", (true, true, true)),
+    ] {
+        let policies = with_policy(text).policies;
+        let found = (policies.look_at_files(), policies.look_at_sizes(), policies.look_at_times());
+        assert_eq!(found, looks, "{text}");
+    }
+    let world = with_policy(paths);
+    let grant = grant(&world);
+    let permitted =
+        |wanted| matches!(grant.decide_channel(&world, wanted, INSIDE), ChannelDecision::Permit(_));
+    assert!(permitted(ChannelRequest::FileWrite { path: "/srv/a.bin", size: 0 }));
+    assert!(!permitted(ChannelRequest::FileWrite { path: "/srv/a.exe", size: 0 }));
+    assert!(!permitted(ChannelRequest::FileRead { path: "/srv/a.exe" }));
+}
+
+#[test]
 fn forwards_reach_covered_endpoints_and_all_else_is_lateral_movement() {
     let world = world();
     let grant = grant(&world);

@@ -16,6 +16,7 @@ use super::session::{PersonEnd, TargetEnd, clamp};
 use crate::{
     detect::{
         echo::{EchoGuard, Proven},
+        human::HumanInput,
         line::LineTracker,
         triggers::Observation,
     },
@@ -60,6 +61,7 @@ pub(super) struct Outcome {
 struct Screen {
     echo: EchoGuard,
     line: LineTracker,
+    input: HumanInput,
 }
 
 fn lock(screen: &Mutex<Screen>) -> MutexGuard<'_, Screen> {
@@ -124,7 +126,11 @@ async fn terminal(
     target: &mut TargetEnd,
     outcome: &mut Outcome,
 ) -> bool {
-    let screen = Mutex::new(Screen { echo: EchoGuard::new(), line: LineTracker::new(cols) });
+    let screen = Mutex::new(Screen {
+        echo: EchoGuard::new(),
+        line: LineTracker::new(cols),
+        input: HumanInput::default(),
+    });
     let up = terminal_up(session, channel, &screen, &mut person.read, &target.write);
     let down =
         terminal_down(session, channel, &screen, &mut target.read, &person.write, &person.handle, outcome);
@@ -187,12 +193,19 @@ async fn terminal_up(
                     // Nobody sees what they type now; sent later, all at once, it could do harm.
                     continue;
                 }
-                session.heard_person(data.len());
+                let human = lock(screen).input.typed(&data);
+                if human {
+                    session.heard_person(data.len())
+                } else {
+                    session.heard_client(data.len())
+                }
                 session.record(Event::Input { channel, data: data.clone(), masked: true }).await?;
                 session.control().running().await?;
                 let (keys, command) = {
                     let mut screen = lock(screen);
-                    screen.line.typed();
+                    if human {
+                        screen.line.typed();
+                    }
                     let enter = data.iter().any(|b| matches!(b, b'\r' | b'\n'));
                     let command = if enter { command_about_to_run(&screen.line, &data) } else { None };
                     (screen.echo.typed(&data), command)

@@ -322,7 +322,7 @@ async fn reach(
 /// What the channel will carry. The error is a transfer that is refused before it starts, as the person reads it.
 async fn kind_of(
     connection: &Connection,
-    session: &Session,
+    session: &Arc<Session>,
     asked: &Asked,
     number: u32,
 ) -> Result<Kind, String> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::process::Command;
 
-use super::super::testing::{Log, open_rules, rules_for, rules_with_budget, sha};
+use super::super::testing::{Log, open_rules, rules_for, rules_of_a_site, rules_with_budget, sha};
 use super::super::{FileEvent, FileRules, Operation};
 use super::{Bench, found, noise, there};
 
@@ -400,4 +400,40 @@ fn a_missing_file_is_told() {
     assert!(!good);
     let error = found(&log.unwrap(), Operation::Download, "nope").error;
     assert!(error.as_ref().is_some_and(|error| error.contains("No such file")), "{error:?}");
+}
+
+#[test]
+fn the_sites_policies_bind_every_file_of_rsync() {
+    let trees = Trees::new();
+    trees.put("small", &noise(900));
+    let to = format!("gw:{}/", trees.0.far("d"));
+    let run = |options: &[&str]| trees.run(options, "t/", &to, rules_of_a_site());
+    let (good, said, _) = run(&["-a"]);
+    assert!(good, "{said}");
+    for (name, contents) in [("a/x.exe", noise(3)), ("large", noise(1001))] {
+        trees.put(name, &contents);
+        let (good, said, _) = run(&["-a"]);
+        assert!(!good && !std::path::Path::new(&trees.0.far("d")).join(name).exists(), "{said}");
+        fs::remove_file(trees.near("t").join(name)).unwrap();
+    }
+    symlink("/etc/host.key", trees.near("t/link")).unwrap();
+    assert!(!run(&["-a"]).0);
+    fs::remove_file(trees.near("t/link")).unwrap();
+    // What hides single files or their sizes from the gateway.
+    for options in
+        [&["-aA"][..], &["-a", "--delete"], &["-ab"], &["-az", "--compress-choice=zlib", "--ignore-times"]]
+    {
+        let (good, said, _) = run(options);
+        assert!(!good, "{options:?}: {said}");
+    }
+    let (good, said, _) =
+        trees.run(&["-a"], "t/small", &format!("gw:{}", trees.0.far("d/x.exe")), rules_of_a_site());
+    assert!(!good, "{said}");
+    fs::write(trees.0.far("d/host.key"), "key").unwrap();
+    let down =
+        |from: &str| trees.run(&["-a"], &format!("gw:{}", trees.0.far(from)), "back/", rules_of_a_site());
+    assert!(!down("d/").0 && !trees.near("back/host.key").exists());
+    assert!(!down("d/host.key").0 && !trees.near("back/host.key").exists());
+    let (good, said, _) = down("d/small");
+    assert!(good && trees.near("back/small").exists(), "{said}");
 }

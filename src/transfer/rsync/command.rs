@@ -3,7 +3,8 @@
 use super::options::Options;
 use crate::transfer::command::Word;
 use crate::transfer::path::{Reach, normalise};
-use crate::transfer::scp::{Refused, check_path};
+use crate::transfer::scp::Refused;
+use crate::transfer::site::{Act, CHANGE, Why};
 use crate::transfer::{FileEvent, FileRules, Operation};
 
 /// Single letters that carry no argument and start nothing else. `e` begins the list of capabilities and ends them.
@@ -311,48 +312,50 @@ impl RsyncCommand {
         if self.sender && !rules.may_download {
             return refuse(path, "this window does not allow downloads");
         }
-        if !rules.paths.restrict() {
+        if !rules.by_path() {
             return Ok(());
         }
         if self.follows_links || self.letters.contains(|c| LINK_LETTERS.contains(c)) {
             return refuse(
                 path,
-                "this window names its paths: rsync may not follow symbolic links out of them",
+                "single files are looked at here: rsync may not follow symbolic links past that",
             );
         }
         for word in &self.paths {
             if let Err(why) = self.check_word(word, rules, home) {
-                return refuse(&word.text, why);
+                return refuse(&word.text, &why);
             }
         }
         let base = self.paths.first().and_then(|word| normalise(word.text.as_bytes(), home));
+        // Contents may come from there as well as go there.
+        let acts: &[Act] = if self.sender { &[Act::Read] } else { &[CHANGE, Act::Read] };
         for folder in &self.folders {
-            if let Err(why) = check_path(rules, folder.as_bytes(), base.as_deref(), Reach::Inside) {
-                return refuse(folder, why);
+            if let Err(why) = rules.check(folder.as_bytes(), base.as_deref(), Reach::Inside, acts) {
+                return refuse(folder, &why);
             }
         }
         Ok(())
     }
 
-    fn check_word(&self, word: &Word, rules: &FileRules, home: Option<&[u8]>) -> Result<(), &'static str> {
+    fn check_word(&self, word: &Word, rules: &FileRules, home: Option<&[u8]>) -> Result<(), Why> {
         if word.expands {
-            return Err("the path is a pattern and this window names its paths: write it out");
+            return Err("the path is a pattern, and single files are looked at here: write it out".into());
         }
         let path = word.text.as_bytes();
         if self.covered(path, rules, home) {
-            return check_path(rules, path, home, Reach::Inside);
+            return rules.check(path, home, Reach::Inside, &[]);
         }
-        check_path(rules, path, home, Reach::Parent)?;
+        rules.check(path, home, Reach::Parent, &[])?;
         if self.sender {
             return Ok(());
         }
         // What is not in the list of files cannot be held against the patterns.
         if !path.ends_with(b"/") {
-            Err("this window does not allow all of this path: end it in / so that it is a folder")
+            Err("not all of this path may be used: end it in / so that it is a folder".into())
         } else if self.deletes {
-            Err("rsync may remove anything below this path, and this window does not allow all of it")
+            Err("rsync may remove anything below this path, and not all of it may be used".into())
         } else if self.letters.contains('b') || self.long.iter().any(|(name, _)| name == "--mkpath") {
-            Err("this window does not allow all of this path: leave --backup and --mkpath out")
+            Err("not all of this path may be used: leave --backup and --mkpath out".into())
         } else {
             Ok(())
         }
@@ -361,12 +364,12 @@ impl RsyncCommand {
     /// Whether `rules` allow everything below `path`, so that the names in the list need not be looked at.
     fn covered(&self, path: &[u8], rules: &FileRules, home: Option<&[u8]>) -> bool {
         let names_follow = self.long.iter().any(|(name, _)| name == "--files-from");
-        !names_follow && normalise(path, home).is_some_and(|path| rules.paths.covers_below(&path))
+        !names_follow && normalise(path, home).is_some_and(|path| rules.covers_below(&path))
     }
 
     /// Whether each listed name has to be held against the rules.
     pub(super) fn goes_by_name(&self, rules: &FileRules, home: Option<&[u8]>) -> bool {
-        rules.paths.restrict() && !self.paths().all(|path| self.covered(path.as_bytes(), rules, home))
+        rules.by_path() && !self.paths().all(|path| self.covered(path.as_bytes(), rules, home))
     }
 }
 

@@ -25,7 +25,8 @@ mod wire;
 use bytes::Bytes;
 
 use super::path::{Reach, normalise, parent};
-use super::scp::{Refused, check_path};
+use super::scp::Refused;
+use super::site::{Act, CHANGE};
 use super::{FileEvent, FileRules, Inspector, Operation, Step};
 pub(crate) use command::{RsyncCommand, without_incremental};
 use contents::{Contents, Unpacker};
@@ -38,6 +39,11 @@ use paths::Places;
 const OVER_BUDGET: &str = "the window's limit for file contents is used up: ask for a new window";
 const TOO_LARGE: &str =
     "the file is larger than what is left of the window's limit for file contents: ask for a new window";
+
+const NOT_FOLLOWED: &str =
+    "the site's policies look at single files now, and this transfer is not followed: begin again";
+const LONGER: &str = "more of it was sent than its size in the list of files says";
+const PACKED: &str = "the site's policies look at the size of files, and it is packed by a method that hides it: send it without -z";
 
 /// Follows one rsync channel.
 pub(crate) struct RsyncInspector {
@@ -54,7 +60,6 @@ pub(crate) struct RsyncInspector {
     current: Option<Contents>,
     /// Files that were sent once already.
     sent: std::collections::BTreeSet<u32>,
-    copies: u32,
     /// Events of single files.
     told: u64,
     error: Option<String>,
@@ -95,8 +100,8 @@ impl RsyncInspector {
         if let Some(option) = options.not_followed.as_deref().filter(|_| needs_files) {
             let path = command.paths().next().unwrap_or_default();
             let why = format!(
-                "this window names its paths or limits its bytes, and rsync with {option} does not tell the \
-                 gateway each file: leave {option} out"
+                "single files are looked at here, or their bytes are limited, and rsync with {option} does not tell \
+                 the gateway each file: leave {option} out"
             );
             return Err(Box::new(Refused::new(command.operation(), path, &why)));
         }
@@ -109,8 +114,6 @@ impl RsyncInspector {
             unpacker: None,
             current: None,
             sent: std::collections::BTreeSet::new(),
-            // Events without a copy bear the number 0.
-            copies: 1,
             told: 0,
             error: None,
             refused: None,
@@ -189,6 +192,10 @@ impl RsyncInspector {
 
     /// As much of a transfer that is not followed as may pass.
     fn raw(&mut self, side: Side, data: Bytes, out: &mut Vec<Step>) -> (usize, Option<Halt>) {
+        if self.rules.by_site() {
+            // A policy that came while this was under way.
+            return (0, Some(self.about(None, NOT_FOLLOWED)));
+        }
         if !self.sends(side) {
             return (data.len(), None);
         }
@@ -211,9 +218,10 @@ impl RsyncInspector {
         if allowed < before {
             return (allowed, Some(self.over_budget()));
         }
-        if self.needs_files {
+        if self.needs_files || self.rules.by_site() {
             let why = format!(
-                "this window names its paths or limits its bytes, and the gateway cannot follow this transfer: {why}"
+                "single files are looked at here, or their bytes are limited, and the gateway cannot follow this \
+                 transfer: {why}"
             );
             return (before, Some(Halt { operation: self.command.operation(), path: None, why }));
         }
@@ -230,12 +238,8 @@ impl RsyncInspector {
         self.state = State::Raw { why, bytes: 0, copy };
     }
 
-    fn next_copy(&mut self) -> Option<u32> {
-        let number = self.copies;
-        self.rules.keep_uploads.then(|| {
-            self.copies += 1;
-            number
-        })
+    fn next_copy(&self) -> Option<u32> {
+        self.rules.keep_uploads.then(|| self.rules.numbers.next())
     }
 
     /// Takes as much of `size` from the budget as is left.
@@ -299,6 +303,7 @@ impl RsyncInspector {
                 if let Some(current) = &mut self.current {
                     current.plain(data, out);
                 }
+                self.check_longer()?;
             }
             Action::Packed { first } => self.packed(data, first, out)?,
             Action::End => self.end(out)?,
@@ -310,29 +315,40 @@ impl RsyncInspector {
     /// Holds the list's last entry against the rules.
     fn check_listed(&self) -> Result<(), Box<Halt>> {
         let State::Followed(follower) = &self.state else { return Ok(()) };
-        let Some(file) = follower.list().last().filter(|_| self.rules.paths.restrict()) else {
-            return Ok(());
+        match follower.list().last().filter(|_| self.rules.by_path()) {
+            Some(file) => self.check_file(file),
+            None => Ok(()),
+        }
+    }
+
+    fn check_file(&self, file: Listed<'_>) -> Result<(), Box<Halt>> {
+        let acts: &[Act] = match (self.upload(), file.kind) {
+            (true, Kind::File) => &[Act::Write { size: file.size }],
+            (true, _) => &[CHANGE],
+            (false, Kind::Folder) => &[],
+            (false, _) => &[Act::Read],
         };
-        let check = |path: &[u8], base: Option<&[u8]>, want| check_path(&self.rules, path, base, want);
         let refuse = |path: &[u8], why: &str| {
             let operation = self.command.operation();
             Err(Box::new(Halt { operation, path: Some(path.to_vec()), why: why.to_owned() }))
         };
-        for path in self.places.of(file, false).iter().filter(|_| self.by_name) {
+        let each = self.by_name || self.rules.by_site();
+        for path in self.places.of(file, false).iter().filter(|_| each) {
             // A folder that is only looked through on the way down is not itself read.
             let want = match file.kind {
                 Kind::Folder if !self.upload() => Reach::Ancestor,
                 _ => Reach::Inside,
             };
-            if let Err(why) = check(path, self.home.as_deref(), want) {
-                return refuse(path, why);
+            if let Err(why) = self.rules.check(path, self.home.as_deref(), want, acts) {
+                return refuse(path, &why);
             }
         }
         if self.upload() && file.kind == Kind::Link {
             let path = self.places.told(file.name);
             let folder = normalise(&path, self.home.as_deref());
-            if check(file.link, folder.as_deref().map(parent), Reach::Inside).is_err() {
-                return refuse(&path, "the link leads outside what this window allows");
+            let acts = &[CHANGE, Act::Read];
+            if self.rules.check(file.link, folder.as_deref().map(parent), Reach::Inside, acts).is_err() {
+                return refuse(&path, "the link leads outside what may be used here");
             }
         }
         Ok(())
@@ -343,11 +359,18 @@ impl RsyncInspector {
         let packed = follower.packed();
         let size = follower.list().get(item.index).map_or(0, |file| file.size);
         self.check_basis(item)?;
+        // The site's policies may have changed since the list came.
+        if let Some(file) = follower.list().get(item.index).filter(|_| self.rules.by_site()) {
+            self.check_file(file)?;
+        }
         let left = self.rules.max_bytes.as_ref().map(super::Budget::left);
         if fresh && left.is_some_and(|left| left < size) {
             return Err(Box::new(self.about(Some(item.index), TOO_LARGE)));
         }
         let unpacker = self.unpacker.get_or_insert_with(|| Unpacker::new(packed));
+        if matches!(unpacker, Unpacker::Not(_)) && self.rules.by_size() {
+            return Err(Box::new(self.about(Some(item.index), PACKED)));
+        }
         let spoilt = match unpacker {
             Unpacker::Not(why) => Some(*why),
             _ => (self.options.append && !fresh)
@@ -362,10 +385,10 @@ impl RsyncInspector {
     fn check_basis(&self, item: &Item) -> Result<(), Box<Halt>> {
         let names = item.basis.is_some() && !item.name.is_empty();
         let leaves = item.name.contains(&b'/') || item.name == b"..";
-        if names && leaves && self.upload() && self.rules.paths.restrict() {
+        if names && leaves && self.upload() && self.rules.by_path() {
             return Err(Box::new(self.about(
                 Some(item.index),
-                "it is to be made from a file in another folder, and this window names its paths",
+                "it is to be made from a file in another folder, and single files are looked at here",
             )));
         }
         Ok(())
@@ -385,7 +408,17 @@ impl RsyncInspector {
                 "it is packed too tightly for a copy of it to be kept: send it without -z",
             )));
         }
-        Ok(())
+        self.check_longer()
+    }
+
+    /// The list told the size that the site's policies were asked for.
+    fn check_longer(&self) -> Result<(), Box<Halt>> {
+        match &self.current {
+            Some(current) if self.upload() && current.bytes > current.size && self.rules.by_size() => {
+                Err(Box::new(self.about(Some(current.index), LONGER)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A file has passed.

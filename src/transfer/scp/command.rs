@@ -2,9 +2,10 @@
 
 use crate::transfer::command::Word;
 use crate::transfer::path::{Reach, parent};
+use crate::transfer::site::Why;
 use crate::transfer::{FileRules, Operation};
 
-use super::{Refused, check_path};
+use super::Refused;
 
 /// What an `scp -t` or `scp -f` will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,24 +64,24 @@ impl ScpCommand {
         }
         for word in &self.paths {
             if let Err(why) = self.check_word(word, rules, home) {
-                return refuse(&word.text, why);
+                return refuse(&word.text, &why);
             }
         }
         Ok(())
     }
 
-    fn check_word(&self, word: &Word, rules: &FileRules, home: Option<&[u8]>) -> Result<(), &'static str> {
+    fn check_word(&self, word: &Word, rules: &FileRules, home: Option<&[u8]>) -> Result<(), Why> {
         let path = word.text.as_bytes();
-        if rules.paths.restrict() && word.expands {
+        if rules.by_path() && word.expands {
             let in_folder = !word.text.starts_with('~') && !parent(path).iter().any(|b| b"*?[{".contains(b));
             if self.upload || !in_folder || !path.contains(&b'/') {
-                return Err("the path is a pattern and this window names its paths: write it out");
+                return Err("the path is a pattern, and single files are looked at here: write it out".into());
             }
-            return check_path(rules, parent(path), home, Reach::Parent);
+            return rules.check(parent(path), home, Reach::Parent, &[]);
         }
         // Names inside a folder are checked when they come.
         let want = if self.is_folder() { Reach::Parent } else { Reach::Inside };
-        check_path(rules, path, home, want)
+        rules.check(path, home, want, &[])
     }
 
     /// Whether the path of an upload is certainly a folder.

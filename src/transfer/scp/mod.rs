@@ -19,7 +19,8 @@ mod tests;
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 
-use super::path::{MAX_PATH, Reach, normalise};
+use super::path::{MAX_PATH, Reach};
+use super::site::{Act, CHANGE, Why};
 use super::{FileEvent, FileRules, Inspector, Operation, Step};
 pub(crate) use command::ScpCommand;
 use record::Record;
@@ -83,7 +84,6 @@ pub(crate) struct ScpInspector {
     folders: Vec<Vec<u8>>,
     entering: Vec<u8>,
     current: Option<Current>,
-    next_file: u32,
     ended: bool,
 }
 
@@ -105,7 +105,6 @@ impl ScpInspector {
             folders: Vec::new(),
             entering: Vec::new(),
             current: None,
-            next_file: 0,
             ended: false,
         })
     }
@@ -205,7 +204,7 @@ impl ScpInspector {
                 let (path, _) = self.path_of(name);
                 let operation = if self.command.upload { Operation::Mkdir } else { Operation::List };
                 if let Err(why) = self.check_folder(&path, name) {
-                    self.refuse(operation, &path, why, out);
+                    self.refuse(operation, &path, &why, out);
                     return Ok(());
                 }
                 self.entering = path;
@@ -214,14 +213,13 @@ impl ScpInspector {
             Record::File { size, name } => {
                 self.check_asked(name)?;
                 let (path, note) = self.path_of(name);
-                if let Err(why) = self.check_file(&path, size) {
-                    self.refuse(self.operation(), &path, why, out);
+                if let Err(why) = self.check_file(&path, name, size) {
+                    self.refuse(self.operation(), &path, &why, out);
                     return Ok(());
                 }
                 let mut event = FileEvent::new(self.operation(), &path);
                 event.note = note;
-                event.file = Some(self.next_file);
-                self.next_file = self.next_file.wrapping_add(1);
+                event.file = Some(self.rules.numbers.next());
                 self.current = Some(Current { event, size, hash: Context::new(&SHA256) });
                 self.turn = Turn::AnswerFile;
             }
@@ -255,25 +253,31 @@ impl ScpInspector {
         (path, note)
     }
 
-    fn check_path(&self, path: &[u8]) -> Result<(), &'static str> {
-        check_path(&self.rules, path, self.home.as_deref(), Reach::Inside)
+    fn check_path(&self, path: &[u8], acts: &[Act]) -> Result<(), Why> {
+        self.rules.check(path, self.home.as_deref(), Reach::Inside, acts)
     }
 
-    fn check_folder(&self, path: &[u8], name: &[u8]) -> Result<(), &'static str> {
-        self.check_path(path)?;
+    fn check_folder(&self, path: &[u8], name: &[u8]) -> Result<(), Why> {
+        let acts: &[Act] = if self.command.upload { &[CHANGE] } else { &[] };
+        self.check_path(path, acts)?;
         // The folder lands inside the path where that exists already.
         if self.command.upload && self.folders.is_empty() {
-            self.check_path(&join(path, name))
+            self.check_path(&join(path, name), acts)
         } else {
             Ok(())
         }
     }
 
-    fn check_file(&self, path: &[u8], size: u64) -> Result<(), &'static str> {
-        self.check_path(path)?;
+    fn check_file(&self, path: &[u8], name: &[u8], size: u64) -> Result<(), Why> {
+        let act = if self.command.upload { Act::Write { size } } else { Act::Read };
+        self.check_path(path, &[act])?;
+        // So does the file; the window's patterns are held against the path as it was written.
+        if self.command.upload && self.folders.is_empty() && !self.command.is_folder() {
+            self.rules.ask(&join(path, name), self.home.as_deref(), act)?;
+        }
         match &self.rules.max_bytes {
             Some(budget) if !budget.take(size) => {
-                Err("the file is larger than what is left of the window's limit: ask for a new window")
+                Err("the file is larger than what is left of the window's limit: ask for a new window".into())
             }
             _ => Ok(()),
         }
@@ -405,29 +409,4 @@ fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     }
     path.extend_from_slice(name);
     path
-}
-
-/// Whether the rules let `path` be used.
-pub(super) fn check_path(
-    rules: &FileRules,
-    path: &[u8],
-    home: Option<&[u8]>,
-    want: Reach,
-) -> Result<(), &'static str> {
-    if path.len() > MAX_PATH {
-        return Err("the path is longer than 4096 bytes");
-    }
-    if !rules.paths.restrict() {
-        return Ok(());
-    }
-    if path.contains(&b'\\') {
-        return Err("the path holds a backslash, which some targets take for a separator: use /");
-    }
-    let Some(path) = normalise(path, home) else {
-        return Err("the path is relative and the home folder is not known: use an absolute path");
-    };
-    if rules.paths.reach(&path) < want {
-        return Err("the path is outside what this window allows");
-    }
-    Ok(())
 }

@@ -14,7 +14,11 @@ fn inspector(command: &str, rules: FileRules) -> Result<ScpInspector, Box<Refuse
 fn run(command: &str, rules: FileRules, script: &[(crate::transfer::testing::From, &[u8])]) -> Log {
     let script: Vec<_> = script.iter().map(|(from, data)| (*from, data.to_vec())).collect();
     let left = rules.max_bytes.as_ref().map(crate::transfer::Budget::left);
-    let fresh = || FileRules { max_bytes: left.map(crate::transfer::Budget::new), ..rules.clone() };
+    let fresh = || FileRules {
+        max_bytes: left.map(crate::transfer::Budget::new),
+        numbers: crate::transfer::FileNumbers::default(),
+        ..rules.clone()
+    };
     let whole = play(&mut inspector(command, fresh()).unwrap(), &script, usize::MAX >> 1);
     for cut in [1, 2, 5] {
         assert_eq!(play(&mut inspector(command, fresh()).unwrap(), &script, cut), whole);
@@ -58,7 +62,7 @@ fn a_folder_is_uploaded_file_by_file() {
             (Operation::Upload, "/srv/drop/empty", 0, sha(b""), true),
         ]
     );
-    assert_eq!(log.kept, [(0, 0, b"hello".to_vec())]);
+    assert_eq!(log.kept, [(1, 0, b"hello".to_vec())]);
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub(super) struct File {
     end: Option<u64>,
     pub(super) error: Option<String>,
     pub(super) refused: Option<String>,
+    /// The size that the site's policies were asked for.
+    pub(super) judged: u64,
     /// The target has confirmed CLOSE.
     pub(super) closed: bool,
 }
@@ -51,6 +53,7 @@ impl File {
             end: None,
             error: None,
             refused: None,
+            judged: 0,
             closed: false,
         }
     }

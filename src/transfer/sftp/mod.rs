@@ -23,7 +23,8 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 
 use super::flow::Room;
-use super::path::{MAX_PATH, Reach, normalise};
+use super::path::Reach;
+use super::site::{Act, Why};
 use super::{FileEvent, FileRules, Inspector, Operation, Step};
 use file::File;
 use frame::{Framer, Violation};
@@ -166,7 +167,6 @@ struct State {
     handles: HashMap<Vec<u8>, Handle>,
     opening: usize,
     files: HashMap<u32, File>,
-    next_file: u32,
     waiting: HashMap<u32, Waiting>,
     weight: usize,
     /// Refusals that wait for a packet boundary.
@@ -188,7 +188,6 @@ impl State {
             handles: HashMap::new(),
             opening: 0,
             files: HashMap::new(),
-            next_file: 0,
             waiting: HashMap::new(),
             weight: 0,
             answers: VecDeque::new(),
@@ -199,31 +198,9 @@ impl State {
         }
     }
 
-    /// Whether the rules let `path` be used; `Err` is the reason.
-    fn check(&self, path: &[u8], want: Reach) -> Result<(), &'static str> {
-        self.check_from(path, self.home.as_deref(), want)
-    }
-
-    fn check_from(&self, path: &[u8], base: Option<&[u8]>, want: Reach) -> Result<(), &'static str> {
-        if path.len() > MAX_PATH {
-            return Err("the path is longer than 4096 bytes");
-        }
-        if path.contains(&0) {
-            return Err("the path holds a zero byte");
-        }
-        if !self.rules.paths.restrict() {
-            return Ok(());
-        }
-        if path.contains(&b'\\') {
-            return Err("the path holds a backslash, which some targets take for a separator: use /");
-        }
-        let Some(path) = normalise(path, base) else {
-            return Err("the path is relative and the start folder is not known: use an absolute path");
-        };
-        if self.rules.paths.reach(&path) < want {
-            return Err("the path is outside what this window allows");
-        }
-        Ok(())
+    /// Whether the rules let `path` be used for `acts`; `Err` is the reason.
+    fn check(&self, path: &[u8], want: Reach, acts: &[Act]) -> Result<(), Why> {
+        self.rules.check(path, self.home.as_deref(), want, acts)
     }
 
     fn remember(&mut self, id: u32, waiting: Waiting) -> Result<(), Violation> {

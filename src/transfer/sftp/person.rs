@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::transfer::path::{Reach, normalise, parent};
+use crate::transfer::site::{Act, CHANGE, Why};
 use crate::transfer::{FileEvent, Operation, Step};
 
 use super::file::File;
@@ -14,6 +15,8 @@ use super::wire::{
 use super::{Body, Greeting, Handle, MAX_COLLECTED, MAX_HANDLES, MAX_PACKET, MAX_WAITING, State, Waiting};
 
 pub(super) const OVER_BUDGET: &str = "the window's limit for file contents is used up: ask for a new window";
+const APPENDS: &str =
+    "the site's policies look at the size of files, and appending hides it: write the whole file";
 const READ_ONLY: &str = "this window allows reading only";
 const NO_UPLOAD: &str = "this window does not allow uploads";
 const NO_DOWNLOAD: &str = "this window does not allow downloads";
@@ -132,7 +135,7 @@ impl State {
             Request::Read { handle, offset, size } => self.read(handle, offset, size, out),
             Request::Write { handle, offset, size } => self.write(handle, offset, size, out),
             Request::Look { path, reply } => {
-                self.judge(Op::Inspect, path, None, self.check(path, Reach::Ancestor), out)?;
+                self.judge(Op::Inspect, path, None, self.check(path, Reach::Ancestor, &[]), out)?;
                 Ok(Waiting::Look { path: path.to_vec(), reply })
             }
             Request::LookHandle { handle, reply } => match self.handles.get(handle) {
@@ -141,7 +144,7 @@ impl State {
                 None => Err(no_such_handle()),
             },
             Request::OpenDir { path } => {
-                self.judge(Op::List, path, None, self.check(path, Reach::Parent), out)?;
+                self.judge(Op::List, path, None, self.check(path, Reach::Parent, &[]), out)?;
                 if self.handles.len() + self.opening >= MAX_HANDLES {
                     return Err(too_many_handles());
                 }
@@ -152,17 +155,17 @@ impl State {
             Request::Resolve { .. } => Ok(Waiting::Other { reply: NAME }),
             Request::Harmless { reply } => Ok(Waiting::Other { reply }),
             Request::SetAttributes { path, attrs } => {
-                let note = attrs.describe();
-                self.change(Op::SetAttributes, path, None, note, out)
+                let (size, note) = (attrs.size.unwrap_or(0), attrs.describe());
+                self.change(Op::SetAttributes, path, None, size, note, out)
             }
             Request::SetHandleAttributes { handle, attrs } => self.set_attributes(handle, attrs, out),
-            Request::Remove { path } => self.change(Op::Remove, path, None, None, out),
-            Request::Rmdir { path } => self.change(Op::Rmdir, path, None, None, out),
-            Request::Mkdir { path } => self.change(Op::Mkdir, path, None, None, out),
-            Request::Rename { from, to } => self.change(Op::Rename, from, Some(to), None, out),
-            Request::Link { from, to } => self.change(Op::Link, from, Some(to), None, out),
+            Request::Remove { path } => self.change(Op::Remove, path, None, 0, None, out),
+            Request::Rmdir { path } => self.change(Op::Rmdir, path, None, 0, None, out),
+            Request::Mkdir { path } => self.change(Op::Mkdir, path, None, 0, None, out),
+            Request::Rename { from, to } => self.change(Op::Rename, from, Some(to), 0, None, out),
+            Request::Link { from, to } => self.change(Op::Link, from, Some(to), 0, None, out),
             Request::Symlink { first, second } => self.symlink(first, second, out),
-            Request::CopyData { from, to, size } => self.copy_data(from, to, size, out),
+            Request::CopyData { from, to, size, at } => self.copy_data(from, to, size, at, out),
             Request::UnknownExtension { name } => Err(self.unknown(name, out)),
             Request::UnknownType { kind } => Err(self.unknown(format!("packet type {kind}").as_bytes(), out)),
         }
@@ -174,40 +177,50 @@ impl State {
         operation: Operation,
         path: &[u8],
         to: Option<&[u8]>,
-        rule: Result<(), &'static str>,
+        rule: Result<(), Why>,
         out: &mut Vec<Step>,
     ) -> Result<(), Refusal> {
         let Err(why) = rule else { return Ok(()) };
         let mut event =
             FileEvent::new(operation, path.get(..crate::transfer::path::MAX_PATH).unwrap_or(path));
         event.to = to.map(|to| String::from_utf8_lossy(to).into_owned());
-        event.refused = Some(why.to_owned());
+        event.refused = Some(why.clone().into_owned());
         out.push(Step::Event(event));
-        Err(Refusal::denied(why))
+        Err(Refusal::denied(&why))
     }
 
-    fn may_change(&self, makes: bool) -> Result<(), &'static str> {
+    fn may_change(&self, makes: bool) -> Result<(), Why> {
         match (self.rules.read_only, makes && !self.rules.may_upload) {
-            (true, _) => Err(READ_ONLY),
-            (false, true) => Err(NO_UPLOAD),
+            (true, _) => Err(READ_ONLY.into()),
+            (false, true) => Err(NO_UPLOAD.into()),
             (false, false) => Ok(()),
         }
     }
 
     fn open(&mut self, path: &[u8], flags: u32, out: &mut Vec<Step>) -> Result<Waiting, Refusal> {
-        let file = File::new(self.next_file, path, flags, &mut self.room);
+        let file = File::new(self.rules.numbers.next(), path, flags, &mut self.room);
         let operation = if file.writes { Operation::Upload } else { Operation::Download };
         let rule = match file.writes {
             true => self.may_change(true),
-            false if !self.rules.may_download => Err(NO_DOWNLOAD),
+            false if !self.rules.may_download => Err(NO_DOWNLOAD.into()),
             false => Ok(()),
         };
-        self.judge(operation, path, None, rule.and_then(|()| self.check(path, Reach::Inside)), out)?;
+        // Where downloads are refused, so is every read through this handle.
+        let reads = file.reads && self.rules.may_download;
+        let acts = [file.writes.then_some(CHANGE), reads.then_some(Act::Read)];
+        let acts: Vec<Act> = acts.into_iter().flatten().collect();
+        let rule = rule.and_then(|()| self.check(path, Reach::Inside, &acts)).and_then(|()| {
+            // What is appended comes behind what is there, and how much that is nobody tells.
+            match flags & super::wire::FXF_APPEND != 0 && self.rules.by_size() {
+                true => Err(APPENDS.into()),
+                false => Ok(()),
+            }
+        });
+        self.judge(operation, path, None, rule, out)?;
         if self.handles.len() + self.opening >= MAX_HANDLES {
             return Err(too_many_handles());
         }
         self.opening += 1;
-        self.next_file = self.next_file.wrapping_add(1);
         Ok(Waiting::Open(Box::new(file)))
     }
 
@@ -242,7 +255,13 @@ impl State {
         out: &mut Vec<Step>,
     ) -> Result<Waiting, Refusal> {
         let budget = self.rules.max_bytes.clone();
+        let end = offset.saturating_add(size.into());
+        let grown = self.check_size(handle, end);
         let file = self.file(handle).filter(|file| file.writes).ok_or_else(no_such_handle)?;
+        if let Err(why) = grown {
+            return Err(refuse_file(file, Operation::Upload, &why, out));
+        }
+        file.judged = file.judged.max(end);
         // Once a part was refused the rest would only leave a hole in the file.
         let refused = file.refused.as_deref() == Some(OVER_BUDGET);
         if refused || budget.is_some_and(|budget| !budget.take(size.into())) {
@@ -254,19 +273,33 @@ impl State {
         Ok(Waiting::Write { file: number })
     }
 
+    /// Whether an open file may grow to `end` bytes, where the site's policies look at sizes.
+    fn check_size(&self, handle: &[u8], end: u64) -> Result<(), Why> {
+        let Some(Handle::File(number)) = self.handles.get(handle) else { return Ok(()) };
+        match self.files.get(number) {
+            Some(file) if end > file.judged && self.rules.by_size() => {
+                self.check(&file.path, Reach::Inside, &[Act::Write { size: end }])
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn change(
         &mut self,
         operation: Operation,
         path: &[u8],
         to: Option<&[u8]>,
+        size: u64,
         note: Option<String>,
         out: &mut Vec<Step>,
     ) -> Result<Waiting, Refusal> {
         let makes = matches!(operation, Operation::Mkdir | Operation::Link);
+        // A second name is another way to the contents.
+        let acts = if to.is_some() { self.any_use() } else { vec![Act::Write { size }] };
         let rule = self
             .may_change(makes)
-            .and_then(|()| self.check(path, Reach::Inside))
-            .and_then(|()| to.map_or(Ok(()), |to| self.check(to, Reach::Inside)));
+            .and_then(|()| self.check(path, Reach::Inside, &acts))
+            .and_then(|()| to.map_or(Ok(()), |to| self.check(to, Reach::Inside, &[CHANGE])));
         self.judge(operation, path, to, rule, out)?;
         Ok(changing(operation, path, to, note))
     }
@@ -280,6 +313,8 @@ impl State {
         let rule = self.may_change(false);
         let file = self.file(handle).ok_or_else(no_such_handle)?;
         let (number, path, written) = (file.number, file.path.clone(), file.up.position());
+        let act = Act::Write { size: attrs.size.unwrap_or(0) };
+        let rule = rule.and_then(|()| self.check(&path, Reach::Inside, &[act]));
         self.judge(Operation::SetAttributes, &path, None, rule, out)?;
         let Waiting::Change { event, .. } = changing(Operation::SetAttributes, &path, None, attrs.describe())
         else {
@@ -300,10 +335,17 @@ impl State {
         Ok(changing(Operation::Symlink, link, Some(to), None))
     }
 
-    fn check_symlink(&self, link: &[u8], to: &[u8]) -> Result<(), &'static str> {
-        self.check(link, Reach::Inside)?;
+    fn check_symlink(&self, link: &[u8], to: &[u8]) -> Result<(), Why> {
+        self.check(link, Reach::Inside, &[CHANGE])?;
         let link = normalise(link, self.home.as_deref());
-        self.check_from(to, link.as_deref().map(parent), Reach::Inside)
+        self.rules.check(to, link.as_deref().map(parent), Reach::Inside, &self.any_use())
+    }
+
+    /// What can be done with a file by another name that is made for it.
+    fn any_use(&self) -> Vec<Act> {
+        let mut acts = vec![CHANGE];
+        acts.extend(self.rules.may_download.then_some(Act::Read));
+        acts
     }
 
     fn copy_data(
@@ -311,12 +353,18 @@ impl State {
         from: &[u8],
         to: &[u8],
         size: u64,
+        at: u64,
         out: &mut Vec<Step>,
     ) -> Result<Waiting, Refusal> {
         let rule = self.may_change(true);
         let from = self.file(from).filter(|f| f.reads).map(|f| f.path.clone()).ok_or_else(no_such_handle)?;
         let target = self.file(to).filter(|f| f.writes).ok_or_else(no_such_handle)?;
         let (number, path) = (target.number, target.path.clone());
+        // How much "to the end" is nobody tells.
+        let grows = Act::Write { size: if size == 0 { u64::MAX } else { at.saturating_add(size) } };
+        let rule = rule
+            .and_then(|()| self.check(&from, Reach::Inside, &[Act::Read]))
+            .and_then(|()| self.check(&path, Reach::Inside, &[grows]));
         self.judge(Operation::Copy, &from, Some(&path), rule, out)?;
         if let Some(target) = self.files.get_mut(&number) {
             target.up.spoil("no hash: contents were copied on the target", &mut self.room);

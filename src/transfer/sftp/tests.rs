@@ -99,7 +99,11 @@ fn data(id: u32, data: &[u8]) -> Vec<u8> {
 /// Plays `script` whole, and checks that no cutting changes the result.
 fn run(rules: FileRules, script: &[(crate::transfer::testing::From, Vec<u8>)]) -> Log {
     let left = rules.max_bytes.as_ref().map(crate::transfer::Budget::left);
-    let fresh = || FileRules { max_bytes: left.map(crate::transfer::Budget::new), ..rules.clone() };
+    let fresh = || FileRules {
+        max_bytes: left.map(crate::transfer::Budget::new),
+        numbers: crate::transfer::FileNumbers::default(),
+        ..rules.clone()
+    };
     let whole = play(&mut SftpInspector::new(fresh()), script, usize::MAX >> 1);
     for cut in [1, 3, 7, 64] {
         assert_eq!(play(&mut SftpInspector::new(fresh()), script, cut), whole, "cut {cut}");
@@ -136,8 +140,8 @@ fn an_upload_is_hashed_kept_and_reported_when_the_target_confirms_its_close() {
     assert_eq!((event.operation, event.path.as_str(), event.bytes), (Operation::Upload, "plc.bin", 11));
     assert!(event.whole, "{event:?}");
     assert_eq!(event.sha256, sha(b"hello world"));
-    assert_eq!(log.kept, vec![(0, 0, b"hello world".to_vec())]);
-    assert_eq!(event.file, Some(0));
+    assert_eq!(log.kept, vec![(1, 0, b"hello world".to_vec())]);
+    assert_eq!(event.file, Some(1));
     assert!(log.to_target.starts_with(&wire::init()));
 }
 
@@ -199,7 +203,7 @@ fn a_refused_request_is_answered_here_between_two_packets() {
     for (id, why) in [
         (3, "this window allows reading only"),
         (4, "the path is outside what this window allows"),
-        (5, "the path is relative and the start folder is not known: use an absolute path"),
+        (5, "the path is relative and the home folder is not known: use an absolute path"),
     ] {
         expected.extend(wire::status(id, 3, &format!("refused by the gateway: {why}")));
     }

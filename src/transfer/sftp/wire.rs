@@ -196,7 +196,10 @@ pub(super) enum Request<'a> {
     CopyData {
         from: &'a [u8],
         to: &'a [u8],
+        /// 0: to the end.
         size: u64,
+        /// Where in `to`.
+        at: u64,
     },
     /// limits, home-directory, users-groups-by-id: nothing about files.
     Harmless {
@@ -246,7 +249,7 @@ impl<'a> Request<'a> {
             b"fstatvfs@openssh.com" => Self::LookHandle { handle: r.string()?, reply: EXTENDED_REPLY },
             b"copy-data" => {
                 let (from, _offset, size) = (r.string()?, r.u64()?, r.u64()?);
-                Self::CopyData { from, to: r.string()?, size }
+                Self::CopyData { from, to: r.string()?, size, at: r.u64()? }
             }
             b"expand-path@openssh.com" => Self::Resolve { path: r.string()? },
             b"limits@openssh.com" | b"users-groups-by-id@openssh.com" => {
