@@ -29,6 +29,8 @@ pub enum DeviceKind {
     SkKey,
     /// An SSH user certificate of the configured CA.
     Certificate,
+    /// A passkey that verified its user (WebAuthn).
+    Passkey,
 }
 
 impl DeviceKind {
@@ -39,6 +41,7 @@ impl DeviceKind {
             Self::Key => "key",
             Self::SkKey => "sk_key",
             Self::Certificate => "certificate",
+            Self::Passkey => "passkey",
         }
     }
 }
@@ -66,6 +69,8 @@ pub enum SecondFactorKind {
     Recovery,
     /// A security key that verified its user: counts as both factors.
     SkUserVerified,
+    /// A passkey that verified its user: counts as both factors.
+    Passkey,
     /// An earlier second factor that policy lets count for a while.
     Remembered,
 }
@@ -77,6 +82,7 @@ impl SecondFactorKind {
             Self::Totp => "totp",
             Self::Recovery => "recovery",
             Self::SkUserVerified => "sk_user_verified",
+            Self::Passkey => "passkey",
             Self::Remembered => "remembered",
         }
     }

@@ -66,6 +66,12 @@ ids! {
     FindingId,
     /// A request to delete recordings.
     DeletionId,
+    /// A message on its way out.
+    NotificationId,
+    /// A log-in to the web interface.
+    WebSessionId,
+    /// A token of the API.
+    ApiTokenId,
 }
 
 /// The name of a person, organisation, zone, conduit, asset or policy: stable, unique among its kind, safe in a file

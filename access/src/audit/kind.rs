@@ -39,6 +39,14 @@ kinds! {
     LoginSucceeded = "login.succeeded",
     /// A log-in failed.
     LoginFailed = "login.failed",
+    /// Somebody logged in to the web interface.
+    WebSessionOpened = "web.session_opened",
+    /// A log-in to the web interface was ended by its owner.
+    WebSessionClosed = "web.session_closed",
+    /// Somebody made a token for the API.
+    TokenMade = "token.made",
+    /// A token of the API was revoked.
+    TokenRevoked = "token.revoked",
     /// Too many attempts: refused without a look at the credential.
     LoginThrottled = "login.throttled",
     /// A person set up their password and second factor.
@@ -63,6 +71,8 @@ kinds! {
     SecondFactorForgotten = "second_factor.forgotten",
     /// The described site changed.
     SiteApplied = "site.applied",
+    /// The described site was downloaded.
+    SiteExported = "site.exported",
     /// The plant state of a zone changed.
     PlantStateChanged = "plant_state.changed",
     /// A host key was pinned or dropped.
@@ -151,6 +161,8 @@ kinds! {
     AuditVerified = "audit.verified",
     /// The audit log is signed with another key from here on.
     AuditKeyChanged = "audit.key_changed",
+    /// A message could not be sent, and is given up.
+    NotificationFailed = "notification.failed",
     /// A backup was made.
     BackupMade = "backup.made",
     /// A backup was restored.

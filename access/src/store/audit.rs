@@ -17,6 +17,8 @@ use crate::{
 
 /// Entries read at a time while verifying.
 const PAGE: u32 = 1000;
+/// How far entries may stand from where their time would put them, because a clock went back.
+const CLOCK_SLACK: i64 = 10_000;
 /// Most problems of the checkpoint file that are listed.
 const MAX_LISTED: usize = 16;
 
@@ -60,8 +62,58 @@ impl Store {
 
     /// Lists entries: the newest first, or the oldest first with `after`.
     pub async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEntry>, StoreError> {
-        let (sql, values) = select(filter);
+        let span = match (filter.from, filter.until) {
+            (None, None) => None,
+            (from, until) => Some(self.audit_span(from, until).await?),
+        };
+        let (sql, values) = select(filter, span);
         self.0.pools.rows(sql, values).await?.iter().map(entry).collect()
+    }
+
+    /// Numbers around the entries of a span of time, both excluded, so that they are found by number whatever else is
+    /// asked for. Times rise with numbers but where a clock went back: that far they may lie apart.
+    pub(super) async fn audit_span(
+        &self,
+        from: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> Result<(i64, i64), StoreError> {
+        let after = match from {
+            Some(at) => {
+                self.first_since(at).await?.map_or(i64::MAX - 1, |seq| seq.saturating_sub(CLOCK_SLACK))
+            }
+            None => 0,
+        };
+        let before = match until {
+            Some(at) => self.first_since(at).await?.map_or(i64::MAX, |seq| seq.saturating_add(CLOCK_SLACK)),
+            None => i64::MAX,
+        };
+        Ok((after, before))
+    }
+
+    async fn first_since(&self, at: Timestamp) -> Result<Option<i64>, StoreError> {
+        let row =
+            self.0.pools.row("SELECT seq FROM audit WHERE at >= $1 ORDER BY at LIMIT 1", args![at]).await?;
+        row.map(|r| r.int("seq")).transpose()
+    }
+
+    /// The entry of that number.
+    pub async fn audit_entry(&self, seq: u64) -> Result<AuditEntry, StoreError> {
+        let filter = AuditFilter { after: Some(seq.saturating_sub(1)), limit: 1, ..AuditFilter::default() };
+        let found = self.audit(&filter).await?.into_iter().find(|e| e.seq == seq);
+        found.ok_or_else(|| StoreError::not_found("audit entry", seq))
+    }
+
+    /// Checks the whole log with the key that this store signs with and its file of checkpoints, and notes the outcome in
+    /// the log. The outcome counts whether or not it could be noted; the error of that comes beside it.
+    pub async fn verify_own_audit(&self, act: &Act) -> Result<(AuditReport, Option<StoreError>), StoreError> {
+        let keys = AuditKeys::of(self.0.signer.as_ref());
+        let report = self.verify_audit(keys, self.0.checkpoints.as_ref()).await?;
+        let event = AuditEvent::new(AuditKind::AuditVerified, "audit")
+            .with("whole", report.is_whole())
+            .with("entries", report.entries)
+            .with_some("first_bad", report.first_bad.as_ref().map(|b| b.seq));
+        let noted = self.record(act, event).await;
+        Ok((report, noted.err()))
     }
 
     /// The newest entry's checkpoint; none for an empty log.
@@ -186,7 +238,7 @@ impl Store {
     /// The entries after `seq` up to the first that cannot be read, and whether there is such a one.
     async fn page_after(&self, seq: u64) -> Result<(Vec<AuditEntry>, bool), StoreError> {
         let filter = AuditFilter { after: Some(seq), limit: PAGE, ..AuditFilter::default() };
-        let (sql, values) = select(&filter);
+        let (sql, values) = select(&filter, None);
         let rows = self.0.pools.rows(sql, values).await?;
         let entries: Vec<_> = rows.iter().map_while(|r| entry(r).ok()).collect();
         let unreadable = entries.len() < rows.len();
@@ -194,7 +246,7 @@ impl Store {
     }
 }
 
-fn select(filter: &AuditFilter) -> (Sql, Vec<Value>) {
+fn select(filter: &AuditFilter, span: Option<(i64, i64)>) -> (Sql, Vec<Value>) {
     let order = if filter.after.is_some() { "seq ASC" } else { "seq DESC" };
     Select::new("SELECT seq, at, kind, actor, subject, body, prev_hash, hash, key_id, signature FROM audit")
         .and_some("kind = ?", filter.kind.map(AuditKind::as_str))
@@ -202,6 +254,8 @@ fn select(filter: &AuditFilter) -> (Sql, Vec<Value>) {
         .and_some("subject = ?", filter.subject.as_ref())
         .and_some("at >= ?", filter.from)
         .and_some("at < ?", filter.until)
+        .and_some("seq > ?", span.map(|s| s.0))
+        .and_some("seq < ?", span.map(|s| s.1))
         .and_some("seq > ?", filter.after.map(to_i64))
         .and_some("seq < ?", filter.before.map(to_i64))
         .finish(order, filter.limit)

@@ -27,6 +27,12 @@ pub(super) struct LastCheckpoint {
 pub(super) enum Quiet {
     /// Bytes of files moved: the recording holds every file operation with its size and digest.
     FileBytes,
+    /// A log-in or token was used again: what it was used for has events of its own.
+    Seen,
+    /// A question to a browser, kept until it is answered: the answer has the event.
+    Question,
+    /// A message is on its way out: what it tells of has its event.
+    Outbox,
     /// Rows that have ended by themselves are swept; nothing could use them any more.
     Expired,
 }

@@ -11,10 +11,12 @@ mod change;
 mod db;
 mod decisions;
 mod error;
+mod figures;
 mod filter;
 mod findings;
 mod logins;
 mod migrate;
+mod notifications;
 mod orders;
 mod people;
 mod plant;
@@ -23,6 +25,7 @@ mod secrets;
 mod sessions;
 mod site;
 mod usage;
+mod web;
 mod windows;
 
 use std::{fmt, sync::Arc};
@@ -38,11 +41,16 @@ pub use audit::AuditFilter;
 pub use db::Database;
 pub use decisions::{DecisionFilter, DecisionRecord};
 pub use error::StoreError;
+pub use figures::Figures;
 pub use findings::{FindingFilter, FindingRecord};
 pub use logins::{RememberedFactor, Tally, TallyKey};
 pub use migrate::{MigrationReport, SCHEMA_VERSION};
+pub use notifications::Notification;
 pub use orders::{Order, OrderKind};
-pub use people::{CodeUse, Credentials, Enrolment, EnrolmentOutcome, Invitation};
+pub use people::{
+    CodeUse, Credentials, Enrolled, Enrolment, EnrolmentOutcome, Invitation, SecondFactorSetUp,
+    invitation_digest, new_invitation,
+};
 pub use plant::PlantStateRecord;
 pub use recordings::{Deleted, Hold, KeptRecording, RecordingFilter};
 pub use secrets::{SealedSecret, SecretChange, SecretHistory};
@@ -50,6 +58,7 @@ pub use sessions::{
     NewSession, OpenOutcome, Opening, SessionEnd, SessionFilter, SessionRecord, SessionState,
 };
 pub use site::{Applied, PolicyView};
+pub use web::{ApiToken, StoredPasskey, WebSession};
 pub use windows::{StoredWindow, WindowFilter};
 
 /// A handle to the store; clones share its connections.

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::BASE32_NOPAD;
 use zeroize::Zeroizing;
 
 use super::{
@@ -12,6 +14,7 @@ use super::{
     db::args,
     error::StoreError,
     logins::{TallyKey, forget_tallies},
+    web::{self, StoredPasskey},
 };
 use crate::{
     audit::{Act, AuditEvent, AuditKind},
@@ -34,6 +37,8 @@ pub struct Credentials {
     pub updated_at: Timestamp,
     /// Recovery codes not yet used.
     pub recovery_codes_left: u64,
+    /// Passkeys enrolled.
+    pub passkeys: u64,
 }
 
 impl fmt::Debug for Credentials {
@@ -76,12 +81,23 @@ pub struct Invitation {
 pub struct Enrolment<'a> {
     /// Argon2id hash (PHC string).
     pub password_hash: &'a str,
-    /// The TOTP secret, sealed.
-    pub totp_sealed: &'a [u8],
-    /// The step of the code that proved the set-up: it does not work again.
-    pub totp_step: u64,
+    /// The second factor.
+    pub second: SecondFactorSetUp<'a>,
     /// Digests of the recovery codes shown to the person.
     pub recovery_digests: &'a [String],
+}
+
+/// A second factor that is being set up.
+pub enum SecondFactorSetUp<'a> {
+    /// Time-based codes.
+    Totp {
+        /// The secret, sealed.
+        sealed: &'a [u8],
+        /// The step of the code that proved the set-up: it does not work again.
+        step: u64,
+    },
+    /// A passkey.
+    Passkey(&'a StoredPasskey),
 }
 
 impl fmt::Debug for Enrolment<'_> {
@@ -100,7 +116,68 @@ pub enum EnrolmentOutcome {
     InvitationRefused,
 }
 
+/// What is kept of an invitation: SHA-256 of its text in lower case, hexadecimal. 160 random bits need no salt.
+pub fn invitation_digest(code: &str) -> String {
+    let plain = Zeroizing::new(code.trim().to_ascii_lowercase());
+    hex::encode(digest(&SHA256, plain.as_bytes()).as_ref())
+}
+
+/// A new invitation: 160 random bits, 32 characters that can be read aloud.
+pub fn new_invitation(random: &mut dyn rand::RngCore) -> Zeroizing<String> {
+    let mut bytes = Zeroizing::new([0u8; 20]);
+    random.fill_bytes(bytes.as_mut_slice());
+    Zeroizing::new(BASE32_NOPAD.encode(bytes.as_slice()).to_ascii_lowercase())
+}
+
+/// By what a person can log in, without anything that would let somebody do so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolled {
+    /// The person.
+    pub person: Name,
+    /// They have a password.
+    pub password: bool,
+    /// They have an authenticator app.
+    pub totp: bool,
+    /// Passkeys enrolled.
+    pub passkeys: u64,
+    /// Recovery codes not yet used.
+    pub recovery_codes_left: u64,
+    /// An invitation that works until then.
+    pub invited_until: Option<Timestamp>,
+}
+
 impl Store {
+    /// By what everybody can log in, who was ever invited or enrolled.
+    pub async fn enrolled(&self, now: Timestamp) -> Result<Vec<Enrolled>, StoreError> {
+        let rows = self
+            .0
+            .pools
+            .rows(
+                "SELECT p.person AS person, \
+                 CAST(CASE WHEN c.password_hash IS NULL THEN 0 ELSE 1 END AS BIGINT) AS password, \
+                 CAST(CASE WHEN c.totp_sealed IS NULL THEN 0 ELSE 1 END AS BIGINT) AS totp, \
+                 (SELECT COUNT(*) FROM passkey k WHERE k.person = p.person) AS passkeys, \
+                 (SELECT COUNT(*) FROM recovery_code r WHERE r.person = p.person AND r.used_at IS NULL) AS codes, \
+                 (SELECT MAX(i.expires_at) FROM invitation i WHERE i.person = p.person AND i.used_at IS NULL \
+                 AND i.expires_at > $1) AS invited_until \
+                 FROM (SELECT person FROM credential UNION SELECT person FROM invitation) p \
+                 LEFT JOIN credential c ON c.person = p.person ORDER BY p.person",
+                args![now],
+            )
+            .await?;
+        let one = |r: &super::db::Row| {
+            Ok(Enrolled {
+                person: r.parsed("person")?,
+                password: r.count("password")? > 0,
+                totp: r.count("totp")? > 0,
+                passkeys: r.count("passkeys")?,
+                recovery_codes_left: r.count("codes")?,
+                invited_until: r.opt_time("invited_until")?,
+            })
+        };
+        rows.iter().map(one).collect()
+    }
+
     /// What is kept of the person's credentials, if anything.
     pub async fn credentials(&self, person: &Name) -> Result<Option<Credentials>, StoreError> {
         let row = self
@@ -108,7 +185,8 @@ impl Store {
             .pools
             .row(
                 "SELECT password_hash, totp_sealed, totp_step, enrolled_at, updated_at, \
-                 (SELECT COUNT(*) FROM recovery_code r WHERE r.person = c.person AND r.used_at IS NULL) AS left_over \
+                 (SELECT COUNT(*) FROM recovery_code r WHERE r.person = c.person AND r.used_at IS NULL) AS left_over, \
+                 (SELECT COUNT(*) FROM passkey k WHERE k.person = c.person) AS passkeys \
                  FROM credential c WHERE person = $1",
                 args![person],
             )
@@ -121,6 +199,7 @@ impl Store {
                 enrolled_at: r.opt_time("enrolled_at")?,
                 updated_at: r.time("updated_at")?,
                 recovery_codes_left: r.count("left_over")?,
+                passkeys: r.count("passkeys")?,
             })
         })
         .transpose()
@@ -136,6 +215,7 @@ impl Store {
                 args![person, hash, act.at],
             )
             .await?;
+        web::close_all(&mut change, person).await?;
         change.policy_sees_it();
         change.commit(AuditEvent::new(AuditKind::PasswordChanged, person)).await.map(drop)
     }
@@ -150,6 +230,7 @@ impl Store {
                 args![person, sealed, act.at],
             )
             .await?;
+        web::close_all(&mut change, person).await?;
         forget_factors(&mut change, person).await?;
         change.policy_sees_it();
         change.commit(AuditEvent::new(AuditKind::SecondFactorChanged, person)).await.map(drop)
@@ -301,23 +382,47 @@ impl Store {
         ensure_row(&mut change, &person).await?;
         change
             .execute(
-                "UPDATE credential SET password_hash = $2, totp_sealed = $3, enrolled_at = $4, updated_at = $4, \
-                 totp_step = CASE WHEN totp_step < $5 THEN $5 ELSE totp_step END WHERE person = $1",
-                args![
-                    &person,
-                    enrolment.password_hash,
-                    enrolment.totp_sealed,
-                    act.at,
-                    super::change::to_i64(enrolment.totp_step)
-                ],
+                "UPDATE credential SET password_hash = $2, enrolled_at = $3, updated_at = $3 WHERE person = $1",
+                args![&person, enrolment.password_hash, act.at],
             )
             .await?;
+        set_up(&mut change, &person, &enrolment.second).await?;
         put_recovery_codes(&mut change, &person, enrolment.recovery_digests).await?;
         forget_factors(&mut change, &person).await?;
         change.policy_sees_it();
         change.commit(AuditEvent::new(AuditKind::PersonEnrolled, &person)).await?;
         Ok(EnrolmentOutcome::Enrolled(person))
     }
+}
+
+/// What somebody set up before by an earlier invitation is replaced: an invitation is also how a lost factor is renewed.
+async fn set_up(
+    change: &mut Change<'_>,
+    person: &Name,
+    second: &SecondFactorSetUp<'_>,
+) -> Result<(), StoreError> {
+    change.execute("DELETE FROM passkey WHERE person = $1", args![person]).await?;
+    web::close_all(change, person).await?;
+    let (sealed, step) = match second {
+        SecondFactorSetUp::Totp { sealed, step } => (Some(sealed.to_vec()), *step),
+        SecondFactorSetUp::Passkey(passkey) => {
+            if &passkey.person != person {
+                return Err(StoreError::Refused(
+                    "the passkey was made for somebody else: start again".into(),
+                ));
+            }
+            web::put_passkey(change, passkey).await?;
+            (None, 0)
+        }
+    };
+    change
+        .execute(
+            "UPDATE credential SET totp_sealed = $2, \
+             totp_step = CASE WHEN totp_step < $3 THEN $3 ELSE totp_step END WHERE person = $1",
+            args![person, sealed, super::change::to_i64(step)],
+        )
+        .await
+        .map(drop)
 }
 
 async fn finish_use(
@@ -336,7 +441,7 @@ async fn finish_use(
     Ok(CodeUse::Accepted)
 }
 
-async fn ensure_row(change: &mut Change<'_>, person: &Name) -> Result<(), StoreError> {
+pub(super) async fn ensure_row(change: &mut Change<'_>, person: &Name) -> Result<(), StoreError> {
     let at = change.at();
     change
         .execute(
@@ -377,5 +482,7 @@ pub(super) async fn delete_credentials(change: &mut Change<'_>, person: &Name) -
         .await?;
     change.execute("DELETE FROM recovery_code WHERE person = $1", args![person]).await?;
     change.execute("DELETE FROM invitation WHERE person = $1", args![person]).await?;
+    change.execute("DELETE FROM passkey WHERE person = $1", args![person]).await?;
+    web::close_all(change, person).await?;
     forget_factors(change, person).await
 }

@@ -7,6 +7,7 @@ use super::{
     db::{DbTx, Row, args},
     error::StoreError,
     filter::Select,
+    notifications::tell_of_window,
 };
 use crate::{
     audit::{Act, AuditEvent, AuditKind},
@@ -108,6 +109,7 @@ impl Store {
                 )
                 .await?;
         }
+        tell_of_window(&mut change, act, AuditKind::WindowRequested, window).await?;
         change.policy_sees_it();
         let request = serde_json::to_value(request).map_err(|e| StoreError::damaged("window", e))?;
         change.commit(AuditEvent::new(AuditKind::WindowRequested, &id).with("request", request)).await?;
@@ -166,6 +168,7 @@ impl Store {
                 args![&id, window.standing.as_str(), json(window)?],
             )
             .await?;
+        tell_of_window(&mut change, act, event.kind(), window).await?;
         change.policy_sees_it();
         let event = event.with("window", id).with("state", window.standing.as_str());
         change.commit(event).await?;

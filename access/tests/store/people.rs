@@ -1,7 +1,7 @@
 use cofferdam_access::audit::{AuditEvent, AuditKind};
 use cofferdam_access::store::{
-    AuditFilter, CodeUse, Enrolment, EnrolmentOutcome, RememberedFactor, SecretChange, StoreError, Tally,
-    TallyKey,
+    AuditFilter, CodeUse, Enrolment, EnrolmentOutcome, RememberedFactor, SecondFactorSetUp, SecretChange,
+    StoreError, Tally, TallyKey,
 };
 
 use crate::support::{NOW, TestDb, account, at, by, name, system, with_site};
@@ -88,8 +88,7 @@ fn enrolment() -> Enrolment<'static> {
     static CODES: std::sync::LazyLock<Vec<String>> = std::sync::LazyLock::new(|| vec!["r1".into()]);
     Enrolment {
         password_hash: "$argon2id$hush",
-        totp_sealed: b"hush",
-        totp_step: 5,
+        second: SecondFactorSetUp::Totp { sealed: b"hush", step: 5 },
         recovery_digests: &CODES,
     }
 }

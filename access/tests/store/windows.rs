@@ -75,7 +75,7 @@ async fn of_two_changes_at_once_one_is_written(db: TestDb) {
     let id = kept.window.request.id;
     let yes = approve(kept.window.clone(), "olga", Duty::Operations);
     let no = Window {
-        standing: Standing::Refused { by: name("sam"), reason: "no".into(), at: NOW },
+        standing: Standing::Refused { by: name("sam"), reason: "no".into(), at: NOW, suggested: None },
         ..kept.window.clone()
     };
     store.update_window(&by("olga"), kept.version, &yes, approved(id)).await.unwrap();

@@ -1,0 +1,158 @@
+//! Checks of what people prove with (passwords, codes), for every way in: SSH, the web, the command line. One place, so
+//! that no way in is checked less than another.
+//!
+//! Guesses are counted before they are looked at ([`crate::ratelimit`]), the work is the same for names that nobody has,
+//! and a code counts only if the store marked it used in the same transaction that audits what it was for.
+
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use crate::{
+    audit::{Act, Actor, AuditEvent, AuditKind},
+    clock::Timestamp,
+    ids::Name,
+    login::CodeCheck,
+    password::{Costs, StoredPassword, verify_or_dummy},
+    ratelimit::{Attempt, Budgets, Limit, RateLimiter},
+    recovery::{self, RecoveryHash},
+    store::{CodeUse, Credentials, Store, StoreError, TallyKey},
+    totp::TotpSecret,
+};
+
+/// Password checks at a time: each takes memory on purpose.
+const CHECKS: usize = 2;
+/// A count of failures starts anew after so long without one, seconds.
+const FORGET_FAILURES: u32 = 3600;
+
+/// Opens and seals what people's authenticators share with us. The vault implements it.
+pub trait SecondFactors: Send + Sync + fmt::Debug {
+    /// The secret that was sealed for `person`; none if it was sealed for somebody else, or is damaged.
+    fn open(&self, person: &Name, sealed: &[u8]) -> Option<TotpSecret>;
+    /// Seals a secret for `person`; none when the vault cannot.
+    fn seal(&self, person: &Name, secret: &TotpSecret) -> Option<Vec<u8>>;
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Prover {
+    store: Store,
+    factors: Arc<dyn SecondFactors>,
+    limiter: Mutex<RateLimiter>,
+    checks: Semaphore,
+}
+
+impl Prover {
+    /// With full budgets.
+    pub fn new(store: Store, factors: Arc<dyn SecondFactors>) -> Self {
+        Self {
+            store,
+            factors,
+            limiter: Mutex::new(RateLimiter::new(Budgets::default())),
+            checks: Semaphore::new(CHECKS),
+        }
+    }
+
+    /// Counts a guess at `user` from `source`; says whether it may be looked at.
+    pub fn may_guess(&self, user: Option<&Name>, source: IpAddr, now: Timestamp) -> bool {
+        let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        if limiter.source(source, now) != Limit::Go {
+            return false;
+        }
+        user.is_none_or(|u| limiter.account(u, source, Attempt::Guess, now) == Limit::Go)
+    }
+
+    /// `user` completed a log-in, both factors, from `source`.
+    pub fn succeeded(&self, user: &Name, source: IpAddr, now: Timestamp) {
+        self.limiter.lock().unwrap_or_else(PoisonError::into_inner).succeeded(user, source, now);
+    }
+
+    /// Whether the password is theirs. The same work is done for a name that nobody has, and for people without one; a
+    /// store that does not answer knows no password.
+    pub async fn password(&self, user: Option<&Name>, password: Zeroizing<Vec<u8>>) -> bool {
+        let kept = match user {
+            Some(name) => self.store.credentials(name).await.ok().flatten(),
+            None => None,
+        };
+        let stored =
+            kept.and_then(|c| c.password_hash).and_then(|h| StoredPassword::from_phc(h.to_string()).ok());
+        let Ok(_place) = self.checks.acquire().await else { return false };
+        let check = move || verify_or_dummy(stored.as_ref(), &password, Costs::OWASP);
+        tokio::task::spawn_blocking(check).await.unwrap_or(false)
+    }
+
+    /// Checks a code and marks it used, in one transaction of the store that also writes the event that `made` gives for
+    /// the kind of code (`totp`, `recovery`). What fails in between is a wrong code.
+    pub async fn code(
+        &self,
+        act: &Act,
+        user: &Name,
+        code: &str,
+        made: impl Fn(&'static str) -> AuditEvent,
+    ) -> CodeCheck {
+        let Ok(Some(kept)) = self.store.credentials(user).await else { return CodeCheck::Wrong };
+        let tallies = tallies(Some(user), act.source);
+        if let Some(step) = self.step_of(&kept, user, code, act.at) {
+            let used = self.store.use_totp_step(act, user, step, &tallies, made("totp")).await;
+            return if matches!(used, Ok(CodeUse::Accepted)) { CodeCheck::Totp } else { CodeCheck::Wrong };
+        }
+        let Ok(digests) = self.store.recovery_digests(user).await else { return CodeCheck::Wrong };
+        let hashes: Vec<RecoveryHash> = digests
+            .iter()
+            .filter_map(|d| hex::decode(d).ok().and_then(|b| b.try_into().ok()).map(RecoveryHash))
+            .collect();
+        let Some(digest) = recovery::find(&hashes, user, code).and_then(|i| hashes.get(i)) else {
+            return CodeCheck::Wrong;
+        };
+        let digest = hex::encode(digest.0);
+        let used = self.store.use_recovery_code(act, user, &digest, &tallies, made("recovery")).await;
+        if matches!(used, Ok(CodeUse::Accepted)) { CodeCheck::Recovery } else { CodeCheck::Wrong }
+    }
+
+    fn step_of(&self, kept: &Credentials, user: &Name, code: &str, now: Timestamp) -> Option<u64> {
+        let secret = self.factors.open(user, kept.totp_sealed.as_deref()?)?;
+        secret.check(code, now, Some(kept.totp_step).filter(|s| *s > 0))
+    }
+
+    /// A new secret for `person`, sealed for the store.
+    ///
+    /// # Errors
+    /// When the vault cannot seal.
+    pub fn seal(&self, person: &Name, secret: &TotpSecret) -> Result<Vec<u8>, StoreError> {
+        self.factors.seal(person, secret).ok_or_else(|| {
+            StoreError::Refused("the vault cannot seal a second factor: look at its identity file".into())
+        })
+    }
+
+    /// Opens what [`Self::seal`] sealed for `person`.
+    pub fn open(&self, person: &Name, sealed: &[u8]) -> Option<TotpSecret> {
+        self.factors.open(person, sealed)
+    }
+
+    /// Audits and counts an attempt that failed, made as `user` (none: not even a name) from `source`.
+    ///
+    /// # Errors
+    /// When the store cannot write it. The attempt has failed all the same.
+    pub async fn refused(
+        &self,
+        user: Option<&Name>,
+        source: IpAddr,
+        now: Timestamp,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        let act = Act::new(Actor::anonymous(), now).from(source);
+        let subject = user.map_or_else(|| "(no such name)".to_owned(), ToString::to_string);
+        let event = AuditEvent::new(AuditKind::LoginFailed, subject).with("reason", why);
+        self.store.note_failure(&act, &tallies(user, Some(source)), FORGET_FAILURES, event).await
+    }
+}
+
+fn tallies(user: Option<&Name>, source: Option<IpAddr>) -> Vec<TallyKey> {
+    let source = source.map(|s| TallyKey::Source(s.to_canonical().to_string()));
+    source.into_iter().chain(user.map(|u| TallyKey::Account(u.to_string()))).collect()
+}
