@@ -75,7 +75,7 @@ title = "Pump station"
 zone = "cell-1"
 address = "10.1.0.5"
 criticality = "high"
-host_keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA"]
+host_keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOnSUo6ay9xv6m0anKMbkmYK+K3KRV9A1LdjLa9TjwZa"]
 endpoints = [{ protocol = "ssh", port = 22, dial_port = 2022 }, { protocol = "tcp", port = 5432 }]
 [[assets]]
 name = "plc-7"

@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod audit;
 pub mod clock;
+pub mod control;
 pub mod decision;
 #[cfg(test)]
 mod fixture;
@@ -13,9 +14,12 @@ pub mod grant;
 pub mod ids;
 pub mod local_time;
 pub mod login;
+pub mod metrics;
+pub mod notice;
 pub mod password;
 pub mod people;
 pub mod policy;
+pub mod prover;
 pub mod ratelimit;
 pub mod recovery;
 pub mod retention;
@@ -24,3 +28,4 @@ pub mod snapshot;
 pub mod store;
 pub mod totp;
 pub mod window;
+pub mod windowing;

@@ -152,6 +152,26 @@ impl SiteZone {
         at.to_jiff().to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M %:z").to_string()
     }
 
+    /// The moment as a field of a form holds it, to be read by [`Self::parse`] again: `2026-11-23T22:00:00+01:00`.
+    pub fn show_for_fields(&self, at: Timestamp) -> String {
+        at.to_jiff().to_zoned(self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+    }
+
+    /// The moment in the site's zone as people say it: `Mon 23 Nov 22:00 CET`.
+    pub fn show_for_people(&self, at: Timestamp) -> String {
+        at.to_jiff().to_zoned(self.zone.clone()).strftime("%a %-d %b %H:%M %Z").to_string()
+    }
+
+    /// The first moment of the day that `at` is in, in the site's zone, or of the day `back` days before it.
+    pub fn day(&self, at: Timestamp, back: i32) -> Timestamp {
+        let local = at.to_jiff().to_zoned(self.zone.clone());
+        let day = local.checked_sub(jiff::Span::new().days(back)).and_then(|d| d.start_of_day());
+        day.map_or_else(
+            |_| at.plus_seconds(-86_400 * i64::from(back)),
+            |d| Timestamp::from_jiff(d.timestamp()),
+        )
+    }
+
     /// Hour (0 to 23) and ISO weekday (1 is Monday) of the moment in the site's zone.
     pub(crate) fn hour_and_weekday(&self, at: Timestamp) -> (i64, i64) {
         let local = at.to_jiff().to_zoned(self.zone.clone());

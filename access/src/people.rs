@@ -16,6 +16,16 @@ pub enum OrganisationKind {
     Vendor,
 }
 
+impl OrganisationKind {
+    /// As written in files and listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plant => "plant",
+            Self::Vendor => "vendor",
+        }
+    }
+}
+
 /// A company: the plant, or a vendor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -102,6 +112,15 @@ pub struct User {
 }
 
 impl User {
+    /// How the person stands at `now`, in a word: `active`, `disabled` or `expired`.
+    pub fn state(&self, now: Timestamp) -> &'static str {
+        match (self.disabled, self.is_active(now)) {
+            (true, _) => "disabled",
+            (false, true) => "active",
+            (false, false) => "expired",
+        }
+    }
+
     /// Whether the person may act at `now`.
     pub fn is_active(&self, now: Timestamp) -> bool {
         !self.disabled && self.valid_until.is_none_or(|end| now < end)

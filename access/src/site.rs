@@ -6,6 +6,11 @@ use std::{
     net::IpAddr,
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -57,6 +62,9 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// All protocols.
+    pub const ALL: [Self; 7] =
+        [Self::Ssh, Self::Rdp, Self::Modbus, Self::S7comm, Self::Enip, Self::Opcua, Self::Tcp];
     /// As written in files and listings.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -173,6 +181,9 @@ pub struct Asset {
     /// A crown jewel.
     #[serde(default, skip_serializing_if = "is_false")]
     pub crown_jewel: bool,
+    /// Sessions wait until an approver watches them, and stand still while none does.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub supervised: bool,
     /// Disabled assets cannot be reached; live sessions are cut.
     #[serde(default, skip_serializing_if = "is_false")]
     pub disabled: bool,
@@ -328,7 +339,82 @@ pub struct Site {
     pub policies: Vec<PolicyFile>,
 }
 
+impl Direction {
+    /// As written in files and listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::In => "in",
+            Self::Out => "out",
+        }
+    }
+}
+
+impl Criticality {
+    /// As written in files and listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
+impl Credential {
+    /// As written in files and listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::Key => "key",
+            Self::Certificate => "certificate",
+            Self::None => "none",
+        }
+    }
+}
+
+impl Account {
+    /// Whether it needs a secret in the vault.
+    pub const fn needs_secret(&self) -> bool {
+        matches!(self.credential, Credential::Password | Credential::Key)
+    }
+
+    /// How other things name it.
+    pub fn reference(&self) -> AccountRef {
+        AccountRef { asset: self.asset.clone(), login: self.login.clone() }
+    }
+}
+
+impl Asset {
+    /// Fingerprints of the pinned host keys, as `ssh-keygen -l` shows them; a line that is no key is shown as such.
+    pub fn host_key_fingerprints(&self) -> Vec<String> {
+        self.host_keys.iter().map(|k| key_fingerprint(k).unwrap_or_else(|| "unreadable".to_owned())).collect()
+    }
+}
+
+/// The fingerprint of an SSH public key in OpenSSH one-line form: `SHA256:` and unpadded base64 (as OpenSSH shows it).
+pub fn key_fingerprint(line: &str) -> Option<String> {
+    let blob = STANDARD.decode(line.split_whitespace().nth(1)?).ok()?;
+    Some(format!("SHA256:{}", STANDARD_NO_PAD.encode(digest(&SHA256, &blob).as_ref())))
+}
+
 impl Site {
+    /// Reads a site file (TOML) whose policies stand in it as text.
+    ///
+    /// # Errors
+    /// When it is not one: the text says where.
+    pub fn from_toml(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    /// The site file: what [`Self::from_toml`] reads.
+    ///
+    /// # Errors
+    /// When a value has no form in TOML.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+
     /// The person of that name.
     pub fn user(&self, name: &Name) -> Option<&User> {
         self.users.iter().find(|u| &u.name == name)

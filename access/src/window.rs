@@ -147,6 +147,16 @@ pub struct Approval {
     pub at: Timestamp,
 }
 
+/// From when until when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Times {
+    /// First moment.
+    pub start: Timestamp,
+    /// First moment that is no longer inside.
+    pub end: Timestamp,
+}
+
 /// Where a window stands, apart from the clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
@@ -163,6 +173,9 @@ pub enum Standing {
         reason: String,
         /// When.
         at: Timestamp,
+        /// Times that would suit instead, to be asked for anew.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        suggested: Option<Times>,
     },
     /// The requester took it back before it was approved.
     Withdrawn {

@@ -68,7 +68,7 @@ impl ItemKind {
             Self::User => &["full_name", "email"],
             Self::Zone => &["title", "critical", "recording_days"],
             Self::Conduit => &[],
-            Self::Asset => &["title", "keep_full_bytes", "dangerous_ssh_algorithms"],
+            Self::Asset => &["title", "keep_full_bytes", "dangerous_ssh_algorithms", "supervised"],
             Self::Account => &["default"],
             Self::Policy => &[],
         }
@@ -237,17 +237,30 @@ impl fmt::Display for Plan {
             writeln!(f, "{mark} {} {}{cut}", step.kind.as_str(), step.name)?;
             if step.verb == Verb::Change {
                 for change in &step.fields {
-                    writeln!(
-                        f,
-                        "    {}: {} -> {}",
-                        change.field,
-                        shown(change.before.as_ref()),
-                        shown(change.after.as_ref())
-                    )?;
+                    let (before, after) = change.shown();
+                    writeln!(f, "    {}: {before} -> {after}", change.field)?;
                 }
             }
         }
         Ok(())
+    }
+}
+
+impl FieldChange {
+    /// Before and after for people, each bounded and on one line.
+    pub fn shown(&self) -> (String, String) {
+        (shown(self.before.as_ref()), shown(self.after.as_ref()))
+    }
+}
+
+impl Verb {
+    /// As written in listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Change => "change",
+            Self::Remove => "remove",
+        }
     }
 }
 

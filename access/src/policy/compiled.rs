@@ -75,6 +75,21 @@ pub(crate) enum Verdict {
     Broken(String),
 }
 
+/// A policy in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyText {
+    /// `file:id`.
+    pub id: String,
+    /// It came with the program; otherwise the site added it.
+    pub shipped: bool,
+    /// It takes away; otherwise it gives.
+    pub forbids: bool,
+    /// What it says to people whom it refuses.
+    pub reason: Option<String>,
+    /// Its Cedar text.
+    pub text: String,
+}
+
 /// The shipped policies and the site's own, ready to decide. A set of which any part failed refuses everything.
 #[derive(Debug)]
 pub struct CompiledPolicies {
@@ -136,6 +151,27 @@ impl CompiledPolicies {
             self.state.iter().flat_map(|e| e.policies.policies()).map(|p| p.id().to_string()).collect();
         ids.sort();
         ids
+    }
+
+    /// All policies in use with their text, sorted by id; empty when the set cannot be used.
+    pub fn texts(&self) -> Vec<PolicyText> {
+        let mut all: Vec<PolicyText> = self
+            .state
+            .iter()
+            .flat_map(|e| e.policies.policies())
+            .map(|p| {
+                let id = p.id().to_string();
+                PolicyText {
+                    shipped: id.split_once(':').is_some_and(|(file, _)| file == SHIPPED_PREFIX),
+                    forbids: p.effect() == Effect::Forbid,
+                    reason: p.annotation("reason").map(str::to_owned),
+                    text: p.to_string(),
+                    id,
+                }
+            })
+            .collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
     }
 
     /// The site's time zone; none when the set cannot be used.

@@ -1,18 +1,16 @@
 //! Example decisions: a site writes down what must be allowed and what must not, and `policy test` tries it.
 
-use std::{collections::BTreeSet, net::SocketAddr, str::FromStr};
+use std::{collections::BTreeSet, str::FromStr};
 
 use serde::Deserialize;
 
-use super::{Decision, decide};
+use super::{WhatIf, what_if};
 use crate::{
     clock::Timestamp,
-    decision::{
-        AccessRequest, Device, DeviceKind, Factors, Observed, Outcome, SecondFactor, SecondFactorKind,
-    },
-    ids::{Login, Name, SessionId, WindowId},
+    decision::{DeviceKind, Outcome},
+    ids::{Login, Name, WindowId},
     people::Duty,
-    site::{AccountRef, PlantState, PlantStates, Protocol},
+    site::{AccountRef, PlantState, Protocol},
     snapshot::Snapshot,
     window::{Approval, Limits, Operation, Standing, Window, WindowRequest},
 };
@@ -160,60 +158,39 @@ fn run(
     let source = std::net::IpAddr::from_str(&example.source)
         .map_err(|_| problem(format!("{:?} is not an address", example.source)))?;
     let mut world = snapshot.clone();
-    world.taken_at = at;
-    set_plant(&mut world, example);
     if example.window != WindowIs::Real {
         world.windows = made_window(&world, example, at, random).into_iter().collect();
     }
-    let kind = match example.first {
-        FirstFactor::Key => DeviceKind::Key,
-        FirstFactor::Password => DeviceKind::Password,
-        FirstFactor::SkKey => DeviceKind::SkKey,
-        FirstFactor::Certificate => DeviceKind::Certificate,
-    };
-    let request = AccessRequest {
-        session: SessionId::new(at, random),
+    let question = WhatIf {
         user: example.user.clone(),
         asset: example.asset.clone(),
         login: example.login.clone(),
         protocol: example.protocol,
-        source: SocketAddr::new(source, 0),
-        device: Device {
-            key_fingerprint: None,
-            kind,
-            user_verified: false,
-            client_version: "policy test".to_owned(),
+        source,
+        at,
+        plant_state: example.plant_state,
+        first: match example.first {
+            FirstFactor::Key => DeviceKind::Key,
+            FirstFactor::Password => DeviceKind::Password,
+            FirstFactor::SkKey => DeviceKind::SkKey,
+            FirstFactor::Certificate => DeviceKind::Certificate,
         },
-        factors: Factors { first: kind, second: second(example.second, at) },
-        observed: Observed::default(),
+        second_age: match example.second {
+            Second::None => None,
+            Second::Code => Some(0),
+            Second::Stale => Some(super::SECOND_FACTOR_FRESH_SECONDS * 2),
+        },
     };
-    let decision: Decision = decide(&world, &request, at, random);
-    let record = decision.record();
+    let record = what_if(&world, &question, random);
     let said = record.reasons.join("; ");
     Ok(ExampleResult {
         name: example.name.clone(),
         expected: example.expect,
         decided: record.outcome,
         passed: record.outcome == example.expect && said.contains(&example.reason),
-        policies: record.policies.clone(),
-        reasons: record.reasons.clone(),
+        policies: record.policies,
+        reasons: record.reasons,
     })
-}
-
-fn set_plant(world: &mut Snapshot, example: &Example) {
-    let zone = world.site.asset(&example.asset).map(|a| a.zone.clone());
-    if let (Some(zone), Some(state)) = (zone, example.plant_state) {
-        world.plant = PlantStates::from([(zone, state)]);
-    }
-}
-
-fn second(second: Second, at: Timestamp) -> Option<SecondFactor> {
-    let age = match second {
-        Second::None => return None,
-        Second::Code => 0,
-        Second::Stale => super::SECOND_FACTOR_FRESH_SECONDS * 2,
-    };
-    Some(SecondFactor { kind: SecondFactorKind::Totp, at: at.plus_seconds(-age), windows: BTreeSet::new() })
 }
 
 /// The window that the example says there is.

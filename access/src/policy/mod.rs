@@ -15,16 +15,18 @@ mod reasons;
 mod recheck;
 #[cfg(test)]
 mod tests;
+mod what_if;
 
 pub(crate) use self::compiled::Allowed;
 pub use self::{
     channel::{ChannelDecision, ChannelPermit, ChannelRequest, FilePermit, ForwardPermit, Pass},
-    compiled::{CompiledPolicies, PolicyError},
+    compiled::{CompiledPolicies, PolicyError, PolicyText},
     decide::{Decision, SECOND_FACTOR_FRESH_SECONDS, decide},
     destination::{DestinationRules, ForbiddenDestination},
     examples::{ExampleError, ExampleResult, run_examples},
     menu::{MenuEntry, MenuState, reachable},
     recheck::{EndReason, Recheck, recheck},
+    what_if::{WhatIf, what_if},
 };
 
 /// The shipped policy whose refusal alone means: ask for a window.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Approval, Operation, RequestDigest, RequestError, Standing, Window, WindowRequest,
+    Approval, Operation, RequestDigest, RequestError, Standing, Times, Window, WindowRequest,
     text::{self, LONGEST_FIELD},
 };
 use crate::{
@@ -30,6 +30,9 @@ pub enum Refusal {
         /// As what.
         duty: Duty,
     },
+    /// The person holds no duty that decides on windows.
+    #[error("{0} holds no duty that decides on windows: operations and security do")]
+    DecidesNothing(Name),
     /// The person asked for the window or would use it.
     #[error("{0} asked for this window or may use it: somebody else has to decide")]
     OwnWindow(Name),
@@ -209,15 +212,37 @@ impl Window {
         Ok(ApprovalStep::Waits { missing })
     }
 
-    /// Records one person's no. Final.
+    /// Records one person's no. Final. Times that would suit instead may go with it; to get them, the requester asks
+    /// anew and both approvals start again.
     ///
     /// # Errors
-    /// Who may not approve may not refuse either; a refusal needs a reason.
-    pub fn refuse(&mut self, person: &User, duty: Duty, reason: &str, now: Timestamp) -> Result<(), Refusal> {
+    /// Who may not approve may not refuse either; a refusal needs a reason, and suggested times lie ahead.
+    pub fn refuse(
+        &mut self,
+        person: &User,
+        duty: Duty,
+        reason: &str,
+        suggested: Option<Times>,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         self.may_decide(person, duty, now)?;
         let reason = checked_reason(reason)?;
-        self.standing = Standing::Refused { by: person.name.clone(), reason, at: now };
+        if let Some(times) = suggested {
+            if times.end <= times.start {
+                return Err(RequestError::EndsBeforeStart { start: times.start }.into());
+            }
+            if times.end <= now {
+                return Err(RequestError::InThePast { now }.into());
+            }
+        }
+        self.standing = Standing::Refused { by: person.name.clone(), reason, at: now, suggested };
         Ok(())
+    }
+
+    /// As what `person` would approve: the duty among theirs that approves and has not approved yet.
+    pub fn open_duty(&self, person: &User) -> Option<Duty> {
+        let given = |d: &Duty| self.approvals.iter().any(|a| a.duty == *d);
+        person.duties.iter().copied().find(|d| d.approves() && !given(d))
     }
 
     /// The requester takes the request back.

@@ -92,8 +92,8 @@ fn approvals_after_the_end_or_by_the_inactive_are_refused() {
 fn refused_and_withdrawn_windows_stay_closed() {
     let mut w = Window::requested(asked());
     let digest = w.request.digest();
-    assert!(matches!(w.refuse(&person("sam"), Duty::Security, " ", NOON), Err(Refusal::Reason(_))));
-    w.refuse(&person("sam"), Duty::Security, "not today", NOON).unwrap();
+    assert!(matches!(w.refuse(&person("sam"), Duty::Security, " ", None, NOON), Err(Refusal::Reason(_))));
+    w.refuse(&person("sam"), Duty::Security, "not today", None, NOON).unwrap();
     assert_eq!(w.approve(&person("olga"), Duty::Operations, digest, NOON), Err(Refusal::NotWaiting));
     assert_eq!(w.phase(w.request.start), Phase::Refused);
 
@@ -257,7 +257,7 @@ fn perform(w: &mut Window, acts: &[Act], now: Timestamp) {
             }
             Act::Revoke(who) => w.revoke(&person(who), "r", now).is_ok(),
             Act::Withdraw(who) => w.withdraw(&person(who), now).is_ok(),
-            Act::Refuse(who, duty) => w.refuse(&person(who), *duty, "r", now).is_ok(),
+            Act::Refuse(who, duty) => w.refuse(&person(who), *duty, "r", None, now).is_ok(),
         };
         if !done {
             assert_eq!(*w, before, "a refused act changed the window");

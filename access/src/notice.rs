@@ -1,0 +1,252 @@
+//! Who is told what happens to a window: pure. A message only tells; its link opens a page, and decides nothing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    audit::{Act, AuditKind},
+    ids::Name,
+    local_time::SiteZone,
+    people::{Duty, User},
+    site::Settings,
+    window::{Standing, Window},
+};
+
+/// How a message goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Channel {
+    /// E-mail to one person.
+    Mail,
+    /// A request to the program that the operator named.
+    Webhook,
+}
+
+impl Channel {
+    /// As kept.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mail => "mail",
+            Self::Webhook => "webhook",
+        }
+    }
+}
+
+impl std::str::FromStr for Channel {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        [Self::Mail, Self::Webhook]
+            .into_iter()
+            .find(|c| c.as_str() == s)
+            .ok_or_else(|| format!("{s:?} is no channel"))
+    }
+}
+
+/// An e-mail, but for the address of the page that its link opens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mail {
+    /// To whom.
+    pub to: String,
+    /// In a few words; nothing that somebody typed.
+    pub subject: String,
+    /// What happened.
+    pub text: String,
+    /// The page to open, from the interface's root.
+    pub path: String,
+}
+
+/// What a program is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// What happened, as the audit log names it.
+    pub event: String,
+    /// When, RFC 3339.
+    pub at: String,
+    /// Who, as the audit log writes it.
+    pub actor: String,
+    /// To what.
+    pub subject: String,
+    /// The page about it, from the interface's root.
+    pub path: String,
+    /// Details.
+    pub details: serde_json::Value,
+}
+
+/// A message to be kept and sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// See [`Mail`].
+    Mail(Mail),
+    /// See [`Event`].
+    Webhook(Event),
+}
+
+impl Message {
+    /// How it goes out.
+    pub fn channel(&self) -> Channel {
+        match self {
+            Self::Mail(_) => Channel::Mail,
+            Self::Webhook(_) => Channel::Webhook,
+        }
+    }
+}
+
+/// The messages about what `act` did to `window`, whatever channels there are.
+pub fn of_window(
+    kind: AuditKind,
+    act: &Act,
+    window: &Window,
+    people: &[User],
+    settings: &Settings,
+) -> Vec<Message> {
+    let mut messages = vec![Message::Webhook(event(kind, act, window))];
+    let Some((subject, what, page)) = words(kind, window) else { return messages };
+    let request = &window.request;
+    let concerned = |user: &&User| {
+        let own = request.requested_by == user.name || request.users.contains(&user.name);
+        let told = match kind {
+            AuditKind::WindowRequested => !own && user.duties.iter().any(|d| d.approves()),
+            _ => own,
+        };
+        told && !user.email.is_empty() && user.is_active(act.at) && user.name.as_str() != act.actor.as_str()
+    };
+    let text = format!("{what}\n\n{}", summary(window, people, settings));
+    let path = format!("/{page}/{}", window.id());
+    messages.extend(people.iter().filter(concerned).map(|user| {
+        let (to, subject, text, path) = (user.email.clone(), subject.clone(), text.clone(), path.clone());
+        Message::Mail(Mail { to, subject, text, path })
+    }));
+    messages
+}
+
+/// Subject, first line and page of an e-mail about it; none where nobody gets one.
+fn words(kind: AuditKind, window: &Window) -> Option<(String, String, &'static str)> {
+    let who = &window.request.requested_by;
+    let said = |subject: &str, text: String, page| Some((format!("Cofferdam: {subject}"), text, page));
+    match (kind, &window.standing) {
+        (AuditKind::WindowRequested, _) => {
+            said("a window waits for approval", format!("{who} asks for a window."), "approvals")
+        }
+        (AuditKind::WindowApproved, Standing::Approved) => {
+            said("your window is approved", "Your window is approved by two people.".into(), "windows")
+        }
+        (AuditKind::WindowRefused, Standing::Refused { by, reason, suggested, .. }) => {
+            let more =
+                if suggested.is_some() { "\nOther times were suggested: the page shows them." } else { "" };
+            said("your window is refused", format!("{by} refused your window: {reason}{more}"), "windows")
+        }
+        (AuditKind::WindowRevoked, Standing::Revoked { by, reason, .. }) => {
+            said("your window is revoked", format!("{by} ended your window: {reason}"), "windows")
+        }
+        (AuditKind::WindowShortened, _) => {
+            said("your window ends earlier", "The end of your window was brought forward.".into(), "windows")
+        }
+        _ => None,
+    }
+}
+
+fn summary(window: &Window, people: &[User], settings: &Settings) -> String {
+    let request = &window.request;
+    let zone = SiteZone::new(&settings.time_zone).ok();
+    let show = |at: crate::clock::Timestamp| zone.as_ref().map_or_else(|| at.to_string(), |z| z.show(at));
+    let full = people.iter().find(|u| u.name == request.requested_by).map(|u| u.full_name.as_str());
+    let names: Vec<String> = request
+        .accounts
+        .iter()
+        .map(ToString::to_string)
+        .chain(request.forwards.iter().map(Name::to_string))
+        .collect();
+    format!(
+        "Asked for by: {} ({})\nLeads to: {}\nFrom: {}\nUntil: {}\nPurpose: {}\nWork order: {}",
+        full.filter(|f| !f.is_empty()).unwrap_or(request.requested_by.as_str()),
+        request.requested_by,
+        names.join(", "),
+        show(request.start),
+        show(window.effective_end()),
+        request.purpose,
+        if request.work_order.is_empty() { "none" } else { &request.work_order },
+    )
+}
+
+fn event(kind: AuditKind, act: &Act, window: &Window) -> Event {
+    let request = &window.request;
+    let missing = match (&window.standing, window.approvals.first()) {
+        (Standing::Requested, Some(first)) if first.duty == Duty::Operations => Some(Duty::Security),
+        (Standing::Requested, Some(_)) => Some(Duty::Operations),
+        _ => None,
+    };
+    Event {
+        event: kind.as_str().to_owned(),
+        at: act.at.to_string(),
+        actor: act.actor.as_str().to_owned(),
+        subject: request.id.to_string(),
+        path: format!("/windows/{}", request.id),
+        details: serde_json::json!({
+            "state": window.standing.as_str(),
+            "requested_by": request.requested_by,
+            "users": request.users,
+            "accounts": request.accounts,
+            "forwards": request.forwards,
+            "operations": request.operations,
+            "purpose": request.purpose,
+            "work_order": request.work_order,
+            "start": request.start.to_string(),
+            "end": window.effective_end().to_string(),
+            "digest": request.digest().to_string(),
+            "missing": missing.map(Duty::as_str),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{NOON, approved, asked, name, site};
+
+    fn people() -> Vec<User> {
+        let mut people = site().users;
+        people.iter_mut().for_each(|u| u.email = format!("{}@plant.example", u.name));
+        people
+    }
+
+    fn told(kind: AuditKind, who: &str, window: &Window) -> Vec<String> {
+        let act = Act::person(&name(who), NOON);
+        of_window(kind, &act, window, &people(), &site().settings)
+            .into_iter()
+            .filter_map(|m| match m {
+                Message::Mail(mail) => Some(mail.to),
+                Message::Webhook(_) => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_request_is_told_to_those_who_may_decide_on_it() {
+        let window = Window::requested(asked());
+        let who = told(AuditKind::WindowRequested, "vera", &window);
+        assert_eq!(
+            who,
+            ["olga@plant.example", "otto@plant.example", "sam@plant.example", "both@plant.example"]
+        );
+        let mut own = asked();
+        own.users.insert(name("sam"));
+        assert!(
+            !told(AuditKind::WindowRequested, "vera", &Window::requested(own))
+                .contains(&"sam@plant.example".into())
+        );
+    }
+
+    #[test]
+    fn the_person_hears_of_the_second_approval_only() {
+        let both = approved(asked(), NOON);
+        assert_eq!(told(AuditKind::WindowApproved, "sam", &both), ["vera@plant.example"]);
+        let one = Window { standing: Standing::Requested, ..both };
+        assert!(told(AuditKind::WindowApproved, "olga", &one).is_empty());
+    }
+
+    #[test]
+    fn nobody_is_told_what_they_did_themselves() {
+        let mut window = approved(asked(), NOON);
+        window.revoke(&crate::fixture::person("vera"), "done early", NOON).unwrap();
+        assert!(told(AuditKind::WindowRevoked, "vera", &window).is_empty());
+        assert_eq!(told(AuditKind::WindowRevoked, "sam", &window), ["vera@plant.example"]);
+    }
+}
