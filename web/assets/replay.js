@@ -1,0 +1,175 @@
+// The replay: asciinema's player, with the recording's marks on a timeline, the transcript beside it, and links to a second.
+//
+// All times here are the recording's own. The player leaves idle time out when asked to and counts differently then; the
+// two clocks are turned into each other by the times of the events.
+"use strict";
+document.addEventListener("DOMContentLoaded", async () => {
+  const root = document.querySelector("[data-replay]");
+  if (!root) return;
+  const IDLE = 2;
+  const find = (name) => root.querySelector(`[data-${name}]`);
+  const [screen, clock, link] = [find("player"), find("clock"), find("link")];
+  const [play, back, next, speed, idle] = ["play", "back", "next", "speed", "idle"].map(find);
+  const timeline = find("timeline");
+  const rows = [...root.querySelectorAll(".script li")];
+
+  const two = (n) => String(Math.floor(n)).padStart(2, "0");
+  const written = (t) =>
+    t >= 3600 ? `${Math.floor(t / 3600)}:${two((t / 60) % 60)}:${two(t % 60)}` : `${two(t / 60)}:${two(t % 60)}`;
+  const fail = (text) => {
+    const note = document.createElement("p");
+    note.textContent = text;
+    screen.replaceChildren(note);
+    clock.textContent = "";
+  };
+
+  let text;
+  try {
+    const response = await fetch(root.dataset.replay);
+    if (!response.ok) throw new Error();
+    text = await response.text();
+  } catch {
+    return fail("The recording could not be loaded. Load this page again; the gateway's log says more.");
+  }
+  const times = [];
+  for (const line of text.split("\n").slice(1)) {
+    if (line.startsWith("[")) times.push(Number.parseFloat(line.slice(1)));
+  }
+  if (times.length === 0) return fail("Nothing was shown on a terminal. What happened is among the events, to be downloaded below.");
+  const length = Math.max(times.at(-1), 0.001);
+
+  // The player's time of each event, with idle time left out.
+  const short = [];
+  let [before, cut] = [0, 0];
+  for (const time of times) {
+    cut += Math.max(0, time - before - IDLE);
+    short.push(time - cut);
+    before = time;
+  }
+  const last = (list, value) => {
+    let [low, high] = [0, list.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (list[middle] <= value) low = middle + 1;
+      else high = middle;
+    }
+    return low - 1;
+  };
+  const toPlayer = (time) => {
+    if (!idle.checked) return time;
+    const at = last(times, time);
+    return at < 0 ? Math.min(time, IDLE) : short[at] + Math.min(time - times[at], IDLE);
+  };
+  const toReal = (time) => {
+    if (!idle.checked) return time;
+    const at = last(short, time);
+    return at < 0 ? time : times[at] + (time - short[at]);
+  };
+
+  let player;
+  let playing = false;
+  let position = 0;
+  const start = (at, run) => {
+    player?.dispose();
+    screen.replaceChildren();
+    playing = run;
+    player = AsciinemaPlayer.create({ data: text }, screen, {
+      autoPlay: run,
+      controls: false,
+      fit: "width",
+      idleTimeLimit: idle.checked ? IDLE : undefined,
+      preload: true,
+      poster: `npt:${at}`,
+      speed: Number(speed.value),
+      startAt: at,
+      theme: "asciinema",
+    });
+    player.addEventListener("playing", () => turn(true));
+    player.addEventListener("pause", () => turn(false));
+    player.addEventListener("ended", () => turn(false));
+    position = at;
+    paint();
+  };
+  const turn = (now) => {
+    playing = now;
+    play.textContent = now ? "Pause" : "Play";
+  };
+  const seek = async (time) => {
+    position = Math.min(Math.max(time, 0), length);
+    await player.seek(toPlayer(position));
+    paint();
+  };
+
+  const paint = () => {
+    const x = (1000 * position) / length;
+    timeline.querySelector(".past").setAttribute("width", x);
+    timeline.querySelector(".head").setAttribute("x", Math.max(0, x - 1.5));
+    clock.textContent = `${written(position)} / ${written(length)}`;
+    link.textContent = `${location.origin}${location.pathname}#t=${Math.floor(position)}`;
+    let current = null;
+    for (const row of rows) {
+      if (Number(row.dataset.at) > position + 0.05) break;
+      current = row;
+    }
+    for (const row of root.querySelectorAll(".script [aria-current]")) {
+      if (row !== current) row.removeAttribute("aria-current");
+    }
+    if (current && !current.hasAttribute("aria-current")) {
+      current.setAttribute("aria-current", "true");
+      const list = current.parentElement;
+      if (playing) list.scrollTop = current.offsetTop - list.offsetTop - list.clientHeight / 2;
+    }
+  };
+
+  const marks = rows.filter((row) => row.dataset.kind !== "screen" && row.dataset.kind !== "resize");
+  for (const row of marks) {
+    const group = document.createElementNS("http://www.w3.org/2000/svg", "g");
+    group.setAttribute("class", [...row.classList].find((name) => name.startsWith("t-")) ?? "t-info");
+    const mark = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    mark.setAttribute("class", "mk");
+    mark.setAttribute("x", Math.min(996, (1000 * Number(row.dataset.at)) / length));
+    mark.setAttribute("y", "4");
+    mark.setAttribute("width", "4");
+    mark.setAttribute("height", "26");
+    group.append(mark);
+    timeline.querySelector("[data-marks]").append(group);
+  }
+
+  timeline.addEventListener("click", (event) => {
+    const box = timeline.getBoundingClientRect();
+    seek((length * (event.clientX - box.left)) / box.width);
+  });
+  play.addEventListener("click", () => (playing ? player.pause() : player.play()));
+  back.addEventListener("click", () => seek(position - 10));
+  next.addEventListener("click", () => {
+    const mark = marks.find((row) => Number(row.dataset.at) > position + 0.5);
+    if (mark) seek(Number(mark.dataset.at));
+  });
+  const anew = () => start(position, playing);
+  speed.addEventListener("change", anew);
+  idle.addEventListener("change", anew);
+  find("find")?.addEventListener("input", (event) => {
+    const wanted = event.target.value.toLowerCase();
+    for (const row of rows) row.hidden = wanted !== "" && !row.textContent.toLowerCase().includes(wanted);
+  });
+
+  const named = () => {
+    const given = /^#t=([\d:.]+)$/.exec(location.hash)?.[1];
+    if (given === undefined) return null;
+    const time = given.split(":").reduce((sum, part) => sum * 60 + Number.parseFloat(part), 0);
+    return Number.isFinite(time) ? Math.min(time, length) : null;
+  };
+  addEventListener("hashchange", () => {
+    const time = named();
+    if (time !== null) seek(time);
+  });
+
+  start(named() ?? 0, false);
+  for (const button of [play, back, next]) button.disabled = false;
+  setInterval(() => {
+    if (!playing) return;
+    const now = player.getCurrentTime();
+    if (typeof now === "number") position = Math.min(toReal(now), length);
+    paint();
+  }, 250);
+});
