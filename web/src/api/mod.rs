@@ -1,0 +1,37 @@
+//! The API: what the pages do, for programs. Under `/api/v1`, JSON, by tokens with a scope and an end; the person's duties
+//! bind a token as they bind the person.
+
+mod audit;
+mod body;
+mod metrics;
+mod openapi;
+mod people;
+mod recordings;
+mod sessions;
+mod site;
+mod windows;
+
+use crate::routes::Routes;
+
+/// What a token may do, and how a person reads it.
+pub(crate) const SCOPES: &[(&str, &str)] = &[
+    ("read", "read what I may read: windows, sessions, site, metrics"),
+    ("request", "ask for windows and withdraw my requests"),
+    ("decide", "approve and refuse windows (a fresh code for each)"),
+    ("control", "suspend, resume and end sessions (a fresh code for each end)"),
+    ("investigate", "read recordings and the audit log"),
+    ("administer", "change the site, people and plant state (a fresh code for each)"),
+];
+
+/// All of them.
+pub(crate) fn routes(routes: Routes) -> Routes {
+    routes
+        .with(windows::routes)
+        .with(sessions::routes)
+        .with(recordings::routes)
+        .with(people::routes)
+        .with(site::routes)
+        .with(audit::routes)
+        .with(metrics::routes)
+        .with(openapi::routes)
+}
