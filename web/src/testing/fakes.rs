@@ -1,0 +1,141 @@
+//! Parts of the program that the interface only sees from outside.
+
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use cofferdam_access::{
+    audit::{Act, AuditSigner},
+    ids::{Name, SessionId},
+    prover::SecondFactors,
+    totp::TotpSecret,
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    Export, Exporting, Found, Health, HealthItem, LiveSession, LiveSessions, RecordedLines, Recordings,
+    RecordingsError, Search, Terminal, TerminalRequest, Terminals, Verified, Watching,
+};
+
+/// Signs the audit log with a key that everybody knows.
+pub(super) struct TestSigner(Ed25519KeyPair);
+
+impl TestSigner {
+    pub(super) fn new() -> Self {
+        Self(Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap())
+    }
+}
+
+impl fmt::Debug for TestSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TestSigner")
+    }
+}
+
+impl AuditSigner for TestSigner {
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign(message).as_ref().to_vec()
+    }
+    fn key_id(&self) -> &str {
+        "test"
+    }
+    fn public_key(&self) -> Vec<u8> {
+        self.0.public_key().as_ref().to_vec()
+    }
+}
+
+/// Binds secrets to people as the vault does, and hides nothing.
+#[derive(Debug)]
+pub(super) struct FakeFactors;
+
+impl SecondFactors for FakeFactors {
+    fn open(&self, person: &Name, sealed: &[u8]) -> Option<TotpSecret> {
+        let bytes = sealed.strip_prefix(format!("{person}:").as_bytes())?;
+        TotpSecret::from_bytes(Zeroizing::new(bytes.to_vec())).ok()
+    }
+    fn seal(&self, person: &Name, secret: &TotpSecret) -> Option<Vec<u8>> {
+        Some([format!("{person}:").as_bytes(), secret.expose()].concat())
+    }
+}
+
+/// Sessions that pretend to live on this node.
+#[derive(Debug, Default)]
+pub(crate) struct FakeLive(Mutex<Vec<LiveSession>>);
+
+impl FakeLive {
+    /// Adds one, in place of another of the same id.
+    pub(crate) fn put(&self, session: LiveSession) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|s| s.id != session.id);
+        all.push(session);
+    }
+}
+
+#[async_trait]
+impl LiveSessions for FakeLive {
+    fn list(&self) -> Vec<LiveSession> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    fn get(&self, id: SessionId) -> Option<LiveSession> {
+        self.list().into_iter().find(|s| s.id == id)
+    }
+    async fn watch(&self, _: &Act, _: &Name, _: SessionId) -> Result<Watching, String> {
+        Err("nothing is carried here".into())
+    }
+}
+
+/// Opens no terminal.
+#[derive(Debug)]
+pub(super) struct NoTerminals;
+
+#[async_trait]
+impl Terminals for NoTerminals {
+    async fn open(&self, _: TerminalRequest) -> Result<Terminal, String> {
+        Err("nothing is carried here".into())
+    }
+}
+
+fn nothing() -> RecordingsError {
+    RecordingsError::NotFound
+}
+
+/// Holds no recording.
+#[derive(Debug)]
+pub(super) struct NoRecordings;
+
+#[async_trait]
+impl Recordings for NoRecordings {
+    async fn search(&self, _: &Act, _: &Search) -> Result<Found, RecordingsError> {
+        Err(nothing())
+    }
+    async fn transcript(&self, _: &Act, _: SessionId, _: usize) -> Result<RecordedLines, RecordingsError> {
+        Err(nothing())
+    }
+    async fn export(&self, _: &Act, _: SessionId, _: Export) -> Result<Exporting, RecordingsError> {
+        Err(nothing())
+    }
+    async fn verify(&self, _: SessionId) -> Result<Verified, RecordingsError> {
+        Err(nothing())
+    }
+    async fn hold(&self, _: &Act, _: SessionId, _: &str) -> Result<(), RecordingsError> {
+        Err(nothing())
+    }
+    async fn lift_hold(&self, _: &Act, _: SessionId, _: &str) -> Result<(), RecordingsError> {
+        Err(nothing())
+    }
+}
+
+/// One part is well, one is not.
+#[derive(Debug)]
+pub(super) struct FakeHealth;
+
+#[async_trait]
+impl Health for FakeHealth {
+    async fn look(&self) -> Vec<HealthItem> {
+        let item = |name, well, text: &str| HealthItem { name, well, text: text.to_owned() };
+        vec![item("store", true, "answers"), item("recorder", false, "the disk is full: make room")]
+    }
+}
