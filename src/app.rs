@@ -12,6 +12,7 @@ use cofferdam_access::{
     audit::{Act, AuditEvent, AuditKind},
     clock::{SharedClock, SystemClock},
     policy::DestinationRules,
+    prover::Prover,
 };
 use cofferdam_recorder::{
     Checkpoint, RecorderConfig, RecorderService, RecoveryOutcome, UploadConfig, Uploader, UploaderThread,
@@ -27,7 +28,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::Config,
-    context::Context,
+    context::{Context, SealedFactors},
     detect::triggers::{TriggerSettings, Triggers},
     gateway::{
         Gateway, JumpConfigs, follow_policy, keep_house, read_snapshot, watch_recorder, write_checkpoints,
@@ -35,10 +36,8 @@ use crate::{
     },
     privileges,
     session::{end::End, registry::Registry},
-    ssh::{
-        self, algorithms, listener,
-        login::{Throttle, TrustedAuthorities},
-    },
+    ssh::{self, algorithms, listener, login::TrustedAuthorities},
+    web,
 };
 
 /// Findings that may wait for the audit log.
@@ -65,6 +64,8 @@ impl AppError {
 pub(crate) struct Running {
     /// Where SSH listens.
     pub(crate) ssh: SocketAddr,
+    /// Where the web interface listens, if there is one.
+    pub(crate) web: Option<SocketAddr>,
     gateway: Arc<Gateway>,
     /// No new connections.
     stop: CancellationToken,
@@ -83,6 +84,9 @@ pub(crate) fn serve(config_path: &Path) -> ExitCode {
         let config = Config::load(config_path).map_err(AppError::new)?;
         let running = start(config, privileges::Root::GivenUp).await?;
         println!("cofferdam serves SSH on {}", running.ssh);
+        if let Some(web) = running.web {
+            println!("cofferdam serves the web interface on {web}");
+        }
         stop_signal().await?;
         running.stop().await;
         Ok(())
@@ -166,6 +170,7 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
         ))
     })?;
     let address = socket.local_addr().map_err(AppError::new)?;
+    let bound = web::bind(&config).await.map_err(AppError::new)?;
     privileges::raise_descriptor_limit();
     privileges::drop_to(&config, own_user).map_err(AppError::new)?;
     let context = Context::new(config.clone());
@@ -199,6 +204,8 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
     let (findings, findings_in) = mpsc::channel(FINDINGS);
     let base = server_config(&config, host_keys);
     let (stop, quit, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+    let sealer = context.sealer().map_err(AppError::new)?;
+    let prover = Arc::new(Prover::new(store.clone(), Arc::new(SealedFactors(sealer.clone()))));
     let gateway = Arc::new(Gateway {
         node: config.site.node.clone(),
         clock,
@@ -206,22 +213,18 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
         snapshots,
         pictures,
         recorder,
-        vault: Vault::new(
-            context.sealer().map_err(AppError::new)?,
-            Some(Arc::new(context.ssh_ca().map_err(AppError::new)?)),
-        ),
+        vault: Vault::new(sealer, Some(Arc::new(context.ssh_ca().map_err(AppError::new)?))),
         stopping: stop.clone(),
         registry: Registry::default(),
         destinations: DestinationRules {
-            own: vec![address],
+            own: std::iter::once(address).chain(bound.as_ref().map(|b| b.address)).collect(),
             allow_loopback: config.dangerous.allow_loopback_targets,
         },
         triggers: Arc::new(Mutex::new(Triggers::new(TriggerSettings::default()).map_err(AppError::new)?)),
         findings,
         banner: Some(config.ssh.banner.clone()).filter(|b| !b.is_empty()),
         ssh_config: JumpConfigs::new(base.clone()),
-        sealer: context.sealer().map_err(AppError::new)?,
-        throttle: Throttle::default(),
+        prover,
         budgets: Default::default(),
         authorities,
         limits: config.limits.clone(),
@@ -252,15 +255,20 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
         tasks.clone(),
     ));
     info!(address = %address, "SSH is served");
+    let browsers = bound.as_ref().map(|b| b.address);
+    if let Some(bound) = bound {
+        web::start(&gateway, &config, bound, &stop, &tasks).map_err(AppError::new)?;
+        info!(address = ?browsers, "the web interface is served");
+    }
     let patience = Duration::from_secs(config.run.shutdown_seconds.into());
-    Ok(Running { ssh: address, gateway, stop, quit, tasks, patience, uploader })
+    Ok(Running { ssh: address, web: browsers, gateway, stop, quit, tasks, patience, uploader })
 }
 
 impl Running {
     /// Takes no new connections, tells live sessions, gives them the configured time, ends what is left, and closes
     /// the books.
     pub(crate) async fn stop(self) {
-        let Self { gateway, stop, quit, tasks, patience, uploader, ssh: _ } = self;
+        let Self { gateway, stop, quit, tasks, patience, uploader, ssh: _, web: _ } = self;
         stop.cancel();
         tasks.close();
         let live = gateway.registry.all();

@@ -13,11 +13,13 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cofferdam_access::{
-    audit::{AuditKeys, AuditSigner, CheckpointFile},
+    audit::{AuditSigner, CheckpointFile},
     clock::{SharedClock, SystemClock, Timestamp},
     ids::Name,
+    prover::SecondFactors,
     site::AccountRef,
     store::{Database, Store, StoreError},
+    totp::TotpSecret,
 };
 use cofferdam_recorder::{
     Archive, CheckpointSigner, Identity, Recipient, Recipients, RecordError, RecordingId, RemoteError,
@@ -162,14 +164,6 @@ impl Context {
         Ok(Arc::new(AuditKeyAdapter::new(SigningKey::load(&self.config.audit.signing_key_file)?)))
     }
 
-    /// The public keys that audit entries may be signed with.
-    ///
-    /// # Errors
-    /// When the key's file cannot be used.
-    pub(crate) fn audit_keys(&self) -> Result<AuditKeys, ContextError> {
-        Ok(AuditKeys::of(self.audit_signer()?.as_ref()))
-    }
-
     /// The file of checkpoints beside the database.
     pub(crate) fn checkpoints(&self) -> CheckpointFile {
         CheckpointFile::new(&self.config.audit.checkpoint_file)
@@ -311,6 +305,21 @@ pub(crate) fn recording_path(folder: &Path, id: &RecordingId) -> PathBuf {
 /// What a person's sealed TOTP secret is bound to: it opens for nobody else.
 pub(crate) fn totp_binding(person: &Name) -> Sealed {
     Sealed::new("totp", person.as_str())
+}
+
+/// People's second factors, sealed by the vault's identity.
+#[derive(Debug, Clone)]
+pub(crate) struct SealedFactors(pub(crate) Sealer);
+
+impl SecondFactors for SealedFactors {
+    fn open(&self, person: &Name, sealed: &[u8]) -> Option<TotpSecret> {
+        let secret = self.0.open(&totp_binding(person), sealed).ok()?;
+        TotpSecret::from_bytes(Zeroizing::new(secret.expose().to_vec())).ok()
+    }
+
+    fn seal(&self, person: &Name, secret: &TotpSecret) -> Option<Vec<u8>> {
+        self.0.seal(&totp_binding(person), &SecretBytes::new(secret.expose().to_vec())).ok()
+    }
 }
 
 /// What an account's sealed secret is bound to.

@@ -18,6 +18,7 @@ mod session;
 mod setup;
 mod ssh;
 mod transfer;
+mod web;
 
 /// Does what the command line says.
 pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> std::process::ExitCode {

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use cofferdam_access::clock::Timestamp;
 use cofferdam_recorder::Identity;
 use cofferdam_vault::{Sealer, SecretBytes, SigningKey, SshCa, SystemEntropy, keyfile};
 use russh::keys::{
@@ -59,6 +60,20 @@ pub(crate) fn make_keys(folder: &Path) -> Result<Made, SetupError> {
     identity(&keys.join("replay_identity"))?;
     let investigator_recipient = identity(&keys.join("investigator_identity"))?;
     Ok(Made { investigator_recipient })
+}
+
+/// Makes the web interface's authority and its certificate for `hosts`, as the example configuration names them.
+pub(crate) fn make_web_certificate(
+    folder: &Path,
+    site: &str,
+    hosts: &[String],
+    now: Timestamp,
+) -> Result<(), SetupError> {
+    let (ca, chain, key) = cofferdam_web::make_authority(site, hosts, now.seconds()).map_err(key_fault)?;
+    write_new(&folder.join("web_ca.pem"), ca.as_bytes(), 0o644)?;
+    write_new(&folder.join("web_chain.pem"), chain.as_bytes(), 0o644)?;
+    keyfile::create(&folder.join("keys/web_key"), &SecretBytes::new(key.as_bytes().to_vec()))
+        .map_err(key_fault)
 }
 
 /// A new age identity in a file; gives its recipient.

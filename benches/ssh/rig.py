@@ -119,7 +119,7 @@ def set_up_site(binary: str, folder: pathlib.Path, target: Sshd, forward_port: i
     """
     demo_folder = folder / "demo"
     demo_folder.mkdir()
-    demo = subprocess.Popen([binary, "demo", "--dir", demo_folder, "--ssh", "127.0.0.1:0"], **QUIET)
+    demo = subprocess.Popen([binary, "demo", "--dir", demo_folder, "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0"], **QUIET)
     ready = demo_folder / "demo.json"
     try:
         wait_until("the demo", lambda: demo.poll() is not None or (ready.exists() and ready.read_text().rstrip().endswith("}")))

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use cofferdam_access::{
-    site::{Account, AccountRef, Credential},
+    site::{AccountRef, Credential},
     store::SecretChange,
 };
 use cofferdam_vault::{SecretBytes, keyfile};
@@ -73,21 +73,6 @@ pub(crate) async fn run(desk: &Desk, command: AccountCommand) -> Result<Reply, C
     }
 }
 
-/// As written in files.
-pub(crate) fn credential_name(credential: Credential) -> &'static str {
-    match credential {
-        Credential::Password => "password",
-        Credential::Key => "key",
-        Credential::Certificate => "certificate",
-        Credential::None => "none",
-    }
-}
-
-/// Whether the account needs a secret in the vault.
-pub(crate) fn needs_secret(account: &Account) -> bool {
-    matches!(account.credential, Credential::Password | Credential::Key)
-}
-
 async fn list(desk: &Desk) -> Result<Reply, CliError> {
     let secrets = desk.store.secrets().await?;
     let mut table = Table::new(&["account", "credential", "secret", "changed", "flags"]);
@@ -95,7 +80,7 @@ async fn list(desk: &Desk) -> Result<Reply, CliError> {
     for account in &desk.site.accounts {
         let name = AccountRef { asset: account.asset.clone(), login: account.login.clone() };
         let kept = secrets.iter().find(|(a, _, _)| a == &name);
-        let secret = match (needs_secret(account), kept) {
+        let secret = match (account.needs_secret(), kept) {
             (_, Some((_, version, _))) => format!("version {version}"),
             (true, None) => "missing".to_owned(),
             (false, None) => "-".to_owned(),
@@ -107,7 +92,7 @@ async fn list(desk: &Desk) -> Result<Reply, CliError> {
                 .collect();
         table.row([
             name.to_string().as_str(),
-            credential_name(account.credential),
+            account.credential.as_str(),
             &secret,
             &shown(&desk.zone, kept.map(|k| k.2)),
             &flags.join(", "),
@@ -116,7 +101,7 @@ async fn list(desk: &Desk) -> Result<Reply, CliError> {
             "id": name,
             "asset": account.asset,
             "login": account.login,
-            "credential": credential_name(account.credential),
+            "credential": account.credential.as_str(),
             "default": account.default,
             "exclusive": account.exclusive,
             "disabled": account.disabled,
@@ -138,7 +123,7 @@ async fn set_secret(desk: &Desk, args: &SetSecretArgs) -> Result<Reply, CliError
         Credential::Certificate | Credential::None => {
             return Err(CliError::failed(format!(
                 "{name} has credential {} and needs no secret",
-                credential_name(account.credential)
+                account.credential.as_str()
             )));
         }
     };

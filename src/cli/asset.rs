@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use cofferdam_access::{
     audit::{AuditEvent, AuditKind},
     ids::Name,
-    site::{Asset, Criticality, Endpoint, Protocol},
+    site::{Asset, Endpoint, Protocol},
 };
 use russh::{
     client,
@@ -76,25 +76,8 @@ fn find<'d>(desk: &'d Desk, name: &Name) -> Result<&'d Asset, CliError> {
     })
 }
 
-fn criticality(asset: &Asset) -> &'static str {
-    match asset.criticality {
-        Criticality::Low => "low",
-        Criticality::Medium => "medium",
-        Criticality::High => "high",
-    }
-}
-
 fn endpoint(e: &Endpoint) -> String {
     format!("{}:{}", e.protocol.as_str(), e.port)
-}
-
-/// Fingerprints of the pinned keys; a line that is no key is shown as such.
-fn fingerprints(asset: &Asset) -> Vec<String> {
-    let print = |line: &String| {
-        PublicKey::from_openssh(line)
-            .map_or_else(|_| "unreadable".to_owned(), |k| k.fingerprint(HashAlg::Sha256).to_string())
-    };
-    asset.host_keys.iter().map(print).collect()
 }
 
 fn list(desk: &Desk) -> Reply {
@@ -103,7 +86,11 @@ fn list(desk: &Desk) -> Reply {
     let mut rows = Vec::new();
     for asset in &desk.site.assets {
         let mut flags = Vec::new();
-        for (is, flag) in [(asset.crown_jewel, "crown jewel"), (asset.disabled, "disabled")] {
+        for (is, flag) in [
+            (asset.crown_jewel, "crown jewel"),
+            (asset.supervised, "supervised"),
+            (asset.disabled, "disabled"),
+        ] {
             flags.extend(is.then(|| flag.to_owned()));
         }
         if !asset.dangerous_ssh_algorithms.is_empty() {
@@ -120,7 +107,7 @@ fn list(desk: &Desk) -> Reply {
             asset.zone.as_str(),
             &asset.address,
             &joined(asset.endpoints.iter().map(endpoint)),
-            criticality(asset),
+            asset.criticality.as_str(),
             &keys,
             &flags.join(", "),
         ]);
@@ -133,16 +120,17 @@ fn page(asset: &Asset) -> String {
     let or_none = |s: String| if s.is_empty() { "none".to_owned() } else { s };
     clean(&format!(
         "name         {}\ntitle        {}\nzone         {}\naddress      {}\nendpoints    {}\ncriticality  {}\ncrown jewel  {}\n\
-         disabled     {}\nhost keys    {}\ndangerous    {}",
+         supervised   {}\ndisabled     {}\nhost keys    {}\ndangerous    {}",
         asset.name,
         asset.title,
         asset.zone,
         asset.address,
         joined(asset.endpoints.iter().map(endpoint)),
-        criticality(asset),
+        asset.criticality.as_str(),
         asset.crown_jewel,
+        asset.supervised,
         asset.disabled,
-        or_none(fingerprints(asset).join("\n             ")),
+        or_none(asset.host_key_fingerprints().join("\n             ")),
         or_none(asset.dangerous_ssh_algorithms.join(" ")),
     ))
 }
@@ -155,11 +143,12 @@ fn row(asset: &Asset) -> Value {
         "zone": asset.zone,
         "address": asset.address,
         "endpoints": asset.endpoints,
-        "criticality": criticality(asset),
+        "criticality": asset.criticality.as_str(),
         "crown_jewel": asset.crown_jewel,
+        "supervised": asset.supervised,
         "disabled": asset.disabled,
         "host_keys": asset.host_keys,
-        "host_key_fingerprints": fingerprints(asset),
+        "host_key_fingerprints": asset.host_key_fingerprints(),
         "dangerous_ssh_algorithms": asset.dangerous_ssh_algorithms,
     })
 }
@@ -182,7 +171,7 @@ async fn trust(
             )));
         }
         None => {
-            let before = fingerprints(asset).join(" ");
+            let before = asset.host_key_fingerprints().join(" ");
             let before = if before.is_empty() { "nothing".to_owned() } else { before };
             eprintln!("{} shows {} {print}\npinned so far: {before}", asset.name, key.algorithm());
             if !prompt

@@ -10,7 +10,7 @@ use std::{
 
 use clap::Args;
 use cofferdam_access::{
-    apply::{CheckedSite, Plan},
+    apply::{Plan, Proposal},
     audit::{Act, Actor},
     clock::Timestamp,
     ids::Name,
@@ -149,21 +149,8 @@ impl Desk {
     /// Makes the site so, in one transaction; refused if it changed since this desk read it. Answers the plan that was
     /// carried out.
     pub(crate) async fn change_site(&self, act: &Act, wanted: Site) -> Result<Plan, CliError> {
-        let wanted = checked(wanted)?;
-        let plan = Plan::between(&self.site, &wanted)
-            .map_err(|e| CliError::failed(format!("the site cannot be compared: {e}")))?;
-        self.store.apply_site(act, &wanted, &plan).await?;
-        Ok(plan)
-    }
-}
-
-/// A site that makes sense, with policies that compile together.
-pub(crate) fn checked(site: Site) -> Result<CheckedSite, CliError> {
-    let policies = CompiledPolicies::compile(&site);
-    // The policies are judged together below: one file alone may well need another.
-    let checked = CheckedSite::new(site, &|_| Ok(())).map_err(CliError::Site)?;
-    match policies.problem() {
-        Some(problem) => Err(problem.clone().into()),
-        None => Ok(checked),
+        let proposal = Proposal::new(&self.site, wanted)?;
+        proposal.apply(&self.store, act).await?;
+        Ok(proposal.plan().clone())
     }
 }

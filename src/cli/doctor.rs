@@ -5,13 +5,12 @@ use std::path::Path;
 use cofferdam_access::{
     clock::Timestamp,
     policy::CompiledPolicies,
-    site::{AccountRef, Protocol, Site},
+    site::{Protocol, Site},
     store::{SCHEMA_VERSION, Store},
 };
 use serde_json::{Value, json};
 
 use super::{
-    account::needs_secret,
     error::CliError,
     output::{Reply, Table, bytes, joined},
     usage::{Room, Usage},
@@ -176,8 +175,8 @@ async fn stored(context: &Context, store: &Store, found: &mut Findings) -> Resul
     let without: Vec<String> = site
         .accounts
         .iter()
-        .filter(|a| needs_secret(a) && !a.disabled)
-        .map(|a| AccountRef { asset: a.asset.clone(), login: a.login.clone() })
+        .filter(|a| a.needs_secret() && !a.disabled)
+        .map(|a| a.reference())
         .filter(|a| !kept.iter().any(|(k, ..)| k == a))
         .map(|a| a.to_string())
         .collect();

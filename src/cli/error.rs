@@ -1,13 +1,15 @@
 //! Why a command did not do what was asked.
 
 use cofferdam_access::{
-    apply::SiteFault,
+    apply::ProposalError,
+    control::ControlError,
     ids::IdError,
     local_time::TimeError,
     policy::{ExampleError, PolicyError},
     retention::DeletionRefusal,
     store::StoreError,
     window::{Refusal, RequestError},
+    windowing::WindowError,
 };
 use cofferdam_recorder::{ReadError, RemoteError};
 use cofferdam_vault::{KeyFileError, SealError, SigningError};
@@ -48,8 +50,8 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Examples(#[from] ExampleError),
     /// A described site, all its faults.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    Site(Vec<SiteFault>),
+    #[error(transparent)]
+    Site(#[from] ProposalError),
     /// A recording.
     #[error(transparent)]
     Recording(#[from] ReadError),
@@ -85,6 +87,25 @@ pub(crate) enum CliError {
     /// The reader of our output is gone; nothing to say.
     #[error("the reader of the output is gone")]
     Quiet,
+}
+
+impl From<ControlError> for CliError {
+    fn from(e: ControlError) -> Self {
+        match e {
+            ControlError::Store(e) => e.into(),
+            e => Self::failed(e.to_string()),
+        }
+    }
+}
+
+impl From<WindowError> for CliError {
+    fn from(e: WindowError) -> Self {
+        match e {
+            WindowError::Refused(e) => e.into(),
+            WindowError::Request(e) => e.into(),
+            WindowError::Store(e) => e.into(),
+        }
+    }
 }
 
 impl From<RecordsError> for CliError {

@@ -55,6 +55,12 @@ pub(crate) struct InitArgs {
     /// Where people connect by SSH
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:2222")]
     pub(crate) listen: SocketAddr,
+    /// Where browsers connect
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
+    pub(crate) web_listen: SocketAddr,
+    /// The address that people type into their browser; its host goes into the certificate that is made
+    #[arg(long, value_name = "URL", default_value = "https://localhost:8443/")]
+    pub(crate) public_url: url::Url,
     /// The user that the gateway becomes when it is started as root; gets the files that are made here (needs root)
     #[arg(long, value_name = "USER")]
     pub(crate) run_user: Option<String>,
@@ -81,18 +87,31 @@ pub(crate) async fn run(args: InitArgs) -> Result<Reply, CliError> {
     }
     // Everything that can be wrong is looked at before the first file is made.
     let site = first_site(&args)?;
-    super::desk::checked(site.clone())?;
+    cofferdam_access::apply::Proposal::new(&Site::default(), site.clone())?;
     for text in &args.recipients {
         text.parse::<cofferdam_recorder::Recipient>().map_err(|e| {
             CliError::failed(format!("--recipient {text:?}: {e}; write an age recipient, \"age1…\""))
         })?;
     }
+    let host =
+        args.public_url.host_str().filter(|_| args.public_url.scheme() == "https").ok_or_else(|| {
+            CliError::failed(format!(
+                "--public-url {}: write https://HOST or https://HOST:PORT",
+                args.public_url
+            ))
+        })?;
+    let hosts = [host.trim_matches(['[', ']']).to_owned()];
     let made = setup::make_keys(&args.dir).map_err(|e| CliError::failed(e.to_string()))?;
+    let now = cofferdam_access::clock::Clock::now(&cofferdam_access::clock::SystemClock);
+    setup::make_web_certificate(&args.dir, &args.name, &hosts, now)
+        .map_err(|e| CliError::failed(e.to_string()))?;
     let mut recipients = vec![made.investigator_recipient];
     recipients.extend(args.recipients.iter().cloned());
     let template = Template {
         name: args.name.clone(),
         ssh_listen: args.listen,
+        web_listen: args.web_listen,
+        public_url: args.public_url.to_string(),
         store_url: args.store.clone(),
         password_file: args.store_password_file.clone().map(absolute).transpose()?,
         recipients,
@@ -154,11 +173,14 @@ async fn first_administrator(
     let file = config_file.display();
     let keys = args.dir.join("keys");
     let keys = keys.display();
+    let ca = args.dir.join("web_ca.pem");
+    let ca = ca.display();
     let next = format!(
         "next:\n  1. keep a copy of {keys} in a safe: what they seal is lost without them\n  2. move \
          {keys}/investigator_identity away from this machine, to those who may read recordings with everything in them\n  \
          3. describe the site: cofferdam export --config {file} > site.toml, edit it, cofferdam apply site.toml --config \
-         {file}\n  4. look it over: cofferdam doctor --config {file}\n  5. start: cofferdam serve --config {file}",
+         {file}\n  4. look it over: cofferdam doctor --config {file}\n  5. let browsers trust {ca}, or put the site's own \
+         certificate in its place\n  6. start: cofferdam serve --config {file}",
     );
     if !desk.site.users.is_empty() {
         let text =

@@ -144,8 +144,8 @@ pub(crate) struct DemoOptions {
     /// Where it will listen for RDP; taken and not used yet
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3389", hide = true)]
     pub(crate) rdp: SocketAddr,
-    /// Where it will listen for browsers; taken and not used yet
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443", hide = true)]
+    /// Where it listens for browsers; loopback only, port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
     pub(crate) web: SocketAddr,
     /// End by itself after so many seconds
     #[arg(long, value_name = "N")]

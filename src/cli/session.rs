@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use cofferdam_access::{
     audit::Act,
+    control,
     decision::DecisionRecord,
     ids::{Name, OrderId, SessionId},
     store::{OrderKind, SessionFilter, SessionRecord},
@@ -128,33 +129,16 @@ pub(crate) async fn run(desk: &Desk, command: SessionCommand) -> Result<Reply, C
             order(desk, &act, args.id, OrderKind::End, &args.reason, !args.no_wait).await
         }
         SessionCommand::Message(args) => {
-            if args.text.trim().is_empty() {
-                return Err(CliError::failed("the message is empty: say something"));
-            }
             let act = desk.act(&args.on_behalf)?;
             order(desk, &act, args.id, OrderKind::Message, &args.text, !args.no_wait).await
         }
         SessionCommand::Resume(args) => {
             let session = desk.store.session(args.id).await?;
-            may_resume(desk, &session, &args.proof.person)?;
+            control::may_resume(desk.person(&args.proof.person)?, &session, desk.now())?;
             let act = args.proof.demand(desk, "session resume", args.proof.prompt().as_mut()).await?;
             order(desk, &act, args.id, OrderKind::Resume, &args.reason, !args.no_wait).await
         }
     }
-}
-
-/// Resuming opens: it takes an approving duty, and never the person whose session it is.
-fn may_resume(desk: &Desk, session: &SessionRecord, who: &Name) -> Result<(), CliError> {
-    let person = desk.person(who)?;
-    if session.person == *who {
-        return Err(CliError::failed(format!(
-            "{who} cannot resume their own session: operations or security can"
-        )));
-    }
-    if !person.is_active(desk.now()) || !person.duties.iter().any(|d| d.approves()) {
-        return Err(CliError::failed(format!("{who} may not resume sessions: operations and security can")));
-    }
-    Ok(())
 }
 
 async fn order(
@@ -165,11 +149,7 @@ async fn order(
     reason: &str,
     wait: bool,
 ) -> Result<Reply, CliError> {
-    if reason.chars().count() > 2000 {
-        return Err(CliError::failed("the text is longer than 2000 characters: shorten it"));
-    }
-    // The person's screen shows it.
-    let reason = clean(reason);
+    let reason = control::text_of(kind, reason)?;
     let id = OrderId::new(act.at, &mut rand::rng());
     desk.store.order(act, id, session, kind, &reason).await?;
     let outcome = if wait { outcome_of(desk, session, id).await? } else { None };

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use cofferdam_access::{apply::Plan, site::Site};
+use cofferdam_access::{apply::Proposal, site::Site};
 use serde::Deserialize as _;
 use serde_json::json;
 
 use super::{
-    desk::{Desk, OnBehalf, checked},
+    desk::{Desk, OnBehalf},
     error::CliError,
     output::{Reply, Table, clean, joined, to_json},
     prompt::Prompt,
@@ -39,9 +39,8 @@ pub(crate) struct ApplyArgs {
 /// Makes the site as the file says, after showing what that changes.
 pub(crate) async fn apply(desk: &Desk, args: &ApplyArgs, prompt: &mut dyn Prompt) -> Result<Reply, CliError> {
     let wanted = read_site(&args.file)?;
-    let checked = checked(wanted.clone())?;
-    let plan = Plan::between(&desk.site, &checked)
-        .map_err(|e| CliError::failed(format!("the site cannot be compared: {e}")))?;
+    let proposal = Proposal::new(&desk.site, wanted)?;
+    let plan = proposal.plan();
     let shown = clean(plan.to_string().trim_end());
     if plan.is_empty() {
         return Ok(Reply::new(
@@ -58,14 +57,16 @@ pub(crate) async fn apply(desk: &Desk, args: &ApplyArgs, prompt: &mut dyn Prompt
         }
     }
     let act = desk.act(&args.on_behalf)?;
-    desk.change_site(&act, wanted).await?;
+    proposal.apply(&desk.store, &act).await?;
     let text = if args.yes { format!("{shown}\napplied") } else { "applied".to_owned() };
     Ok(Reply::new(text, json!({"id": "site", "applied": true, "steps": to_json(&plan.steps)?})))
 }
 
 /// Writes the site in the form that `apply` takes.
 pub(crate) fn export(desk: &Desk) -> Result<Reply, CliError> {
-    let text = toml::to_string_pretty(&desk.site)
+    let text = desk
+        .site
+        .to_toml()
         .map_err(|e| CliError::failed(format!("the site cannot be written as TOML: {e}")))?;
     Ok(Reply::new(text.trim_end(), to_json(&desk.site)?))
 }
@@ -120,10 +121,7 @@ pub(crate) fn organisations(desk: &Desk) -> Reply {
     let mut table = Table::new(&["name", "kind", "title", "people"]);
     let mut rows = Vec::new();
     for o in &desk.site.organisations {
-        let kind = match o.kind {
-            cofferdam_access::people::OrganisationKind::Plant => "plant",
-            cofferdam_access::people::OrganisationKind::Vendor => "vendor",
-        };
+        let kind = o.kind.as_str();
         let people: Vec<&str> =
             desk.site.users.iter().filter(|u| u.organisation == o.name).map(|u| u.name.as_str()).collect();
         table.row([o.name.as_str(), kind, &o.title, &people.len().to_string()]);
@@ -163,11 +161,7 @@ pub(crate) fn conduits(desk: &Desk) -> Reply {
     let mut table = Table::new(&["name", "from", "to", "protocols", "files", "assets"]);
     let mut rows = Vec::new();
     for c in &desk.site.conduits {
-        let direction = match c.direction {
-            cofferdam_access::site::Direction::Both => "both",
-            cofferdam_access::site::Direction::In => "in",
-            cofferdam_access::site::Direction::Out => "out",
-        };
+        let direction = c.direction.as_str();
         let assets = if c.assets.is_empty() { "all of the zone".to_owned() } else { joined(&c.assets) };
         let protocols: Vec<&str> = c.protocols.iter().map(|p| p.as_str()).collect();
         table.row([c.name.as_str(), c.from.as_str(), c.to.as_str(), &joined(&protocols), direction, &assets]);

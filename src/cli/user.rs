@@ -1,21 +1,18 @@
 //! People: who they are comes from the site file; their passwords and second factors are set here.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use clap::{Args, Subcommand};
 use cofferdam_access::{
-    clock::Timestamp,
+    apply::Edit,
     ids::Name,
     local_time::parse_duration,
     password::{Costs, StoredPassword},
     people::User,
     recovery,
-    store::{Credentials, Enrolment, EnrolmentOutcome},
+    store::{Credentials, Enrolment, EnrolmentOutcome, SecondFactorSetUp, invitation_digest, new_invitation},
     totp::TotpSecret,
 };
 use cofferdam_vault::{Sealer, SecretBytes};
-use data_encoding::BASE32_NOPAD;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use super::{
     desk::{Desk, OnBehalf},
@@ -139,7 +136,7 @@ async fn list(desk: &Desk) -> Result<Reply, CliError> {
             &user.full_name,
             user.organisation.as_str(),
             &joined(user.duties.iter().map(|d| d.as_str())),
-            state(user, desk.now()),
+            user.state(desk.now()),
             if password { "yes" } else { "no" },
             if totp { "yes" } else { "no" },
             &user.ssh_keys.len().to_string(),
@@ -161,7 +158,7 @@ async fn show(desk: &Desk, name: &Name) -> Result<Reply, CliError> {
         user.email,
         user.organisation,
         joined(user.duties.iter().map(|d| d.as_str())),
-        state(user, desk.now()),
+        user.state(desk.now()),
         shown(&desk.zone, user.valid_until),
         yes(password),
         yes(totp),
@@ -175,14 +172,6 @@ fn has(kept: Option<&Credentials>) -> (bool, bool) {
     (kept.is_some_and(|k| k.password_hash.is_some()), kept.is_some_and(|k| k.totp_sealed.is_some()))
 }
 
-fn state(user: &User, now: Timestamp) -> &'static str {
-    match (user.disabled, user.is_active(now)) {
-        (true, _) => "disabled",
-        (false, true) => "active",
-        (false, false) => "expired",
-    }
-}
-
 fn row(desk: &Desk, user: &User, kept: Option<&Credentials>) -> Value {
     let (password, totp) = has(kept);
     json!({
@@ -192,7 +181,7 @@ fn row(desk: &Desk, user: &User, kept: Option<&Credentials>) -> Value {
         "email": user.email,
         "organisation": user.organisation,
         "duties": user.duties,
-        "state": state(user, desk.now()),
+        "state": user.state(desk.now()),
         "disabled": user.disabled,
         "valid_until": utc_or_null(user.valid_until),
         "ssh_keys": user.ssh_keys,
@@ -205,10 +194,8 @@ fn row(desk: &Desk, user: &User, kept: Option<&Credentials>) -> Value {
 
 async fn set_disabled(desk: &Desk, whom: &Whom, disabled: bool) -> Result<Reply, CliError> {
     desk.person(&whom.name)?;
-    let mut site = desk.site.clone();
-    for user in site.users.iter_mut().filter(|u| u.name == whom.name) {
-        user.disabled = disabled;
-    }
+    let edit = if disabled { Edit::Disable(whom.name.clone()) } else { Edit::Enable(whom.name.clone()) };
+    let site = edit.applied_to(&desk.site)?;
     let act = desk.act(&whom.on_behalf)?;
     let plan = desk.change_site(&act, site).await?;
     let word = if disabled { "disabled" } else { "enabled" };
@@ -251,9 +238,7 @@ async fn invite(desk: &Desk, whom: &Whom, valid: &str) -> Result<Reply, CliError
     desk.person(&whom.name)?;
     let act = desk.act(&whom.on_behalf)?;
     let expires = act.at.plus_seconds(parse_duration(valid)?);
-    let mut bytes = Zeroizing::new([0u8; 20]);
-    rand::RngCore::fill_bytes(&mut rand::rng(), bytes.as_mut_slice());
-    let code = Zeroizing::new(BASE32_NOPAD.encode(bytes.as_slice()).to_ascii_lowercase());
+    let code = new_invitation(&mut rand::rng());
     desk.store.invite(&act, &whom.name, &invitation_digest(&code), expires).await?;
     let text = format!(
         "invitation for {}, shown this once; it works once, until {}:\n  {}\nthe person sets up password and second factor \
@@ -266,12 +251,6 @@ async fn invite(desk: &Desk, whom: &Whom, valid: &str) -> Result<Reply, CliError
         text,
         json!({"id": whom.name, "invitation": code.as_str(), "expires": super::output::utc(expires)}),
     ))
-}
-
-/// What the store keeps of an invitation: SHA-256 of its text in lower case, hexadecimal. 160 random bits need no salt.
-pub(crate) fn invitation_digest(code: &str) -> String {
-    let plain = Zeroizing::new(code.trim().to_ascii_lowercase());
-    hex::encode(digest(&SHA256, plain.as_bytes()).as_ref())
 }
 
 async fn enrol(desk: &Desk, prompt: &mut dyn Prompt, confirm: bool) -> Result<Reply, CliError> {
@@ -299,8 +278,7 @@ async fn enrol(desk: &Desk, prompt: &mut dyn Prompt, confirm: bool) -> Result<Re
     let digests: Vec<String> = codes.iter().map(|(_, hash)| hex::encode(hash.0)).collect();
     let enrolment = Enrolment {
         password_hash: hash.as_phc(),
-        totp_sealed: &sealed,
-        totp_step: step,
+        second: SecondFactorSetUp::Totp { sealed: &sealed, step },
         recovery_digests: &digests,
     };
     match desk.store.enrol(&desk.own_act(), &digest, &enrolment).await? {

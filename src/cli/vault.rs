@@ -6,7 +6,6 @@ use russh::keys::HashAlg;
 use serde_json::json;
 
 use super::{
-    account::needs_secret,
     desk::Desk,
     error::CliError,
     output::{Reply, joined},
@@ -37,7 +36,7 @@ pub(crate) async fn run(desk: &Desk, command: &VaultCommand) -> Result<Reply, Cl
         .site
         .accounts
         .iter()
-        .filter(|a| needs_secret(a))
+        .filter(|a| a.needs_secret())
         .map(|a| AccountRef { asset: a.asset.clone(), login: a.login.clone() })
         .filter(|a| !kept.iter().any(|(k, _, _)| k == a))
         .map(|a| a.to_string())

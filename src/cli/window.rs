@@ -4,14 +4,14 @@ use std::io::Write as _;
 
 use clap::{Args, Subcommand};
 use cofferdam_access::{
-    audit::{Act, AuditEvent, AuditKind},
-    clock::Timestamp,
+    audit::Act,
     ids::{Name, WindowId},
     local_time::time_left,
-    people::Duty,
+    people::{Duty, User},
     site::{AccountRef, PlantState},
     store::{StoredWindow, WindowFilter},
     window::{ApprovalStep, Limits, Operation, RequestDigest, Window, WindowRequest},
+    windowing,
 };
 use serde_json::Value;
 
@@ -243,7 +243,7 @@ async fn request(desk: &Desk, args: RequestArgs, prompt: &mut dyn Prompt) -> Res
     let end = desk.zone.parse(&args.end, start)?;
     let who = &args.proof.person;
     let users = if args.users.is_empty() { vec![who.clone()] } else { args.users };
-    let mut wanted = WindowRequest {
+    let wanted = WindowRequest {
         id: WindowId::new(now, &mut rand::rng()),
         requested_by: who.clone(),
         requested_at: now,
@@ -264,30 +264,24 @@ async fn request(desk: &Desk, args: RequestArgs, prompt: &mut dyn Prompt) -> Res
         extends: None,
     };
     // Checked before anybody is asked for a code, which would be spent for nothing.
-    wanted.validate(&desk.site, now)?;
+    windowing::check(&desk.store, &desk.site, &wanted, now).await?;
     let act = args.proof.demand(desk, "window request", prompt).await?;
-    wanted.requested_at = act.at;
     keep_request(desk, &act, wanted).await
 }
 
 async fn extend(desk: &Desk, args: ExtendArgs, prompt: &mut dyn Prompt) -> Result<Reply, CliError> {
     let before = desk.store.window(args.id).await?.window;
     let end = desk.zone.parse(&args.end, before.effective_end())?;
-    let make = |now: Timestamp| {
-        let id = WindowId::new(now, &mut rand::rng());
-        let purpose = args.purpose.trim().to_owned();
-        let request = before.extension(id, &args.proof.person, end, purpose, now)?;
-        request.validate(&desk.site, now)?;
-        before.validate_extension(&request, now)?;
-        Ok::<_, CliError>(request)
-    };
-    make(desk.now())?;
+    let (person, purpose) = (&args.proof.person, args.purpose.as_str());
+    let make =
+        async |now| windowing::extension(&desk.store, &desk.site, args.id, person, end, purpose, now).await;
+    make(desk.now()).await?;
     let act = args.proof.demand(desk, "window extend", prompt).await?;
-    keep_request(desk, &act, make(act.at)?).await
+    keep_request(desk, &act, make(act.at).await?).await
 }
 
 async fn keep_request(desk: &Desk, act: &Act, request: WindowRequest) -> Result<Reply, CliError> {
-    let window = desk.store.insert_window(act, &Window::requested(request)).await?.window;
+    let window = windowing::request(&desk.store, act, &desk.site, request).await?;
     let text = format!(
         "{}\nIt opens when operations and security have each approved this text, by two people who neither asked for it nor \
          may use it:\n  cofferdam window approve {} --as PERSON --duty operations|security",
@@ -298,7 +292,7 @@ async fn keep_request(desk: &Desk, act: &Act, request: WindowRequest) -> Result<
 }
 
 async fn approve(desk: &Desk, args: &ApproveArgs, prompt: &mut dyn Prompt) -> Result<Reply, CliError> {
-    let StoredWindow { version, mut window } = desk.store.window(args.id).await?;
+    let window = desk.store.window(args.id).await?.window;
     let shown = window.request.digest();
     if args.digest.is_some_and(|d| d != shown) {
         return Err(CliError::failed(format!(
@@ -313,11 +307,7 @@ async fn approve(desk: &Desk, args: &ApproveArgs, prompt: &mut dyn Prompt) -> Re
         writeln!(std::io::stderr(), "{}", page(desk, &window)).map_err(CliError::io("standard error"))?;
     }
     let act = args.proof.demand(desk, "window approve", prompt).await?;
-    let step = window.approve(person, args.duty, shown, act.at)?;
-    let event = AuditEvent::new(AuditKind::WindowApproved, args.id)
-        .with("duty", args.duty.as_str())
-        .with("digest", shown.to_string());
-    let window = desk.store.update_window(&act, version, &window, event).await?.window;
+    let (window, step) = windowing::approve(&desk.store, &act, person, args.id, args.duty, shown).await?;
     let next = match step {
         ApprovalStep::Approved => {
             format!(
@@ -333,56 +323,34 @@ async fn approve(desk: &Desk, args: &ApproveArgs, prompt: &mut dyn Prompt) -> Re
     Ok(Reply::new(next, row(desk, &window)?))
 }
 
-/// Applies a rule that restricts, and writes the event with the person the operator acts for.
-async fn restrict(
-    desk: &Desk,
-    which: &PersonArgs,
-    event: AuditEvent,
-    rule: impl FnOnce(&mut Window, Timestamp) -> Result<(), CliError>,
-) -> Result<Window, CliError> {
-    let StoredWindow { version, mut window } = desk.store.window(which.id).await?;
-    let act = desk.own_act().on_behalf_of(Some(&which.person));
-    rule(&mut window, act.at)?;
-    Ok(desk.store.update_window(&act, version, &window, event).await?.window)
+/// The person on whose behalf the operator restricts something, and the operator's act for them.
+fn behalf<'d>(desk: &'d Desk, which: &PersonArgs) -> Result<(&'d User, Act), CliError> {
+    Ok((desk.person(&which.person)?, desk.own_act().on_behalf_of(Some(&which.person))))
 }
 
 async fn refuse(desk: &Desk, args: &RefuseArgs) -> Result<Reply, CliError> {
     let (which, reason) = (&args.common.which, &args.common.reason);
-    let person = desk.person(&which.person)?;
-    let held = || person.duties.iter().copied().find(|d| d.approves());
-    let duty = args.duty.or_else(held).ok_or_else(|| {
-        CliError::failed(format!(
-            "{} holds no duty that decides on windows: operations and security do",
-            person.name
-        ))
-    })?;
-    let event = AuditEvent::new(AuditKind::WindowRefused, which.id)
-        .with("duty", duty.as_str())
-        .with("reason", reason.as_str());
-    let window = restrict(desk, which, event, |w, now| Ok(w.refuse(person, duty, reason, now)?)).await?;
+    let (person, act) = behalf(desk, which)?;
+    let window = windowing::refuse(&desk.store, &act, person, which.id, args.duty, reason, None).await?;
     Ok(Reply::new("refused", row(desk, &window)?))
 }
 
 async fn withdraw(desk: &Desk, args: &PersonArgs) -> Result<Reply, CliError> {
-    let person = desk.person(&args.person)?;
-    let event = AuditEvent::new(AuditKind::WindowWithdrawn, args.id);
-    let window = restrict(desk, args, event, |w, now| Ok(w.withdraw(person, now)?)).await?;
+    let (person, act) = behalf(desk, args)?;
+    let window = windowing::withdraw(&desk.store, &act, person, args.id).await?;
     Ok(Reply::new("withdrawn", row(desk, &window)?))
 }
 
 async fn revoke(desk: &Desk, args: &ReasonArgs) -> Result<Reply, CliError> {
-    let person = desk.person(&args.which.person)?;
-    let event = AuditEvent::new(AuditKind::WindowRevoked, args.which.id).with("reason", args.reason.as_str());
-    let window =
-        restrict(desk, &args.which, event, |w, now| Ok(w.revoke(person, &args.reason, now)?)).await?;
+    let (person, act) = behalf(desk, &args.which)?;
+    let window = windowing::revoke(&desk.store, &act, person, args.which.id, &args.reason).await?;
     Ok(Reply::new("revoked: its sessions are cut", row(desk, &window)?))
 }
 
 async fn shorten(desk: &Desk, args: &ShortenArgs) -> Result<Reply, CliError> {
-    let person = desk.person(&args.which.person)?;
     let end = desk.zone.parse(&args.end, desk.now())?;
-    let event = AuditEvent::new(AuditKind::WindowShortened, args.which.id).with("end", end.to_string());
-    let window = restrict(desk, &args.which, event, |w, now| Ok(w.shorten(person, end, now)?)).await?;
+    let (person, act) = behalf(desk, &args.which)?;
+    let window = windowing::shorten(&desk.store, &act, person, args.which.id, end).await?;
     Ok(Reply::new(format!("it now ends {}", desk.zone.show(end)), row(desk, &window)?))
 }
 

@@ -4,7 +4,7 @@ use super::{
     Config, StoreUrl,
     document::Document,
     problem::{Fault, Problem},
-    settings::S3,
+    settings::{S3, Web},
 };
 use cofferdam_recorder::S3Settings;
 
@@ -47,6 +47,15 @@ pub(super) fn values(config: &Config, document: &Document, problems: &mut Vec<Pr
             }
         }
     }
+    if let Some(web) = &config.web {
+        web_addresses(web, &mut add);
+    }
+    if let Some(mail) = &config.mail
+        && mail.user.is_some() != mail.password_file.is_some()
+    {
+        let why = "name and password go together";
+        add("mail.user", Fault::Contradiction { other: "mail.password_file", why });
+    }
     if let Some(s3) = &config.s3 {
         store_names(s3, &mut add);
     }
@@ -57,6 +66,20 @@ pub(super) fn values(config: &Config, document: &Document, problems: &mut Vec<Pr
     if config.run.group.is_some() && config.run.user.is_none() {
         let why = "a group is taken only together with a user";
         add("run.group", Fault::Contradiction { other: "run.user", why });
+    }
+}
+
+/// What people are told to type.
+fn web_addresses(web: &Web, add: &mut impl FnMut(&str, Fault)) {
+    let url = &web.public_url;
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let anonymous = url.username().is_empty() && url.password().is_none();
+    if url.scheme() != "https" || url.host().is_none() || !bare || !anonymous {
+        add("web.public_url", Fault::Unfit("write https://HOST or https://HOST:PORT, and nothing after it"));
+    }
+    let host = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
+    if web.ssh_address.as_ref().is_some_and(|a| a.is_empty() || a.len() > 255 || !a.chars().all(host)) {
+        add("web.ssh_address", Fault::Unfit("write HOST or HOST:PORT, as people type it"));
     }
 }
 
@@ -101,6 +124,13 @@ fn numbers(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
         ("limits.dial_timeout_seconds", limits.dial_timeout_seconds.into(), 1, 120),
         ("run.shutdown_seconds", config.run.shutdown_seconds.into(), 0, 3600),
     ];
+    if let Some(web) = &config.web {
+        all.extend([
+            ("web.idle_seconds", web.idle_seconds.into(), 60, 86_400),
+            ("web.session_seconds", web.session_seconds.into(), 300, 7 * 86_400),
+            ("web.max_connections", web.max_connections.into(), 10, 100_000),
+        ]);
+    }
     if let Some(s3) = &config.s3 {
         all.extend([
             ("s3.spool_bytes", s3.spool_bytes, 1 << 20, 1 << 50),

@@ -72,6 +72,20 @@ fn named(config: &Config) -> Vec<(String, &Path, Use)> {
         all.push(("s3.secret_key_file".into(), &s3.secret_key_file, Use::Secret));
         all.extend(s3.ca_file.iter().map(|path| ("s3.ca_file".into(), path.as_path(), Use::Trusted)));
     }
+    if let Some(web) = &config.web {
+        all.push(("web.certificate_file".into(), &web.certificate_file, Use::Trusted));
+        all.push(("web.key_file".into(), &web.key_file, Use::Secret));
+    }
+    if let Some(mail) = &config.mail {
+        all.extend(
+            mail.password_file.iter().map(|p| ("mail.password_file".into(), p.as_path(), Use::Secret)),
+        );
+        all.extend(mail.ca_file.iter().map(|p| ("mail.ca_file".into(), p.as_path(), Use::Trusted)));
+    }
+    if let Some(hook) = &config.webhook {
+        all.push(("webhook.secret_file".into(), &hook.secret_file, Use::Secret));
+        all.extend(hook.ca_file.iter().map(|p| ("webhook.ca_file".into(), p.as_path(), Use::Trusted)));
+    }
     if let Some(path) = &config.recordings.replay_identity_file {
         all.push(("recordings.replay_identity_file".into(), path, Use::Secret));
     }

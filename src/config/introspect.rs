@@ -6,13 +6,18 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-use super::settings::{Audit, Dangerous, Limits, Recordings, Run, S3, Site, Ssh, Store, Vault};
+use super::settings::{
+    Audit, Dangerous, Limits, Mail, Recordings, Run, S3, Site, Ssh, Store, Vault, Web, Webhook,
+};
 
 /// Every section with its keys, in the order of the types.
-pub(super) fn sections() -> [(&'static str, &'static [&'static str]); 10] {
+pub(super) fn sections() -> [(&'static str, &'static [&'static str]); 13] {
     [
         ("site", fields_of::<Site>()),
         ("ssh", fields_of::<Ssh>()),
+        ("web", fields_of::<Web>()),
+        ("mail", fields_of::<Mail>()),
+        ("webhook", fields_of::<Webhook>()),
         ("store", fields_of::<Store>()),
         ("audit", fields_of::<Audit>()),
         ("recordings", fields_of::<Recordings>()),

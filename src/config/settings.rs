@@ -17,6 +17,15 @@ pub(crate) struct Config {
     pub(crate) site: Site,
     /// The SSH listener.
     pub(crate) ssh: Ssh,
+    /// The web interface; absent: there is none.
+    #[serde(default)]
+    pub(crate) web: Option<Web>,
+    /// E-mail to people; absent: none is sent.
+    #[serde(default)]
+    pub(crate) mail: Option<Mail>,
+    /// A program that is told; absent: none is.
+    #[serde(default)]
+    pub(crate) webhook: Option<Webhook>,
     /// The database.
     #[serde(default)]
     pub(crate) store: Store,
@@ -75,6 +84,86 @@ pub(crate) struct Ssh {
     /// Public keys of certificate authorities whose user certificates count as a first factor.
     #[serde(default)]
     pub(crate) trusted_user_ca_files: Vec<PathBuf>,
+}
+
+/// `[web]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Web {
+    /// Address and port to listen on, TLS only.
+    #[serde(default = "default_web_listen")]
+    pub(crate) listen: SocketAddr,
+    /// Where people reach it: `https://HOST[:PORT]/`. Links lead there, and passkeys are bound to its host.
+    pub(crate) public_url: url::Url,
+    /// The certificate chain (PEM); taken anew when it changes.
+    pub(crate) certificate_file: PathBuf,
+    /// Its private key (secret file).
+    pub(crate) key_file: PathBuf,
+    /// Address and port that lead people who come without TLS to `public_url`; absent: none.
+    #[serde(default)]
+    pub(crate) redirect_listen: Option<SocketAddr>,
+    /// `HOST[:PORT]` that pages tell people to use for SSH; absent: the host of `public_url` with the port of `ssh.listen`.
+    #[serde(default)]
+    pub(crate) ssh_address: Option<String>,
+    /// A log-in that nobody uses for so long is over, seconds.
+    #[serde(default = "default_web_idle_seconds")]
+    pub(crate) idle_seconds: u32,
+    /// A log-in is over after so long whatever happens, seconds.
+    #[serde(default = "default_web_session_seconds")]
+    pub(crate) session_seconds: u32,
+    /// Connections at once.
+    #[serde(default = "default_web_connections")]
+    pub(crate) max_connections: u32,
+}
+
+/// How the connection to the mail server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MailProtection {
+    /// TLS from the first byte.
+    Tls,
+    /// TLS by STARTTLS, or nothing is sent.
+    Starttls,
+    /// None: only to this machine itself.
+    None,
+}
+
+/// `[mail]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mail {
+    /// The server's host name.
+    pub(crate) host: String,
+    /// Its port.
+    #[serde(default = "default_mail_port")]
+    pub(crate) port: u16,
+    /// How the connection is protected.
+    #[serde(default = "default_mail_protection")]
+    pub(crate) protection: MailProtection,
+    /// The sender's address.
+    pub(crate) from: String,
+    /// The name at the server, where it asks for one.
+    #[serde(default)]
+    pub(crate) user: Option<String>,
+    /// The password at the server (secret file).
+    #[serde(default)]
+    pub(crate) password_file: Option<PathBuf>,
+    /// The only authorities that the server's certificate may come from (PEM).
+    #[serde(default)]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// `[webhook]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Webhook {
+    /// Where messages are posted.
+    pub(crate) url: url::Url,
+    /// The key that signs them (secret file).
+    pub(crate) secret_file: PathBuf,
+    /// The only authorities that the receiver's certificate may come from (PEM).
+    #[serde(default)]
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 /// `[store]`.
@@ -220,6 +309,24 @@ fn default_node() -> String {
 fn default_ssh_listen() -> SocketAddr {
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 2222))
 }
+fn default_mail_port() -> u16 {
+    465
+}
+fn default_mail_protection() -> MailProtection {
+    MailProtection::Tls
+}
+fn default_web_listen() -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8443))
+}
+fn default_web_idle_seconds() -> u32 {
+    1800
+}
+fn default_web_session_seconds() -> u32 {
+    36_000
+}
+fn default_web_connections() -> u32 {
+    2000
+}
 fn default_max_connections() -> u32 {
     1000
 }
@@ -305,6 +412,10 @@ impl Config {
         let s3 = self.s3.iter_mut().flat_map(|s3| {
             [&mut s3.access_key_file, &mut s3.secret_key_file].into_iter().chain(s3.ca_file.as_mut())
         });
+        let web = self.web.iter_mut().flat_map(|web| [&mut web.certificate_file, &mut web.key_file]);
+        let mail = self.mail.iter_mut().flat_map(|m| m.password_file.iter_mut().chain(&mut m.ca_file));
+        let hook =
+            self.webhook.iter_mut().flat_map(|h| std::iter::once(&mut h.secret_file).chain(&mut h.ca_file));
         let sqlite = match &mut self.store.url {
             StoreUrl::Sqlite(path) => Some(path),
             StoreUrl::Postgres(_) => None,
@@ -315,6 +426,9 @@ impl Config {
             .chain(&mut self.ssh.host_key_files)
             .chain(&mut self.ssh.trusted_user_ca_files)
             .chain(s3)
+            .chain(web)
+            .chain(mail)
+            .chain(hook)
             .chain(sqlite);
         for path in all {
             *path = folder.join(&*path);

@@ -16,6 +16,10 @@ pub(crate) struct Template {
     pub(crate) name: String,
     /// `ssh.listen`.
     pub(crate) ssh_listen: SocketAddr,
+    /// `web.listen`.
+    pub(crate) web_listen: SocketAddr,
+    /// `web.public_url`.
+    pub(crate) public_url: String,
     /// `store.url`.
     pub(crate) store_url: StoreUrl,
     /// `store.password_file`.
@@ -37,6 +41,8 @@ impl Default for Template {
         Self {
             name: "plant".to_owned(),
             ssh_listen: SocketAddr::from(([0, 0, 0, 0], 2222)),
+            web_listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
+            public_url: "https://localhost:8443/".to_owned(),
             store_url: StoreUrl::Sqlite("cofferdam.sqlite".into()),
             password_file: None,
             recipients: vec![SAMPLE_RECIPIENT.to_owned()],
@@ -56,6 +62,8 @@ impl Template {
         let values = [
             ("@name@", quoted(&self.name)),
             ("@ssh_listen@", quoted(&self.ssh_listen.to_string())),
+            ("@web_listen@", quoted(&self.web_listen.to_string())),
+            ("@public_url@", quoted(&self.public_url)),
             ("@store_url@", quoted(&self.store_url.to_string())),
             ("@password_file@", optional("password_file", path(&self.password_file), "keys/store_password")),
             ("@recipients@", format!("[{}]", recipients.join(", "))),

@@ -95,6 +95,9 @@ fn the_defaults_are_what_the_example_says() {
         vault.identity_file = "keys/vault_identity"
         vault.ssh_user_ca_file = "keys/ssh_user_ca"
         vault.ssh_host_ca_file = "keys/ssh_host_ca"
+        web.public_url = "https://localhost:8443/"
+        web.certificate_file = "web_chain.pem"
+        web.key_file = "keys/web_key"
     "#;
     let path = Path::new("/etc/cofferdam/cofferdam.toml");
     let (short, example) =
@@ -253,7 +256,7 @@ fn values_out_of_range_are_all_named_at_once_with_their_bounds() {
 
 #[test]
 fn values_that_cannot_be_right_are_refused() {
-    let cases: [(&'static str, &'static str, &str); 10] = [
+    let cases: [(&'static str, &'static str, &str); 12] = [
         ("name = \"plant\"", "name = \" \"", "site.name: give 1 to 63"),
         ("banner = \"\"", "banner = \"\\u001b[2J\"", "ssh.banner: give at most"),
         ("[\"keys/ssh_host_ed25519\"]", "[]", "ssh.host_key_files: empty"),
@@ -269,7 +272,17 @@ fn values_that_cannot_be_right_are_refused() {
             "reveal_recipients = [\"me\"]",
             "recordings.reveal_recipients.0: not an age",
         ),
-        ("# password_file", "password_file", "store.password_file: does not go together with store.url"),
+        (
+            "# password_file = \"keys/store_password\"",
+            "password_file = \"keys/store_password\"",
+            "store.password_file: does not go together with store.url",
+        ),
+        (
+            "https://localhost:8443/",
+            "http://localhost:8443/",
+            "web.public_url: write https://HOST or https://HOST:PORT",
+        ),
+        ("https://localhost:8443/", "https://localhost/x", "web.public_url: write https://HOST"),
         ("# group", "group", "run.group: does not go together with run.user"),
         (
             "min_free_bytes = 1_073_741_824",
@@ -297,9 +310,11 @@ fn site() -> (tempfile::TempDir, PathBuf) {
         "vault_identity",
         "ssh_user_ca",
         "ssh_host_ca",
+        "web_key",
     ] {
         write(&keys.join(name), "secret", 0o600);
     }
+    write(&folder.path().join("web_chain.pem"), "a chain", 0o644);
     let path = folder.path().join("cofferdam.toml");
     write(&path, &Config::example(), 0o644);
     (folder, path)

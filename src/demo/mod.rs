@@ -50,11 +50,12 @@ pub(crate) fn run(options: DemoOptions) -> ExitCode {
 }
 
 async fn show_everything(options: DemoOptions) -> Result<(), AppError> {
-    if !options.ssh.ip().is_loopback() {
-        return Err(fault(format!(
-            "{} is not a loopback address: the demo is never reachable from outside",
-            options.ssh
-        )));
+    for address in [options.ssh, options.web] {
+        if !address.ip().is_loopback() {
+            return Err(fault(format!(
+                "{address} is not a loopback address: the demo is never reachable from outside"
+            )));
+        }
     }
     let own;
     let folder = match &options.dir {
@@ -70,10 +71,16 @@ async fn show_everything(options: DemoOptions) -> Result<(), AppError> {
     let folder = std::path::absolute(folder).map_err(fault)?;
     let config_file = folder.join("cofferdam.toml");
     if !config_file.exists() {
-        prepare(&folder, options.ssh).map_err(fault)?;
+        prepare(&folder, &options).map_err(fault)?;
     }
     let mut config = Config::load(&config_file).map_err(fault)?;
     config.ssh.listen = options.ssh;
+    if let Some(web) = &mut config.web {
+        web.listen = options.web;
+        // A name, so that passkeys can be bound to it.
+        let url = format!("https://localhost:{}/", options.web.port());
+        web.public_url = url.parse().map_err(fault)?;
+    }
     let context = Context::new(config.clone());
     Store::migrate(&context.database().map_err(fault)?, context.now()).await.map_err(fault)?;
     let store = context.open_store().await.map_err(fault)?;
@@ -89,8 +96,14 @@ async fn show_everything(options: DemoOptions) -> Result<(), AppError> {
 
     let running = app::start(config, privileges::Root::Kept).await?;
     let ready = folder.join("demo.json");
-    people::write_ready(&ready, &people, running.ssh, &config_file).map_err(fault)?;
-    show(&people, running.ssh, &folder, &config_file);
+    let reach = people::Reach {
+        ssh: running.ssh,
+        web: running.web.map(|a| format!("https://{a}")).unwrap_or_default(),
+        ca_cert: &folder.join("web_ca.pem"),
+        config: &config_file,
+    };
+    people::write_ready(&ready, &people, &reach).map_err(fault)?;
+    show(&people, &reach, &folder);
     let limit = options.seconds.map_or(Duration::MAX, Duration::from_secs);
     tokio::select! {
         stopped = app::stop_signal() => stopped?,
@@ -109,11 +122,14 @@ async fn sleep(limit: Duration) {
 }
 
 /// Keys, configuration and an empty database, once.
-fn prepare(folder: &Path, ssh: SocketAddr) -> Result<(), setup::SetupError> {
+fn prepare(folder: &Path, options: &DemoOptions) -> Result<(), setup::SetupError> {
     let made = setup::make_keys(folder)?;
+    let hosts = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    setup::make_web_certificate(folder, "demo", &hosts, SystemClock.now())?;
     let template = Template {
         name: "demo".to_owned(),
-        ssh_listen: ssh,
+        ssh_listen: options.ssh,
+        web_listen: options.web,
         recipients: vec![made.investigator_recipient],
         allow_loopback_targets: true,
         ..Template::default()
@@ -188,8 +204,9 @@ async fn keep_secret(context: &Context, store: &Store, password: &SecretString) 
     Ok(())
 }
 
-fn show(people: &people::People, ssh: SocketAddr, folder: &Path, config: &Path) {
+fn show(people: &people::People, reach: &people::Reach<'_>, folder: &Path) {
     let Some(vera) = people.get("vera") else { return };
+    let people::Reach { ssh, web, config, .. } = reach;
     let (ip, port) = (ssh.ip(), ssh.port());
     println!(
         "\nCofferdam runs on {ssh}; everything it keeps is in {folder}.\n\n\
@@ -198,6 +215,8 @@ fn show(people: &people::People, ssh: SocketAddr, folder: &Path, config: &Path) 
          ssh -p {port} -i {key} vera@{ip}            # the menu\n  \
          scp -P {port} -i {key} FILE vera+pump-hmi@{ip}:/tmp/\n\n\
          Her code now:    oathtool --totp -b {totp}\n\n\
+         In a browser (trust {ca}, or click the warning away):\n\n  \
+         {web}/        as vera, olga, sam, ivan or ada; passwords and codes as below\n\n\
          As an operator of the gateway, in another terminal:\n\n  \
          {program} session list --config {config}\n  \
          {program} recording list --config {config}\n  \
@@ -207,6 +226,7 @@ fn show(people: &people::People, ssh: SocketAddr, folder: &Path, config: &Path) 
         key = vera.ssh_key.display(),
         totp = vera.totp_secret,
         config = config.display(),
+        ca = reach.ca_cert.display(),
         program =
             std::env::current_exe().map_or_else(|_| "cofferdam".to_owned(), |p| p.display().to_string()),
         ready = folder.join("demo.json").display(),

@@ -102,13 +102,21 @@ pub(super) async fn enrol(context: &Context, store: &Store, people: &People) -> 
     Ok(())
 }
 
+/// Where a running demo is reached.
+#[derive(Debug)]
+pub(super) struct Reach<'a> {
+    /// SSH.
+    pub(super) ssh: SocketAddr,
+    /// The web interface.
+    pub(super) web: String,
+    /// The authority that browsers have to trust.
+    pub(super) ca_cert: &'a Path,
+    /// The configuration file.
+    pub(super) config: &'a Path,
+}
+
 /// `demo.json`, whole or not at all: who waits for it may read it at once.
-pub(super) fn write_ready(
-    file: &Path,
-    people: &People,
-    ssh: SocketAddr,
-    config: &Path,
-) -> Result<(), String> {
+pub(super) fn write_ready(file: &Path, people: &People, reach: &Reach<'_>) -> Result<(), String> {
     let users: BTreeMap<_, _> = people
         .iter()
         .map(|(name, p)| {
@@ -116,8 +124,10 @@ pub(super) fn write_ready(
         })
         .collect();
     let ready = serde_json::json!({
-        "ssh": ssh.to_string(),
-        "config": config,
+        "ssh": reach.ssh.to_string(),
+        "web": reach.web,
+        "ca_cert": reach.ca_cert,
+        "config": reach.config,
         "users": users,
         "assets": { "pump-hmi": { "protocol": "ssh" } },
     });

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cofferdam_access::{
     apply::CheckedSite,
-    audit::{Act, AuditEvent, AuditKind},
+    audit::Act,
     ids::{Login, Name, WindowId},
     people::{Duty, Organisation, OrganisationKind, User},
     policy::CompiledPolicies,
@@ -13,7 +13,8 @@ use cofferdam_access::{
         Settings, Site, Zone,
     },
     store::{Store, WindowFilter},
-    window::{Limits, Operation, Phase, Window, WindowRequest},
+    window::{Limits, Operation, Phase, WindowRequest},
+    windowing,
 };
 
 use super::people::{PEOPLE, People};
@@ -62,6 +63,7 @@ fn asset(host_key: &str, port: u16) -> Result<Asset, String> {
         endpoints: vec![endpoint(Protocol::Ssh, 22, Some(port))],
         criticality: Criticality::High,
         crown_jewel: false,
+        supervised: false,
         disabled: false,
         host_keys: vec![host_key.to_owned()],
         dangerous_ssh_algorithms: Vec::new(),
@@ -166,23 +168,13 @@ pub(super) async fn open_window(context: &Context, store: &Store) -> Result<(), 
         limits: Limits::default(),
         extends: None,
     };
-    request.validate(&site, now).map_err(|e| e.to_string())?;
-    let digest = request.digest();
-    let mut stored = store
-        .insert_window(&Act::person(&vera, now), &Window::requested(request))
-        .await
-        .map_err(|e| e.to_string())?;
+    let (id, digest) = (request.id, request.digest());
+    windowing::request(store, &Act::person(&vera, now), &site, request).await.map_err(|e| e.to_string())?;
     for (who, duty) in [("olga", Duty::Operations), ("sam", Duty::Security)] {
         let person = site.user(&name(who)?).ok_or("the demo's people are not there")?;
-        let mut window = stored.window.clone();
-        let _step = window.approve(person, duty, digest, now).map_err(|e| e.to_string())?;
-        let event = AuditEvent::new(AuditKind::WindowApproved, window.id())
-            .with("duty", duty.as_str())
-            .with("digest", digest.to_string());
-        stored = store
-            .update_window(&Act::person(&person.name, now), stored.version, &window, event)
-            .await
-            .map_err(|e| e.to_string())?;
+        let act = Act::person(&person.name, now);
+        let (_window, _step) =
+            windowing::approve(store, &act, person, id, duty, digest).await.map_err(|e| e.to_string())?;
     }
     Ok(())
 }

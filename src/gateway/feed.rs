@@ -255,7 +255,7 @@ impl Gateway {
                 OrderKind::Suspend if here => {
                     self.note_state(order.session, SessionState::Suspended, &order.by).await
                 }
-                OrderKind::Resume if here => {
+                OrderKind::Resume if here && !self.registry.waits(order.session) => {
                     self.note_state(order.session, SessionState::Active, &order.by).await
                 }
                 _ => {}
@@ -263,10 +263,10 @@ impl Gateway {
         }
     }
 
-    async fn note_state(&self, session: SessionId, state: SessionState, by: &str) {
+    pub(crate) async fn note_state(&self, session: SessionId, state: SessionState, by: &str) {
         let kind = match state {
-            SessionState::Suspended => AuditKind::SessionSuspended,
-            _ => AuditKind::SessionResumed,
+            SessionState::Active => AuditKind::SessionResumed,
+            _ => AuditKind::SessionSuspended,
         };
         let event = AuditEvent::new(kind, session).with("by", by);
         let act = Act::system("gateway", self.clock.now());

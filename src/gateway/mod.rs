@@ -20,12 +20,13 @@ use cofferdam_access::{
     grant::Grant,
     ids::{Name, SessionId, WindowId},
     policy::{Decision, DestinationRules, decide},
+    prover::Prover,
     site::{Credential, Protocol},
     snapshot::Snapshot,
     store::{NewSession, OpenOutcome, Opening, RememberedFactor, SessionEnd, SessionState, Store},
 };
 use cofferdam_recorder::{AuditAnchor, Event, Header, RecorderService, RecordingId, Sealed};
-use cofferdam_vault::{CertificateTerms, Lease, SealedSecret, Sealer, Sharing, SshCa, Vault, Warrant};
+use cofferdam_vault::{CertificateTerms, Lease, SealedSecret, Sharing, SshCa, Vault, Warrant};
 use russh::server;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -97,10 +98,8 @@ pub(crate) struct Gateway {
     pub(crate) authorities: crate::ssh::login::TrustedAuthorities,
     /// Bounds.
     pub(crate) limits: crate::config::settings::Limits,
-    /// Opens people's second factors.
-    pub(crate) sealer: Sealer,
-    /// Log-in attempts, counted.
-    pub(crate) throttle: crate::ssh::login::Throttle,
+    /// Checks what people prove with, for every way in.
+    pub(crate) prover: Arc<Prover>,
 }
 
 /// Server configurations for jumps, one per asset, made when first needed.
@@ -244,9 +243,12 @@ impl Gateway {
         };
         // From its row on, people can give orders to it; they are kept until it is live.
         self.registry.reserve(request.session);
-        let opened = self.audit_opening(&request, &grant, &record, now).await;
+        // An asset that cannot be found any more is not let off.
+        let supervised = snapshot.site.asset(&grant.account().asset).is_none_or(|a| a.supervised);
+        let state = if supervised { SessionState::Waiting } else { SessionState::Active };
+        let opened = self.audit_opening(&request, &grant, &record, state, now).await;
         let new_source = opened.inspect_err(|_| self.registry.leave(request.session))?;
-        let session = match self.record_and_enter(&request, grant, record).await {
+        let session = match self.record_and_enter(&request, grant, record, supervised).await {
             Ok(session) => session,
             Err(why) => {
                 error!(session = %request.session, why, "a session was refused: its recording did not start");
@@ -257,6 +259,7 @@ impl Gateway {
                 ));
             }
         };
+        session.wait_for_watcher().await;
         let orders = self.registry.enter(&session);
         tokio::spawn(supervise(self.clone(), session.clone(), person, orders));
         self.look_at_start(&session, &request, new_source).await?;
@@ -285,6 +288,7 @@ impl Gateway {
         request: &AccessRequest,
         grant: &Grant,
         record: &DecisionRecord,
+        state: SessionState,
         now: Timestamp,
     ) -> Result<bool, Refusal> {
         let act = Act::person(&request.user, now).from(request.source.ip());
@@ -299,7 +303,7 @@ impl Gateway {
             window: Some(grant.window()),
             decision: grant.decision(),
             node: self.node.clone(),
-            state: SessionState::Active,
+            state,
             recording: Some(request.session.to_string()),
         };
         let opening = Opening {
@@ -347,6 +351,7 @@ impl Gateway {
         request: &AccessRequest,
         grant: Grant,
         record: DecisionRecord,
+        supervised: bool,
     ) -> Result<Arc<Session>, String> {
         let id = request.session.to_string().parse::<RecordingId>().map_err(|e| e.to_string())?;
         let mut labels = BTreeMap::new();
@@ -386,6 +391,7 @@ impl Gateway {
             clock: self.clock.clone(),
             triggers: self.triggers.clone(),
             findings: self.findings.clone(),
+            supervised,
         })))
     }
 

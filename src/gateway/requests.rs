@@ -7,7 +7,8 @@ use cofferdam_access::{
     ids::WindowId,
     policy::MenuEntry,
     site::AccountRef,
-    window::{Limits, Operation, Window, WindowRequest},
+    window::{Limits, Operation, WindowRequest},
+    windowing,
 };
 
 use super::Gateway;
@@ -47,10 +48,10 @@ impl Gateway {
             limits: Limits::default(),
             extends: None,
         };
-        request.validate(&snapshot.site, now).map_err(|e| e.to_string())?;
-        let window = Window::requested(request);
         let act = Act::person(&who.user, now).from(who.source.ip());
-        self.store.insert_window(&act, &window).await.map_err(|e| e.to_string())?;
+        let window = windowing::request(&self.store, &act, &snapshot.site, request)
+            .await
+            .map_err(|e| e.to_string())?;
         Ok(format!(
             "asked for, until {}: it opens when operations and security have both approved it",
             zone.show(window.effective_end())

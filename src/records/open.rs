@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf};
 
 use cofferdam_access::audit::{Act, AuditEvent, AuditKind};
 use cofferdam_recorder::{
-    CastOptions, Identity, Lines, Query, ReadError, Recording, RecordingId, export_asciicast, lines, marks,
+    CastOptions, Identity, Lines, Query, ReadError, Recording, RecordingId, export_asciicast, lines,
 };
 
 use super::{Records, RecordsError, blocking};
@@ -26,26 +26,10 @@ impl Records {
         self.open_noting(reader, id, event).await
     }
 
-    /// What happened in a recording, to jump to; at most `most`.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    #[expect(dead_code, reason = "for the web interface, which is not there yet")]
-    pub(crate) async fn marks(
-        &self,
-        reader: &Act,
-        id: &RecordingId,
-        most: usize,
-    ) -> Result<Lines, RecordsError> {
-        let recording = self.open(reader, id, "marks").await?;
-        Ok(blocking(move || marks(&recording, most)).await??)
-    }
-
     /// The text of a recording with its times, as far as `query` asks for it; at most `most` lines.
     ///
     /// # Errors
     /// As [`Self::open`].
-    #[expect(dead_code, reason = "for the web interface, which is not there yet")]
     pub(crate) async fn transcript(
         &self,
         reader: &Act,
@@ -61,7 +45,6 @@ impl Records {
     ///
     /// # Errors
     /// As [`Self::open`]; [`ReadError::Export`] when `out` takes no more.
-    #[expect(dead_code, reason = "for the web interface, which is not there yet")]
     pub(crate) async fn replay(
         &self,
         reader: &Act,

@@ -123,12 +123,17 @@ pub(crate) enum Frozen {
         /// Name of the trigger.
         trigger: String,
     },
+    /// It leads to a supervised asset, and nobody watches it.
+    Unwatched,
 }
 
 impl Frozen {
     /// What the person reads.
     pub(crate) fn sentence(&self) -> String {
         match self {
+            Self::Unwatched => "this asset is supervised: the session waits until an approver of the site watches it; what you \
+                 type meanwhile is not sent"
+                .to_owned(),
             Self::Suspended { by, reason } => {
                 let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
                 format!("session suspended by {by}{why}; what you type meanwhile is not sent")

@@ -59,6 +59,8 @@ pub(crate) struct Parts {
     pub(crate) triggers: Arc<Mutex<Triggers>>,
     /// Where findings go to be audited.
     pub(crate) findings: mpsc::Sender<(SessionId, Finding)>,
+    /// It stands still while no approver watches.
+    pub(crate) supervised: bool,
 }
 
 /// A live session.
@@ -74,6 +76,10 @@ pub(crate) struct Session {
     up: AtomicU64,
     down: AtomicU64,
     lease: Mutex<Option<Lease>>,
+    /// Approvers who watch. Held while a change of it takes effect, so that coming and going cannot overtake each other.
+    watchers: tokio::sync::Mutex<u32>,
+    /// The same, to be asked without waiting.
+    watched_by: AtomicU32,
     /// Tasks that still have last words for the person; the end waits for them a moment.
     pub(crate) tasks: TaskTracker,
 }
@@ -99,6 +105,8 @@ impl Session {
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
             lease: Mutex::new(None),
+            watchers: tokio::sync::Mutex::new(0),
+            watched_by: AtomicU32::new(0),
             tasks: TaskTracker::new(),
             parts,
         }
@@ -230,6 +238,7 @@ impl Session {
             match &why {
                 Frozen::Suspended { by, .. } => by.clone(),
                 Frozen::Finding { trigger } => trigger.clone(),
+                Frozen::Unwatched => "supervision".to_owned(),
             },
         );
         if self.control.freeze(why) {
@@ -238,8 +247,63 @@ impl Session {
         }
     }
 
-    /// Lets a frozen session go on and says so.
+    /// A person lets a frozen session go on. A supervised one still waits for somebody who watches.
     pub(crate) async fn thaw(&self, by: &str) {
+        let watchers = self.watchers.lock().await;
+        if !self.parts.supervised || *watchers > 0 {
+            self.let_go(by).await;
+        } else if self.control.frozen().is_some_and(|why| why != Frozen::Unwatched) {
+            self.control.freeze(Frozen::Unwatched);
+            self.announce(&Frozen::Unwatched.sentence()).await;
+        }
+    }
+
+    /// Before anything is relayed: a session that has to be watched waits.
+    pub(crate) async fn wait_for_watcher(&self) {
+        if self.parts.supervised {
+            self.freeze(Frozen::Unwatched).await;
+        }
+    }
+
+    /// Whether it stands still while nobody watches.
+    pub(crate) fn is_supervised(&self) -> bool {
+        self.parts.supervised
+    }
+
+    /// Approvers who watch.
+    pub(crate) fn watchers(&self) -> u32 {
+        self.watched_by.load(Ordering::Relaxed)
+    }
+
+    /// An approver watches from now on: a session that only waited for that goes on, which is answered.
+    pub(crate) async fn watched(&self, by: &str) -> bool {
+        let mut watchers = self.watchers.lock().await;
+        *watchers = watchers.saturating_add(1);
+        self.watched_by.store(*watchers, Ordering::Relaxed);
+        let goes_on = self.control.frozen() == Some(Frozen::Unwatched);
+        if goes_on {
+            self.let_go(by).await;
+        }
+        goes_on
+    }
+
+    /// An approver watches no longer: a supervised session that nobody watches stands still, which is answered.
+    pub(crate) async fn unwatched(&self) -> bool {
+        let mut watchers = self.watchers.lock().await;
+        *watchers = watchers.saturating_sub(1);
+        self.watched_by.store(*watchers, Ordering::Relaxed);
+        let waits = self.parts.supervised
+            && *watchers == 0
+            && self.control.frozen().is_none()
+            && !self.control.is_ended();
+        if waits {
+            self.freeze(Frozen::Unwatched).await;
+        }
+        waits
+    }
+
+    /// Lets it go on and says so.
+    async fn let_go(&self, by: &str) {
         if self.control.frozen().is_some() {
             self.record_soon(Event::Resume { by: by.to_owned() }).await;
             self.touch();

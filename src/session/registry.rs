@@ -72,6 +72,17 @@ impl Registry {
             _ => false,
         }
     }
+    /// One of them.
+    pub(crate) fn get(&self, id: SessionId) -> Option<Arc<Session>> {
+        match self.lock().get(&id) {
+            Some(Entry::Live { session, .. }) => Some(session.clone()),
+            _ => None,
+        }
+    }
+    /// Whether it waits for somebody who watches.
+    pub(crate) fn waits(&self, id: SessionId) -> bool {
+        self.get(id).is_some_and(|s| s.is_supervised() && s.watchers() == 0)
+    }
     /// All of them.
     pub(crate) fn all(&self) -> Vec<Arc<Session>> {
         self.lock()

@@ -60,10 +60,15 @@ impl Front {
         }
     }
 
-    /// For an SSH connection inside another one whose person is known.
-    pub(crate) fn inside(outer: &Connection, asset: Name, cut: CancellationToken) -> Self {
-        let mut front = Self::new(outer.gateway.clone(), outer.identity.source, cut);
-        front.inside = Some((outer.identity.clone(), asset));
+    /// For an SSH connection to `asset` inside something whose person is known: another connection, or the web interface.
+    pub(crate) fn inside(
+        gateway: Arc<Gateway>,
+        identity: Identity,
+        asset: Name,
+        cut: CancellationToken,
+    ) -> Self {
+        let mut front = Self::new(gateway, identity.source, cut);
+        front.inside = Some((identity, asset));
         front
     }
 

@@ -21,6 +21,6 @@ pub(crate) async fn serve(outer: Arc<Connection>, channel: Channel<server::Msg>,
     };
     // The inner connection lives no longer than the outer one, and can be cut without it.
     let cut = outer.cut.child_token();
-    let front = Front::inside(&outer, asset, cut.clone());
+    let front = Front::inside(outer.gateway.clone(), outer.identity.clone(), asset, cut.clone());
     listener::run(config, Wire::new(channel.into_stream(), &cut), front, cut).await;
 }

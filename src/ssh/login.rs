@@ -1,45 +1,31 @@
 //! Log-in over SSH: feeds the log-in machine with what was proved, and carries out what it says. The machine decides;
 //! here are only the look-ups and the checks that need the store, the vault or time to compute.
 
-use std::{
-    collections::BTreeSet,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use cofferdam_access::{
-    audit::{Act, Actor, AuditEvent, AuditKind},
+    audit::{Act, AuditEvent, AuditKind},
     clock::Timestamp,
     decision::SecondFactorKind,
     ids::{Login as AccountLogin, Name},
     login::{
-        CODE_PROMPT, CodeCheck, Enrolled, Event, LoggedIn, LoginMachine, LoginRules, NO_SECOND_FACTOR,
-        Remembered, Step, VerifiedCertificate,
+        CODE_PROMPT, Enrolled, Event, LoggedIn, LoginMachine, LoginRules, NO_SECOND_FACTOR, Remembered, Step,
+        VerifiedCertificate,
     },
-    password::{Costs, StoredPassword, verify_or_dummy},
-    ratelimit::{Attempt, Budgets, Limit, RateLimiter},
-    recovery::{self, RecoveryHash},
-    store::{CodeUse, RememberedFactor, TallyKey},
-    totp::TotpSecret,
+    store::RememberedFactor,
     window::Phase,
 };
 use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey, ssh_key::certificate::CertType};
-use tokio::sync::Semaphore;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use super::connection::{Identity, Named};
-use crate::{context::totp_binding, gateway::Gateway};
+use crate::gateway::Gateway;
 
 /// What a password's prompt says where the client asks by keyboard-interactive.
 const PASSWORD_PROMPT: &str = "Password: ";
 /// Keys that one connection may offer without proof.
 const OFFERS: u8 = 32;
-/// Password checks at a time: each takes memory on purpose.
-const CHECKS: usize = 2;
-/// A count of failures starts anew after so long without one, seconds.
-const FORGET_FAILURES: u32 = 3600;
 /// Longest log-in name that is looked at, bytes.
 const LONGEST_NAME: usize = 256;
 
@@ -62,34 +48,6 @@ pub(crate) enum Answer {
         /// The text.
         text: String,
     },
-}
-
-/// Attempts of all connections of this process.
-#[derive(Debug)]
-pub(crate) struct Throttle {
-    limiter: Mutex<RateLimiter>,
-    checks: Semaphore,
-}
-
-impl Default for Throttle {
-    fn default() -> Self {
-        Self { limiter: Mutex::new(RateLimiter::new(Budgets::default())), checks: Semaphore::new(CHECKS) }
-    }
-}
-
-impl Throttle {
-    /// Counts a guess; says whether it may be looked at.
-    fn may_guess(&self, user: Option<&Name>, source: SocketAddr, now: Timestamp) -> bool {
-        let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
-        if limiter.source(source.ip(), now) != Limit::Go {
-            return false;
-        }
-        user.is_none_or(|u| limiter.account(u, source.ip(), Attempt::Guess, now) == Limit::Go)
-    }
-
-    fn succeeded(&self, user: &Name, source: SocketAddr, now: Timestamp) {
-        self.limiter.lock().unwrap_or_else(PoisonError::into_inner).succeeded(user, source.ip(), now);
-    }
 }
 
 /// Certificate authorities whose user certificates count as a first factor.
@@ -393,69 +351,25 @@ impl Login {
     }
 
     async fn check_password(&mut self, password: Zeroizing<Vec<u8>>) -> Answer {
-        if !self.gateway.throttle.may_guess(self.user(), self.peer, self.gateway.clock.now()) {
+        let prover = &self.gateway.prover;
+        if !prover.may_guess(self.user(), self.peer.ip(), self.gateway.clock.now()) {
             return self.throttled();
         }
-        let stored = match self.user() {
-            Some(name) => self.gateway.store.credentials(name).await.ok().flatten(),
-            None => None,
-        };
-        let stored =
-            stored.and_then(|c| c.password_hash).and_then(|h| StoredPassword::from_phc(h.to_string()).ok());
-        let ok = {
-            let Ok(_place) = self.gateway.throttle.checks.acquire().await else { return Answer::Reject };
-            let check = move || verify_or_dummy(stored.as_ref(), &password, Costs::OWASP);
-            tokio::task::spawn_blocking(check).await.unwrap_or(false)
-        };
+        let ok = prover.password(self.user(), password).await;
         self.handle(Event::Password { ok }).await
     }
 
     async fn check_code(&mut self, code: &str) -> Answer {
         let now = self.gateway.clock.now();
         let Some(name) = self.user().cloned() else { return Answer::Reject };
-        if !self.gateway.throttle.may_guess(Some(&name), self.peer, now) {
+        let prover = &self.gateway.prover;
+        if !prover.may_guess(Some(&name), self.peer.ip(), now) {
             return self.throttled();
         }
-        let check = self.use_code(&name, code, now).await;
+        let act = Act::person(&name, now).from(self.peer.ip());
+        let event = |how| AuditEvent::new(AuditKind::LoginSucceeded, &name).with("second_factor", how);
+        let check = prover.code(&act, &name, code, event).await;
         self.handle(Event::Code(check)).await
-    }
-
-    /// Checks the code and marks it used, in one transaction of the store. What fails in between is a wrong code.
-    async fn use_code(&self, name: &Name, code: &str, now: Timestamp) -> CodeCheck {
-        let gateway = &self.gateway;
-        let Ok(Some(credentials)) = gateway.store.credentials(name).await else { return CodeCheck::Wrong };
-        let act = Act::person(name, now).from(self.peer.ip());
-        let tallies = self.tallies();
-        let event = |how: &str| AuditEvent::new(AuditKind::LoginSucceeded, name).with("second_factor", how);
-        let secret = credentials
-            .totp_sealed
-            .as_deref()
-            .and_then(|sealed| gateway.sealer.open(&totp_binding(name), sealed).ok())
-            .and_then(|secret| TotpSecret::from_bytes(Zeroizing::new(secret.expose().to_vec())).ok());
-        let last = Some(credentials.totp_step).filter(|s| *s > 0);
-        if let Some(step) = secret.and_then(|s| s.check(code, now, last)) {
-            let used = gateway.store.use_totp_step(&act, name, step, &tallies, event("totp")).await;
-            return if matches!(used, Ok(CodeUse::Accepted)) { CodeCheck::Totp } else { CodeCheck::Wrong };
-        }
-        let Ok(digests) = gateway.store.recovery_digests(name).await else { return CodeCheck::Wrong };
-        let hashes: Vec<RecoveryHash> = digests
-            .iter()
-            .filter_map(|d| hex::decode(d).ok().and_then(|b| b.try_into().ok()).map(RecoveryHash))
-            .collect();
-        let Some(digest) = recovery::find(&hashes, name, code).and_then(|i| hashes.get(i)) else {
-            return CodeCheck::Wrong;
-        };
-        let used = gateway
-            .store
-            .use_recovery_code(&act, name, &hex::encode(digest.0), &tallies, event("recovery"))
-            .await;
-        if matches!(used, Ok(CodeUse::Accepted)) { CodeCheck::Recovery } else { CodeCheck::Wrong }
-    }
-
-    fn tallies(&self) -> Vec<TallyKey> {
-        let mut keys = vec![TallyKey::Source(self.peer.ip().to_canonical().to_string())];
-        keys.extend(self.user().map(|u| TallyKey::Account(u.to_string())));
-        keys
     }
 
     async fn handle(&mut self, event: Event) -> Answer {
@@ -491,7 +405,7 @@ impl Login {
                 return Answer::Reject;
             }
         }
-        self.gateway.throttle.succeeded(&user, self.peer, now);
+        self.gateway.prover.succeeded(&user, self.peer.ip(), now);
         info!(user = %user, source = %self.peer.ip(), first = device.kind.as_str(), "logged in");
         let named = self.current.as_ref().and_then(|(_, asked)| asked.named.clone());
         self.done = Some((Identity { user, source: self.peer, device, factors }, named));
@@ -505,10 +419,8 @@ impl Login {
     }
 
     async fn refuse(&mut self, why: &str) -> Answer {
-        let act = Act::new(Actor::anonymous(), self.gateway.clock.now()).from(self.peer.ip());
-        let subject = self.user().map_or_else(|| "(no such name)".to_owned(), ToString::to_string);
-        let event = AuditEvent::new(AuditKind::LoginFailed, subject).with("reason", why);
-        if let Err(e) = self.gateway.store.note_failure(&act, &self.tallies(), FORGET_FAILURES, event).await {
+        let now = self.gateway.clock.now();
+        if let Err(e) = self.gateway.prover.refused(self.user(), self.peer.ip(), now, why).await {
             warn!(error = %e, "a failed log-in could not be audited");
         }
         Answer::Reject

@@ -245,7 +245,7 @@ pub(crate) async fn serve(connection: Arc<Connection>, mut person: PersonEnd, mu
         return person.refuse(&text).await;
     };
     let (mut cols, mut rows) =
-        (super::channel::session::clamp(terminal.cols), super::channel::session::clamp(terminal.rows));
+        (super::channel::session::columns(terminal.cols), super::channel::session::rows(terminal.rows));
     person.handle.channel_success(person.write.id()).await.unwrap_or_default();
     let mut menu = Menu::new(with_list(&connection, |entries, _, _| entries));
     let (mut keys, mut note) = (Keys::default(), String::new());
@@ -268,7 +268,7 @@ pub(crate) async fn serve(connection: Arc<Connection>, mut person: PersonEnd, mu
             Some(ChannelMsg::Data { data }) => keys.feed(&data),
             Some(ChannelMsg::WindowChange { col_width, row_height, .. }) => {
                 (cols, rows) =
-                    (super::channel::session::clamp(col_width), super::channel::session::clamp(row_height));
+                    (super::channel::session::columns(col_width), super::channel::session::rows(row_height));
                 if let Some(t) = &mut asked.terminal {
                     (t.cols, t.rows) = (cols.into(), rows.into());
                 }

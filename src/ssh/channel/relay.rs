@@ -12,7 +12,7 @@ use cofferdam_recorder::{Direction, Event, StreamKeeper};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, server};
 
 use super::files::Files;
-use super::session::{PersonEnd, TargetEnd, clamp};
+use super::session::{PersonEnd, TargetEnd, columns, rows};
 use crate::{
     detect::{
         echo::{EchoGuard, Proven},
@@ -222,7 +222,7 @@ async fn terminal_up(
             }
             other => {
                 if let ChannelMsg::WindowChange { col_width, .. } = &other {
-                    lock(screen).line.resize(clamp(*col_width));
+                    lock(screen).line.resize(columns(*col_width));
                 }
                 if !control_up(session, channel, other, target).await? {
                     return Ok(());
@@ -402,7 +402,7 @@ pub(super) async fn control_up(
         ChannelMsg::WindowChange { col_width, row_height, pix_width, pix_height } => {
             session.control().running().await?;
             session.touch();
-            let (cols, rows) = (clamp(col_width), clamp(row_height));
+            let (cols, rows) = (columns(col_width), rows(row_height));
             session.record(Event::Resize { channel, cols, rows }).await?;
             target.window_change(cols.into(), rows.into(), pix_width, pix_height).await.unwrap_or_default();
         }

@@ -223,7 +223,7 @@ async fn open(
     let session = &brokered.session;
     session.record(Event::ChannelOpen { channel: number, what: describe(asked) }).await?;
     if let Some(t) = &asked.terminal {
-        let (cols, rows) = (clamp(t.cols), clamp(t.rows));
+        let (cols, rows) = (columns(t.cols), rows(t.rows));
         session.record(Event::Resize { channel: number, cols, rows }).await?;
     }
     let leg = reach(brokered, person, asked.terminal.is_some()).await?;
@@ -336,7 +336,7 @@ async fn kind_of(
     }
     let Some(transfer) = transfer else {
         return Ok(match &asked.terminal {
-            Some(terminal) => Kind::Terminal { cols: clamp(terminal.cols) },
+            Some(terminal) => Kind::Terminal { cols: columns(terminal.cols) },
             None => Kind::Stream { full: session.grant().keep_full_bytes() },
         });
     };
@@ -378,9 +378,18 @@ fn describe(asked: &Asked) -> String {
         .to_string()
 }
 
-/// Terminal sizes are the client's word: within what a terminal can be.
-pub(crate) fn clamp(n: u32) -> u16 {
-    u16::try_from(n.clamp(1, 1000)).unwrap_or(80)
+/// Columns of a terminal, within what it can be. The size is the client's word, and zero says nothing (RFC 4254 §6.2).
+pub(crate) fn columns(said: u32) -> u16 {
+    within(said, 80)
+}
+
+/// Rows of a terminal, in the same way.
+pub(crate) fn rows(said: u32) -> u16 {
+    within(said, 24)
+}
+
+fn within(said: u32, usual: u16) -> u16 {
+    if said == 0 { usual } else { u16::try_from(said.min(1000)).unwrap_or(usual) }
 }
 
 impl PersonEnd {
