@@ -30,3 +30,9 @@ mod records;
 mod second_factor;
 #[path = "e2e/watching.rs"]
 mod watching;
+#[path = "e2e/web_enrolling.rs"]
+mod web_enrolling;
+#[path = "e2e/web_pages.rs"]
+mod web_pages;
+#[path = "e2e/web_windows.rs"]
+mod web_windows;

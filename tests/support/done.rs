@@ -100,7 +100,7 @@ pub(crate) fn run_with_input(command: Command, input: &[u8]) -> Done {
 fn bounded(command: &Command) -> Command {
     let mut bounded = Command::new("timeout");
     bounded
-        .args(["--foreground", "--kill-after=5", "90"])
+        .args(["--foreground", "--kill-after=5", "180"])
         .arg(command.get_program())
         .args(command.get_args());
     for (name, value) in command.get_envs() {

@@ -52,7 +52,15 @@ impl Gateway {
         std::os::unix::fs::symlink(self.scratch("of-both").parent().unwrap(), folder.path().join("scratch"))
             .unwrap();
         fs::create_dir(folder.path().join("pump-hmi")).unwrap();
-        for part in ["keys", "people.json", "cofferdam.toml", "pump-hmi/host_key", "pump-hmi/password"] {
+        for part in [
+            "keys",
+            "people.json",
+            "cofferdam.toml",
+            "web_ca.pem",
+            "web_chain.pem",
+            "pump-hmi/host_key",
+            "pump-hmi/password",
+        ] {
             let mut copy = Command::new("cp");
             copy.arg("-a").args([self.folder.path().join(part), folder.path().join(part)]);
             run(copy).ok();
@@ -173,7 +181,10 @@ fn launch(folder: &Path) -> (Live, Value) {
     // what is ignored stays ignored in the program that the shell becomes.
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_cofferdam")]);
-    command.args(["demo", "--ssh", "127.0.0.1:0", "--dir"]).arg(folder).env("RUST_LOG", "debug");
+    command
+        .args(["demo", "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0", "--dir"])
+        .arg(folder)
+        .env("RUST_LOG", "debug");
     let mut process = Live::start(command);
     let ready = folder.join("demo.json");
     let (demo, _) = wait_for("demo.json", Duration::from_secs(60), || {

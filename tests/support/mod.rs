@@ -1,5 +1,6 @@
 //! Starts gateways and real peers, and speaks for people.
 
+mod browser;
 pub(crate) mod cli;
 mod done;
 mod gateway;
@@ -9,6 +10,7 @@ mod postgres;
 mod s3;
 mod sshd;
 
+pub(crate) use browser::as_json;
 pub(crate) use done::{Done, run, run_with_input};
 pub(crate) use gateway::Gateway;
 pub(crate) use live::{CUT, Live};
