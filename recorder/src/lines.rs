@@ -112,6 +112,9 @@ pub(crate) struct Followed {
     shown: HashSet<u64>,
     /// The text in front of the cursor when typing began.
     prompt: Option<String>,
+    /// The same when the first key of a line was pressed, before it is known whether it may be read: that is known only
+    /// once the target has shown it, and then it stands in front of the cursor itself.
+    touched: Option<String>,
     entered_at: Option<i64>,
 }
 
@@ -164,6 +167,7 @@ impl Default for Followed {
             since: None,
             shown: HashSet::new(),
             prompt: None,
+            touched: None,
             entered_at: None,
         }
     }
@@ -177,6 +181,7 @@ impl Followed {
         }
         match event {
             Event::Input { data, masked: false, .. } => self.typed(at, data),
+            Event::Input { data, masked: true, .. } => self.touched(data),
             Event::Output { .. } | Event::Stderr { .. } | Event::Resize { .. } => {
                 self.screen.apply(event);
                 self.since.get_or_insert(at);
@@ -191,11 +196,25 @@ impl Followed {
             return;
         }
         if self.prompt.is_none() && self.entered_at.is_none() {
-            self.prompt = Some(self.screen.before_cursor());
+            let before = self.screen.before_cursor();
+            let touched = self.touched.take().filter(|text| before.starts_with(text));
+            self.prompt = Some(touched.unwrap_or(before));
         }
         if data.contains(&b'\r') || data.contains(&b'\n') {
             self.entered_at = Some(at);
             self.screen.expect_command();
+        }
+    }
+
+    /// A key was pressed, which one is not told. What a terminal sends by itself begins with an escape and is no key.
+    fn touched(&mut self, data: &[u8]) {
+        if self.prompt.is_some() || data.starts_with(b"\x1b") || self.screen.is_alternate() {
+            return;
+        }
+        let before = self.screen.before_cursor();
+        let same_line = self.touched.as_ref().is_some_and(|text| before.starts_with(text));
+        if !before.is_empty() && !same_line {
+            self.touched = Some(before);
         }
     }
 
@@ -347,6 +366,23 @@ mod tests {
         ]);
         assert_eq!(of(&lines, LineKind::Command), [(7, "systemctl stop pump-p101")]);
         assert_eq!((lines.len(), lines[0].channel), (1, 3));
+    }
+
+    #[test]
+    fn a_command_typed_key_by_key_keeps_its_first_letter() {
+        let masked = |text: &str| Event::Input {
+            channel: 0,
+            data: Bytes::copy_from_slice(text.as_bytes()),
+            masked: true,
+        };
+        let mut events = vec![(0, size()), (1, o("Password: ")), (2, masked("pw\r")), (3, o("\r\nroot# "))];
+        // Each key is first recorded unread, then shown by the target, then recorded again as one that may be read.
+        for (at, key) in [(10, "l"), (20, "s")] {
+            events.extend([(at, masked(key)), (at + 1, o(key)), (at + 2, i(key))]);
+        }
+        events.extend([(30, masked("\r")), (31, i("\r")), (32, o("\r\nroot# "))]);
+        let lines = run(&events);
+        assert_eq!(of(&lines, LineKind::Command).iter().map(|(_, text)| *text).collect::<Vec<_>>(), ["ls"]);
     }
 
     #[test]
