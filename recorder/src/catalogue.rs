@@ -6,9 +6,9 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, BufReader, Read, Seek, SeekFrom, Write},
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -30,8 +30,6 @@ const NEXT: &[u8] = b"cofferdam catalogue next v1";
 const BITS: usize = 1 << 20;
 /// Smallest filter, bits.
 const LEAST_BITS: usize = 1 << 9;
-/// Longest catalogue that a search reads: room for tens of thousands of hours.
-const MAX_FILE: u64 = 1 << 30;
 
 /// Which runs of three bytes a text holds, upper and lower case alike. One bit each in a table that is folded in half
 /// as long as less than a sixth of it is set.
@@ -95,13 +93,18 @@ struct Ratchet {
 
 impl Ratchet {
     /// The key of the next entry; the one that led to it is gone afterwards.
-    fn step(&mut self) -> Result<LessSafeKey, ReadError> {
-        let entry = self.key.derive(&self.salt, ENTRY)?;
-        self.key = self.key.derive(&self.salt, NEXT)?;
-        let key = UnboundKey::new(&AES_256_GCM, entry.bytes())
-            .map_err(|_| ReadError::Limit("a catalogue's key"))?;
-        Ok(LessSafeKey::new(key))
+    fn step(&mut self) -> Result<Key, ReadError> {
+        let [entry, next] = self.key.derive_each(&self.salt, [ENTRY, NEXT])?;
+        self.key = next;
+        Ok(entry)
     }
+}
+
+/// What seals and opens one entry.
+fn sealer(key: &Key) -> Result<LessSafeKey, ReadError> {
+    let key =
+        UnboundKey::new(&AES_256_GCM, key.bytes()).map_err(|_| ReadError::Limit("a catalogue's key"))?;
+    Ok(LessSafeKey::new(key))
 }
 
 /// Each key seals one entry.
@@ -138,8 +141,7 @@ impl Writer {
     /// Appends a recording. After an error the catalogue cannot be gone on with.
     pub(crate) fn add(&mut self, id: &RecordingId, filter: Filter) -> Result<(), ReadError> {
         let mut body = filter.folded();
-        self.ratchet
-            .step()?
+        sealer(&self.ratchet.step()?)?
             .seal_in_place_append_tag(nonce(), Aad::from(id.as_str()), &mut body)
             .map_err(|_| ReadError::Limit("a catalogue's entry"))?;
         let id = id.as_str().as_bytes();
@@ -161,30 +163,89 @@ impl Writer {
     }
 }
 
-/// An entry as it stands: the recording, where its sealed filter starts, and that filter.
-struct Entry<'a> {
-    id: &'a str,
-    at: usize,
-    body: &'a [u8],
+/// What stands before the entries: all of it, and the wrapped key in it.
+struct Start {
+    bytes: Vec<u8>,
+    wrapped: std::ops::RangeFrom<usize>,
 }
 
-/// The wrapped key of a catalogue and its entries; what is torn at the end is left out.
-fn parse(bytes: &[u8]) -> Option<(&[u8], &[u8], impl Iterator<Item = Entry<'_>>)> {
-    let mut c = Cursor::new(bytes);
-    if c.array::<8>()? != MAGIC {
-        return None;
+impl Start {
+    fn read(from: &mut impl Read) -> Option<Self> {
+        let mut bytes = vec![0; MAGIC.len() + 4];
+        from.read_exact(&mut bytes).ok()?;
+        let mut c = Cursor::new(&bytes);
+        let known = c.array::<8>()? == MAGIC;
+        let len = c.u32().filter(|len| known && u64::from(*len) <= MAX_KEY_FILE)?;
+        let head = bytes.len();
+        let read = from.take(u64::from(len)).read_to_end(&mut bytes).ok()?;
+        (read == len as usize).then_some(Self { bytes, wrapped: head.. })
     }
-    let len = c.u32()? as usize;
-    let wrapped = c.take(len).filter(|_| len as u64 <= MAX_KEY_FILE)?;
-    let start = bytes.get(..bytes.len() - c.rest().len())?;
-    let entries = std::iter::from_fn(move || {
-        let len = usize::from(c.u8()?);
-        let id = std::str::from_utf8(c.take(len)?).ok()?;
-        let len = c.u32()? as usize;
-        let at = bytes.len() - c.rest().len();
-        Some(Entry { id, at, body: c.take(len)? })
-    });
-    Some((start, wrapped, entries))
+
+    /// The keys of the entries, for who may have them.
+    fn unlock(&self, identity: &Identity) -> Option<Ratchet> {
+        let wrapped = self.bytes.get(self.wrapped.clone())?;
+        let keys = KeyFile::parse(wrapped).and_then(|file| file.unwrap(identity)).ok()?;
+        Some(Ratchet { key: keys.data, salt: sha256_one(&self.bytes) })
+    }
+}
+
+/// An entry as it stands: the recording, and where its sealed filter is.
+struct Entry {
+    id: String,
+    at: u64,
+    len: usize,
+}
+
+impl Entry {
+    /// Its filter, into a buffer that serves many.
+    fn open<'b>(&self, file: &File, key: &LessSafeKey, buffer: &'b mut Vec<u8>) -> Option<&'b [u8]> {
+        buffer.resize(self.len, 0);
+        file.read_exact_at(buffer, self.at).ok()?;
+        key.open_in_place(nonce(), Aad::from(self.id.as_str()), buffer).ok().map(|filter| &*filter)
+    }
+}
+
+/// A catalogue's entries, passing over their filters; what is torn at the end is left out.
+struct Entries<R> {
+    from: BufReader<R>,
+    at: u64,
+    end: u64,
+}
+
+impl<R: Read + Seek> Entries<R> {
+    /// Nothing where this is no catalogue that this program knows.
+    fn open(mut source: R) -> Option<(Start, Self)> {
+        let end = source.seek(SeekFrom::End(0)).ok()?;
+        source.rewind().ok()?;
+        // Little more than the head of an entry: what is read ahead of it is the filter, which is passed over.
+        let mut from = BufReader::with_capacity(128, source);
+        let start = Start::read(&mut from)?;
+        let at = start.bytes.len() as u64;
+        Some((start, Self { from, at, end }))
+    }
+
+    fn read(&mut self) -> Option<Entry> {
+        let mut len = [0];
+        self.from.read_exact(&mut len).ok()?;
+        let mut id = vec![0; usize::from(len[0])];
+        self.from.read_exact(&mut id).ok()?;
+        let id = String::from_utf8(id).ok()?;
+        let mut len = [0; 4];
+        self.from.read_exact(&mut len).ok()?;
+        let len = u32::from_le_bytes(len);
+        let at = self.at + 1 + id.len() as u64 + 4;
+        self.at = at.checked_add(u64::from(len)).filter(|next| *next <= self.end)?;
+        self.from.seek_relative(i64::from(len)).ok()?;
+        Some(Entry { id, at, len: usize::try_from(len).ok()? })
+    }
+}
+
+impl<R: Read + Seek> Iterator for Entries<R> {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        self.read()
+    }
 }
 
 /// The files of a folder's catalogues.
@@ -194,16 +255,11 @@ pub(crate) fn paths(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The catalogues of a folder. One that cannot be read helps nobody and is left out.
-fn catalogues(folder: &Path) -> impl Iterator<Item = (PathBuf, Vec<u8>)> {
+fn catalogues(folder: &Path) -> impl Iterator<Item = (PathBuf, File)> {
     paths(folder).into_iter().filter_map(|path| {
-        let bytes = read(&path)?;
-        Some((path, bytes))
+        let file = File::open(&path).ok()?;
+        Some((path, file))
     })
-}
-
-fn read(path: &Path) -> Option<Vec<u8>> {
-    let fits = path.metadata().is_ok_and(|meta| meta.len() <= MAX_FILE);
-    if fits { fs::read(path).ok() } else { None }
 }
 
 /// Removes a catalogue of which every entry stands in another now, or was forgotten. One that this identity cannot open
@@ -212,43 +268,61 @@ fn read(path: &Path) -> Option<Vec<u8>> {
 /// # Errors
 /// When it cannot be removed.
 pub(crate) fn remove_if_known(path: &Path, identity: &Identity, known: &BTreeSet<String>) -> io::Result<()> {
-    let Some(bytes) = read(path) else { return Ok(()) };
-    let Some((start, wrapped, entries)) = parse(&bytes) else { return Ok(()) };
-    let Ok(keys) = KeyFile::parse(wrapped).and_then(|file| file.unwrap(identity)) else { return Ok(()) };
-    let mut ratchet = Ratchet { key: keys.data, salt: sha256_one(start) };
+    let Ok(file) = File::open(path) else { return Ok(()) };
+    let Some((start, entries)) = Entries::open(&file) else { return Ok(()) };
+    let Some(mut ratchet) = start.unlock(identity) else { return Ok(()) };
+    let mut buffer = Vec::new();
     for entry in entries {
-        let Ok(key) = ratchet.step() else { return Ok(()) };
-        let opens = || key.open_in_place(nonce(), Aad::from(entry.id), &mut entry.body.to_vec()).is_ok();
-        if !known.contains(entry.id) && opens() {
+        let Some(key) = ratchet.step().ok().and_then(|key| sealer(&key).ok()) else { return Ok(()) };
+        if !known.contains(&entry.id) && entry.open(&file, &key, &mut buffer).is_some() {
             return Ok(());
         }
     }
     fs::remove_file(path)
 }
 
-/// Names of recordings that may hold a text, as far as catalogues tell. Nothing of a text shorter than three bytes.
-pub(crate) fn likely(folder: &Path, identity: &Identity, text: &str) -> HashSet<String> {
-    let wanted: Vec<usize> = places(&text.to_lowercase()).collect();
-    let mut found = HashSet::new();
-    if wanted.is_empty() {
-        return found;
-    }
-    for (_, bytes) in catalogues(folder) {
-        // A catalogue that this identity cannot open, or that is damaged from some entry on, tells nothing more.
-        let Some((start, wrapped, entries)) = parse(&bytes) else { continue };
-        let Ok(keys) = KeyFile::parse(wrapped).and_then(|file| file.unwrap(identity)) else { continue };
-        let mut ratchet = Ratchet { key: keys.data, salt: sha256_one(start) };
-        for entry in entries {
-            let Ok(key) = ratchet.step() else { break };
-            let mut body = entry.body.to_vec();
-            // One that was forgotten does not open; those behind it do.
-            let opened = key.open_in_place(nonce(), Aad::from(entry.id), &mut body);
-            if opened.is_ok_and(|filter| may_hold(filter, &wanted)) {
-                found.insert(entry.id.to_owned());
-            }
+/// What catalogues tell of a text: asked entry by entry, from as many threads as there are.
+pub(crate) struct Sieve {
+    files: Vec<File>,
+    /// The names that sort last, which are the newest, first.
+    entries: Vec<(Entry, usize, Key)>,
+    wanted: Vec<usize>,
+}
+
+impl Sieve {
+    /// Finds the entries that this identity can open, without opening them: that is most of the work and can be
+    /// shared. Nothing of a text shorter than three bytes.
+    pub(crate) fn new(folder: &Path, identity: &Identity, text: &str) -> Self {
+        let wanted: Vec<usize> = places(&text.to_lowercase()).collect();
+        let (mut files, mut all) = (Vec::new(), Vec::new());
+        if wanted.is_empty() {
+            return Self { files, entries: all, wanted };
         }
+        for (_, file) in catalogues(folder) {
+            // A catalogue that this identity cannot open tells nothing.
+            let Some((start, entries)) = Entries::open(&file) else { continue };
+            let Some(mut ratchet) = start.unlock(identity) else { continue };
+            for entry in entries {
+                let Ok(key) = ratchet.step() else { break };
+                all.push((entry, files.len(), key));
+            }
+            files.push(file);
+        }
+        all.sort_unstable_by(|(a, ..), (b, ..)| b.id.cmp(&a.id));
+        Self { files, entries: all, wanted }
     }
-    found
+
+    /// The recording of the `n`th entry, and whether it may hold the text. An entry that was forgotten, or is damaged,
+    /// says no. `None` behind the last.
+    pub(crate) fn ask(&self, n: usize, buffer: &mut Vec<u8>) -> Option<(&str, bool)> {
+        let (entry, file, key) = self.entries.get(n)?;
+        let filter = self
+            .files
+            .get(*file)
+            .zip(sealer(key).ok())
+            .and_then(|(file, key)| entry.open(file, &key, buffer));
+        Some((&entry.id, filter.is_some_and(|filter| may_hold(filter, &self.wanted))))
+    }
 }
 
 /// Overwrites what catalogues say of a recording.
@@ -256,11 +330,11 @@ pub(crate) fn likely(folder: &Path, identity: &Identity, text: &str) -> HashSet<
 /// # Errors
 /// When a catalogue that names it cannot be written.
 pub(crate) fn forget(folder: &Path, id: &str) -> io::Result<()> {
-    for (path, bytes) in catalogues(folder) {
-        let Some((_, _, entries)) = parse(&bytes) else { continue };
+    for (path, file) in catalogues(folder) {
+        let Some((_, entries)) = Entries::open(&file) else { continue };
         for entry in entries.filter(|entry| entry.id == id) {
             let file = OpenOptions::new().write(true).open(&path)?;
-            file.write_all_at(&vec![0; entry.body.len().max(TAG_LEN)], entry.at as u64)?;
+            file.write_all_at(&vec![0; entry.len.max(TAG_LEN)], entry.at)?;
             file.sync_data()?;
         }
     }
@@ -270,9 +344,9 @@ pub(crate) fn forget(folder: &Path, id: &str) -> io::Result<()> {
 /// Reads arbitrary bytes as a catalogue, and as a filter; for fuzzing.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(bytes: &[u8]) {
-    if let Some((start, wrapped, entries)) = parse(bytes) {
-        let inner: usize = entries.map(|entry| entry.body.len() + entry.id.len()).sum();
-        assert!(start.len() + inner <= bytes.len() && wrapped.len() < start.len());
+    if let Some((start, entries)) = Entries::open(io::Cursor::new(bytes)) {
+        let inner: usize = entries.map(|entry| entry.len + entry.id.len()).sum();
+        assert!(start.bytes.len() + inner <= bytes.len() && start.wrapped.start < start.bytes.len() + 1);
     }
     may_hold(bytes, &[0, usize::MAX, 77]);
 }
@@ -318,8 +392,11 @@ mod tests {
             writer.add(&id(name), filter(text)).unwrap();
         }
         let found = |who, text| {
-            let mut all: Vec<_> = likely(folder.path(), who, text).into_iter().collect();
-            all.sort();
+            let (sieve, mut buffer) = (Sieve::new(folder.path(), who, text), Vec::new());
+            let mut asked =
+                (0..).map_while(|n| sieve.ask(n, &mut buffer)).map(|(id, may)| (id.to_owned(), may));
+            let mut all: Vec<_> = asked.by_ref().filter_map(|(id, may)| may.then_some(id)).collect();
+            all.reverse();
             all.join(" ")
         };
         assert_eq!(found(&reader, "systemctl stop"), "a c");
@@ -329,7 +406,8 @@ mod tests {
         forget(folder.path(), "a").unwrap();
         assert_eq!(found(&reader, "systemctl stop"), "c", "forgotten, and what stands behind it is not");
         // A torn end, as a crash leaves it, takes nothing with it.
-        let (path, bytes) = catalogues(folder.path()).next().unwrap();
+        let path = paths(folder.path()).remove(0);
+        let bytes = fs::read(&path).unwrap();
         fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
         assert_eq!(found(&reader, "systemctl stop"), "");
         assert_eq!(found(&reader, "ls -la"), "b");
@@ -342,12 +420,14 @@ mod tests {
         let to = Recipients { read: vec![reader.recipient()], reveal: vec![] };
         let mut writer = Writer::create(folder.path(), &to).unwrap();
         writer.add(&id("a"), filter("systemctl stop pump")).unwrap();
-        let (_, bytes) = catalogues(folder.path()).next().unwrap();
-        let (_, _, mut entries) = parse(&bytes).unwrap();
-        let entry = entries.next().unwrap();
+        let (_, file) = catalogues(folder.path()).next().unwrap();
+        let (start, mut entries) = Entries::open(&file).unwrap();
+        let (entry, mut buffer) = (entries.next().unwrap(), Vec::new());
+        let first = sealer(&start.unlock(&reader).unwrap().step().unwrap()).unwrap();
+        assert!(entry.open(&file, &first, &mut buffer).is_some());
         for _ in 0..3 {
-            let key = writer.ratchet.step().unwrap();
-            assert!(key.open_in_place(nonce(), Aad::from("a"), &mut entry.body.to_vec()).is_err());
+            let key = sealer(&writer.ratchet.step().unwrap()).unwrap();
+            assert!(entry.open(&file, &key, &mut buffer).is_none());
         }
     }
 }

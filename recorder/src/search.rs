@@ -1,6 +1,7 @@
 //! Who did what, to which machine, at which second: search over many recordings.
 
 use std::{
+    collections::HashSet,
     fs::File,
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -12,7 +13,8 @@ use std::{
 };
 
 use crate::{
-    catalogue, chain,
+    catalogue::Sieve,
+    chain,
     error::ReadError,
     header::Header,
     index::Index,
@@ -191,55 +193,114 @@ pub fn search(
     threads: usize,
     mut each: impl FnMut(Hit) -> ControlFlow<()>,
 ) -> Result<Searched, ReadError> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        if name.to_string_lossy().ends_with(RECORDING) {
-            names.push(name);
-        }
-    }
-    names.sort_unstable_by(|a, b| b.cmp(a));
-    let likely = catalogue::likely(folder, identity, &query.text);
-    // A stable sort: within both parts the newest stay first.
-    names.sort_by_key(|name| {
-        name.to_string_lossy().strip_suffix(RECORDING).is_none_or(|id| !likely.contains(id))
-    });
-    let next = AtomicUsize::new(0);
-    let enough = AtomicBool::new(false);
-    let searched = Mutex::new(Searched::default());
+    let work = Work::plan(folder, identity, query)?;
     std::thread::scope(|scope| {
         let (found, hits) = mpsc::sync_channel(WAITING);
         for _ in 0..threads.max(1) {
-            let found = found.clone();
-            let (next, enough, names, searched) = (&next, &enough, &names, &searched);
-            scope.spawn(move || {
-                while !enough.load(Ordering::Relaxed) {
-                    let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-                    let path = folder.join(name);
-                    let outcome = search_file(&path, identity, query, &mut |hit| {
-                        let stop = enough.load(Ordering::Relaxed) || found.send(hit).is_err();
-                        if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                    });
-                    let mut searched = searched.lock().unwrap_or_else(PoisonError::into_inner);
-                    match outcome {
-                        Ok(true) => searched.recordings += 1,
-                        Ok(false) => {}
-                        Err(e) => searched.skipped.push((path, e.to_string())),
-                    }
-                }
-            });
+            let (found, work) = (found.clone(), &work);
+            scope.spawn(move || work.run(&found));
         }
         drop(found);
         for hit in &hits {
             if each(hit).is_break() {
-                enough.store(true, Ordering::Relaxed);
+                work.enough.store(true, Ordering::Relaxed);
                 break;
             }
         }
         // Whoever still wants to send finds nobody there.
         drop(hits);
     });
-    Ok(searched.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(work.searched.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// A search that several threads go through together.
+struct Work<'a> {
+    folder: &'a Path,
+    identity: &'a Identity,
+    query: &'a Query,
+    sieve: Sieve,
+    /// Entries of the sieve that were asked.
+    asked: AtomicUsize,
+    /// The recordings, newest first.
+    names: Vec<String>,
+    /// Recordings that the second pass has come to.
+    next: AtomicUsize,
+    /// Those that the sieve named, and that the second pass leaves out.
+    taken: Mutex<HashSet<String>>,
+    enough: AtomicBool,
+    searched: Mutex<Searched>,
+}
+
+impl<'a> Work<'a> {
+    fn plan(folder: &'a Path, identity: &'a Identity, query: &'a Query) -> Result<Self, ReadError> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            let name = entry?.file_name();
+            // A recording's name is plain; what else lies here is none.
+            if let Some(id) = name.to_str().and_then(|name| name.strip_suffix(RECORDING)) {
+                names.push(id.to_owned());
+            }
+        }
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(Self {
+            folder,
+            identity,
+            query,
+            sieve: Sieve::new(folder, identity, &query.text),
+            asked: AtomicUsize::new(0),
+            names,
+            next: AtomicUsize::new(0),
+            taken: Mutex::default(),
+            enough: AtomicBool::new(false),
+            searched: Mutex::default(),
+        })
+    }
+
+    /// One thread's share.
+    fn run(&self, found: &mpsc::SyncSender<Hit>) {
+        let mut buffer = Vec::new();
+        while let Some((id, may_hold)) = self.sieve.ask(take(&self.asked), &mut buffer) {
+            if self.enough.load(Ordering::Relaxed) {
+                return;
+            }
+            // A catalogue may name what is elsewhere by now, or the same twice.
+            if may_hold && self.names.binary_search_by(|name| id.cmp(name)).is_ok() && self.take(id) {
+                self.file(id, found);
+            }
+        }
+        while let Some(id) = self.names.get(take(&self.next)) {
+            if self.enough.load(Ordering::Relaxed) {
+                return;
+            }
+            if self.take(id) {
+                self.file(id, found);
+            }
+        }
+    }
+
+    /// Whether this recording is the caller's to search, and nobody else's from now on.
+    fn take(&self, id: &str) -> bool {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned())
+    }
+
+    fn file(&self, id: &str, found: &mpsc::SyncSender<Hit>) {
+        let path = self.folder.join(format!("{id}{RECORDING}"));
+        let outcome = search_file(&path, self.identity, self.query, &mut |hit| {
+            let stop = self.enough.load(Ordering::Relaxed) || found.send(hit).is_err();
+            if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let mut searched = self.searched.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Ok(true) => searched.recordings += 1,
+            Ok(false) => {}
+            Err(e) => searched.skipped.push((path, e.to_string())),
+        }
+    }
+}
+
+/// The next of a row that several threads take from.
+fn take(next: &AtomicUsize) -> usize {
+    next.fetch_add(1, Ordering::Relaxed)
 }
 
 /// `false`: the filters leave it out.
