@@ -193,6 +193,10 @@ pub struct Asset {
     /// Old SSH algorithms that this device needs (`diffie-hellman-group14-sha1`, `ssh-rsa`, `aes128-cbc` …): weak on purpose.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dangerous_ssh_algorithms: Vec<String>,
+    /// Whoever may have a shell may also forward to ports of the machine's own loopback, carried by its SSH server (VS
+    /// Code's Remote-SSH needs that). What passes there is recorded and not understood.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dangerous_own_loopback: bool,
     /// How much of a channel without a terminal is kept in full, bytes; the rest by digest. None: the site's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_full_bytes: Option<u64>,
@@ -386,6 +390,12 @@ impl Account {
 }
 
 impl Asset {
+    /// What this asset allows that is weak on purpose, for lists and checks.
+    pub fn dangers(&self) -> Vec<String> {
+        let loopback = self.dangerous_own_loopback.then(|| "forwards to its own loopback".to_owned());
+        self.dangerous_ssh_algorithms.iter().cloned().chain(loopback).collect()
+    }
+
     /// Fingerprints of the pinned host keys, as `ssh-keygen -l` shows them; a line that is no key is shown as such.
     pub fn host_key_fingerprints(&self) -> Vec<String> {
         self.host_keys.iter().map(|k| key_fingerprint(k).unwrap_or_else(|| "unreadable".to_owned())).collect()

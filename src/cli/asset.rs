@@ -93,8 +93,8 @@ fn list(desk: &Desk) -> Reply {
         ] {
             flags.extend(is.then(|| flag.to_owned()));
         }
-        if !asset.dangerous_ssh_algorithms.is_empty() {
-            flags.push(format!("DANGEROUS: {}", asset.dangerous_ssh_algorithms.join(" ")));
+        if !asset.dangers().is_empty() {
+            flags.push(format!("DANGEROUS: {}", joined(asset.dangers())));
         }
         let ssh = asset.endpoints.iter().any(|e| e.protocol == Protocol::Ssh);
         let keys = match (ssh, asset.host_keys.len()) {
@@ -131,7 +131,7 @@ fn page(asset: &Asset) -> String {
         asset.supervised,
         asset.disabled,
         or_none(asset.host_key_fingerprints().join("\n             ")),
-        or_none(asset.dangerous_ssh_algorithms.join(" ")),
+        or_none(asset.dangers().join(", ")),
     ))
 }
 
@@ -150,6 +150,7 @@ fn row(asset: &Asset) -> Value {
         "host_keys": asset.host_keys,
         "host_key_fingerprints": asset.host_key_fingerprints(),
         "dangerous_ssh_algorithms": asset.dangerous_ssh_algorithms,
+        "dangerous_own_loopback": asset.dangerous_own_loopback,
     })
 }
 

@@ -210,15 +210,15 @@ fn assets(site: &Site, found: &mut Findings) {
     let next = "no host key is pinned, nobody can connect: cofferdam asset trust NAME";
     found.none_of(&unpinned, Grade::Warn, "host keys", "every ssh asset has a pinned key", next);
     let weak: Vec<String> = enabled()
-        .filter(|a| !a.dangerous_ssh_algorithms.is_empty())
-        .map(|a| format!("{} ({})", a.name, a.dangerous_ssh_algorithms.join(" ")))
+        .filter(|a| !a.dangers().is_empty())
+        .map(|a| format!("{} ({})", a.name, a.dangers().join(", ")))
         .collect();
     found.none_of(
         &weak,
         Grade::Warn,
-        "algorithms",
-        "no asset needs old ones",
-        "weak on purpose; replace the device when you can",
+        "dangerous",
+        "no asset needs old algorithms or forwards to its own loopback",
+        "weak on purpose; take it back when you can",
     );
     let cut_off: Vec<String> = enabled()
         .filter(|a| {

@@ -16,6 +16,9 @@ use crate::{
     window::{Operation, Target},
 };
 
+/// The first port that a program without privileges can listen on.
+const FIRST_OF_A_PERSON: u16 = 1024;
+
 /// What a channel is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelRequest<'a> {
@@ -114,13 +117,23 @@ impl FilePermit {
     }
 }
 
-/// A yes to one forward, with the address to dial.
+/// How a forward reaches its endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// By a connection from here. Check the resolved address with [`super::DestinationRules`] before dialling.
+    Dial(Dial),
+    /// By the SSH connection to the asset of the session itself, whose server connects to its own loopback. Never to be
+    /// dialled from here.
+    OwnLoopback(Dial),
+}
+
+/// A yes to one forward, with the way to take.
 #[derive(Debug)]
 pub struct ForwardPermit {
     policies: Vec<String>,
     asset: Name,
     protocol: Protocol,
-    dial: Dial,
+    way: Way,
     operations: Vec<Operation>,
     keep_full_bytes: u64,
     not_after: Timestamp,
@@ -139,9 +152,9 @@ impl ForwardPermit {
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }
-    /// Where to connect. Check the resolved address with [`super::DestinationRules`] before dialling.
-    pub fn dial(&self) -> &Dial {
-        &self.dial
+    /// Where to connect, and through what.
+    pub fn way(&self) -> &Way {
+        &self.way
     }
     /// What the window allows there.
     pub fn operations(&self) -> &[Operation] {
@@ -207,7 +220,13 @@ impl Grant {
                 format!("{shown}:{port} {why}: forward to an asset of your window by its name and port");
             deny("structure:forward-within-the-window", reason, true)
         };
-        let Some((asset, endpoint)) = find_endpoint(snapshot, host, port) else {
+        let own = own_loopback(host, port).and_then(|dial| {
+            let asset = snapshot.site.assets.iter().find(|a| a.name == self.account().asset)?;
+            asset.dangerous_own_loopback.then_some((asset, Protocol::Tcp, Way::OwnLoopback(dial)))
+        });
+        let endpoint =
+            || find_endpoint(snapshot, host, port).map(|(a, e)| (a, e.protocol, Way::Dial(dial(a, e))));
+        let Some((asset, protocol, way)) = own.or_else(endpoint) else {
             return outside("is not an endpoint that this window covers");
         };
         let plant = snapshot.plant_state(&asset.zone);
@@ -220,9 +239,19 @@ impl Grant {
             return outside("is not an endpoint that this window covers");
         }
         let person = Person { ..session.person };
-        let thing = Thing::new(snapshot, person.zone, asset, None, endpoint.protocol);
+        // What leads to a machine's own loopback is the conduit that leads to its SSH server.
+        let through = if matches!(way, Way::OwnLoopback(_)) { Protocol::Ssh } else { protocol };
+        let thing = Thing { protocol, ..Thing::new(snapshot, person.zone, asset, None, through) };
         if thing.path.conduit.is_none() {
             return outside("cannot be reached by any conduit from where you are");
+        }
+        if matches!(way, Way::OwnLoopback(_)) {
+            // It gives nothing that a shell there would not give, so it takes the right to one.
+            let shell = Question { act: Act::Shell, ..*session };
+            let verdict = snapshot.policies.ask(&shell);
+            if !matches!(verdict, Verdict::Allow(..)) {
+                return refused(snapshot, verdict, &shell, false);
+            }
         }
         let question = Question { act: Act::Forward { port }, thing, scope, ..*session };
         match snapshot.policies.ask(&question) {
@@ -231,8 +260,8 @@ impl Grant {
                 ChannelDecision::Permit(ChannelPermit::Forward(ForwardPermit {
                     policies,
                     asset: asset.name.clone(),
-                    protocol: endpoint.protocol,
-                    dial: dial(asset, endpoint),
+                    protocol,
+                    way,
                     operations: Operation::ALL.into_iter().filter(|o| scope.allows(*o)).collect(),
                     keep_full_bytes: asset.keep_full_bytes.unwrap_or(snapshot.site.settings.keep_full_bytes),
                     not_after: person.user.valid_until.map_or(end, |last| last.min(end)),
@@ -241,6 +270,12 @@ impl Grant {
             refusal => refused(snapshot, refusal, &question, false),
         }
     }
+}
+
+/// A machine's own loopback as a person may name it, and a port that no system service has.
+fn own_loopback(host: &str, port: u16) -> Option<Dial> {
+    let named = matches!(host, "localhost" | "127.0.0.1" | "::1");
+    (named && port >= FIRST_OF_A_PERSON).then(|| Dial { host: host.to_owned(), port })
 }
 
 /// The endpoint behind a host and port as a person named them: the asset's name, or its exact address. An address that

@@ -19,7 +19,7 @@ mod what_if;
 
 pub(crate) use self::compiled::Allowed;
 pub use self::{
-    channel::{ChannelDecision, ChannelPermit, ChannelRequest, FilePermit, ForwardPermit, Pass},
+    channel::{ChannelDecision, ChannelPermit, ChannelRequest, FilePermit, ForwardPermit, Pass, Way},
     compiled::{CompiledPolicies, PolicyError, PolicyText},
     decide::{Decision, SECOND_FACTOR_FRESH_SECONDS, decide},
     destination::{DestinationRules, ForbiddenDestination},

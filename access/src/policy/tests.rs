@@ -314,6 +314,50 @@ fn files_are_asked_for_only_where_a_policy_of_the_site_can_tell_one_from_another
 }
 
 #[test]
+fn a_machines_own_loopback_opens_only_where_its_asset_says_so_and_to_whom_a_shell_is_open() {
+    let with = |on: bool, policy: &str| {
+        with_site(|site| {
+            site.policies = vec![PolicyFile { name: name("own"), text: policy.to_owned() }];
+            for asset in &mut site.assets {
+                asset.dangerous_own_loopback = on && asset.name.as_str() == "pump-hmi";
+            }
+        })
+    };
+    let ask = |world: &Snapshot, host: &str, port| {
+        grant(world).decide_channel(world, ChannelRequest::Forward { host, port }, INSIDE)
+    };
+    let open = with(true, "// nothing");
+    for host in ["localhost", "127.0.0.1", "::1"] {
+        let ChannelDecision::Permit(ChannelPermit::Forward(permit)) = ask(&open, host, 40_000) else {
+            panic!("{host}")
+        };
+        let Way::OwnLoopback(dial) = permit.way() else { panic!("never dialled from here: {permit:?}") };
+        assert_eq!((dial.host.as_str(), dial.port), (host, 40_000));
+        assert_eq!(permit.asset().as_str(), "pump-hmi");
+    }
+    let closed = with(false, "// nothing");
+    let no_shell = with(
+        true,
+        r#"@id("x") @reason("no shells") forbid (principal, action == Action::"shell", resource);"#,
+    );
+    let no_raw = with(
+        true,
+        r#"@id("x") @reason("no") forbid (principal, action == Action::"forward", resource) when { context.protocol == "tcp" };"#,
+    );
+    for (world, host, port) in [
+        (&closed, "localhost", 40_000),
+        (&open, "localhost", 22),
+        (&open, "127.0.0.2", 40_000),
+        (&open, "localhost.", 40_000),
+        (&open, "0.0.0.0", 40_000),
+        (&no_shell, "localhost", 40_000),
+        (&no_raw, "localhost", 40_000),
+    ] {
+        assert!(matches!(ask(world, host, port), ChannelDecision::Deny { .. }), "{host}:{port}");
+    }
+}
+
+#[test]
 fn forwards_reach_covered_endpoints_and_all_else_is_lateral_movement() {
     let world = world();
     let grant = grant(&world);
@@ -322,7 +366,8 @@ fn forwards_reach_covered_endpoints_and_all_else_is_lateral_movement() {
         let ChannelDecision::Permit(ChannelPermit::Forward(permit)) = forward(host, 502) else {
             panic!("{host}")
         };
-        assert_eq!(permit.dial().to_string(), "10.1.0.7:502");
+        let Way::Dial(dial) = permit.way() else { panic!("{permit:?}") };
+        assert_eq!(dial.to_string(), "10.1.0.7:502");
         assert_eq!(permit.protocol(), Protocol::Modbus);
     }
     assert!(matches!(forward("pump-hmi", 5432), ChannelDecision::Permit(_)));

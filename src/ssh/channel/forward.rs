@@ -2,26 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use cofferdam_access::{
-    policy::{ChannelDecision, ChannelPermit, ChannelRequest, ForwardPermit},
+    policy::{ChannelDecision, ChannelPermit, ChannelRequest, ForwardPermit, Way},
     window::Operation,
 };
 use cofferdam_recorder::{Direction, Event, StreamKeeper};
-use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, server};
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, client, server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::tcp::{OwnedReadHalf, OwnedWriteHalf},
 };
 
 use super::relay::{close_keepers, kept};
 use crate::{
     detect::triggers::Observation,
     session::{control::Ended, live::Session},
-    ssh::{connection::Connection, jump, target},
+    ssh::{
+        connection::{Brokered, Connection},
+        jump, target,
+    },
 };
 
 /// Longest sleep until a forward's own end is looked at again: a clock that was set is noticed within it.
@@ -61,8 +61,8 @@ pub(crate) async fn serve(
             .await;
         return refuse(reply, sentence).await;
     };
-    let session = match Box::pin(connection.brokered(&named)).await {
-        Ok(brokered) => brokered.session.clone(),
+    let brokered = match Box::pin(connection.brokered(&named)).await {
+        Ok(brokered) => brokered,
         Err(refusal) => {
             Box::pin(connection.gateway.audit_refused_forward(
                 &connection.identity,
@@ -74,13 +74,14 @@ pub(crate) async fn serve(
             return refuse(reply, refusal.sentence).await;
         }
     };
+    let session = brokered.session.clone();
     let number = session.next_channel();
     let permit = match Box::pin(decide(&connection, &session, number, &wanted)).await {
         Ok(permit) => permit,
         Err(sentence) => return refuse(reply, sentence).await,
     };
-    let stream = match Box::pin(dial(&connection, &session, &permit)).await {
-        Ok(stream) => stream,
+    let far = match Box::pin(dial(&connection, &brokered, &permit)).await {
+        Ok(far) => far,
         Err(why) => {
             let text = format!("forward to {}:{} did not come up: {why}", wanted.host, wanted.port);
             session.record(Event::Notice { text }).await.unwrap_or_default();
@@ -93,7 +94,7 @@ pub(crate) async fn serve(
     }
     reply.accept().await;
     let over = until_not_allowed(&connection, &session, &wanted, &permit);
-    let relaying = relay(session.clone(), number, channel, stream, permit.keep_full_bytes(), over);
+    let relaying = relay(session.clone(), number, channel, far, permit.keep_full_bytes(), over);
     if let Some(why) = session.tasks.track_future(relaying).await {
         let sentence = format!("the forward to {}:{} was closed: {why}", wanted.host, wanted.port);
         Box::pin(connection.gateway.audit_refused_forward(
@@ -188,7 +189,7 @@ async fn until_not_allowed(
         let snapshot = snapshots.borrow_and_update().clone();
         let request = ChannelRequest::Forward { host: &wanted.host, port: wanted.port };
         match session.grant().decide_channel(&snapshot, request, session.now()) {
-            ChannelDecision::Permit(ChannelPermit::Forward(now)) if now.dial() == first.dial() => {
+            ChannelDecision::Permit(ChannelPermit::Forward(now)) if now.way() == first.way() => {
                 not_after = now.not_after();
                 if session.now() >= not_after {
                     return "its time is over".to_owned();
@@ -200,23 +201,98 @@ async fn until_not_allowed(
     }
 }
 
-/// Connects to the endpoint that the permit names. What a name resolves to is checked again: a name must not lead home.
-async fn dial(
-    connection: &Connection,
-    session: &Session,
-    permit: &ForwardPermit,
-) -> Result<TcpStream, String> {
-    let to = permit.dial();
+/// Connects to the endpoint that the permit names, the way it names. What a name resolves to is checked again: a name must
+/// not lead home.
+async fn dial(connection: &Connection, brokered: &Brokered, permit: &ForwardPermit) -> Result<Far, String> {
     let patience = Duration::from_secs(connection.gateway.limits.dial_timeout_seconds.into());
-    let dialling = target::connect(&to.host, to.port, &connection.gateway.destinations);
-    let stream = tokio::select! {
-        biased;
-        () = session.control().ended() => return Err("the session ended".into()),
-        // Other channels do not wait for it.
-        r = tokio::time::timeout(patience, dialling) => r.map_err(|_| "no answer in time".to_owned())??,
+    let dialling = async {
+        match permit.way() {
+            Way::Dial(to) => {
+                let stream = target::connect(&to.host, to.port, &connection.gateway.destinations).await?;
+                stream.set_nodelay(true).map_err(|e| e.to_string())?;
+                let (read, write) = stream.into_split();
+                Ok((FromTarget::Socket(read, BytesMut::new()), ToTarget::Socket(write)))
+            }
+            Way::OwnLoopback(to) => {
+                // There is no terminal to ask on: a target with questions of its own refuses here.
+                let leg = brokered.target(None).await.map_err(|e| e.sentence)?;
+                let opening =
+                    leg.handle.channel_open_direct_tcpip(to.host.as_str(), to.port.into(), "127.0.0.1", 0);
+                let (read, write) = opening.await.map_err(|e| e.to_string())?.split();
+                Ok((FromTarget::Channel(read), ToTarget::Channel(write)))
+            }
+        }
     };
-    stream.set_nodelay(true).map_err(|e| e.to_string())?;
-    Ok(stream)
+    tokio::select! {
+        biased;
+        () = brokered.session.control().ended() => Err("the session ended".into()),
+        // Other channels do not wait for it.
+        r = tokio::time::timeout(patience, dialling) => r.map_err(|_| "no answer in time".to_owned())?,
+    }
+}
+
+/// The two directions of the endpoint's side.
+type Far = (FromTarget, ToTarget);
+
+/// What comes from the endpoint.
+enum FromTarget {
+    Socket(OwnedReadHalf, BytesMut),
+    Channel(ChannelReadHalf),
+}
+
+impl FromTarget {
+    /// The next piece; `None` at the end, however it came about.
+    async fn next(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Socket(socket, buffer) => {
+                // Waits without holding a buffer: an idle forward costs nothing.
+                socket.readable().await.ok()?;
+                if buffer.capacity() < PIECE / 4 {
+                    *buffer = BytesMut::new();
+                }
+                buffer.reserve(PIECE);
+                let read = socket.read_buf(buffer).await.ok()?;
+                (read > 0).then(|| buffer.split().freeze())
+            }
+            Self::Channel(channel) => loop {
+                match channel.wait().await? {
+                    ChannelMsg::Data { data } => return Some(data),
+                    ChannelMsg::Eof | ChannelMsg::Close => return None,
+                    _ => {}
+                }
+            },
+        }
+    }
+}
+
+/// What goes to the endpoint.
+enum ToTarget {
+    Socket(OwnedWriteHalf),
+    Channel(ChannelWriteHalf<client::Msg>),
+}
+
+impl ToTarget {
+    /// Whether it was taken.
+    async fn write(&mut self, data: Bytes) -> bool {
+        match self {
+            Self::Socket(socket) => socket.write_all(&data).await.is_ok(),
+            Self::Channel(channel) => channel.data_bytes(data).await.is_ok(),
+        }
+    }
+
+    /// Nothing more comes from the person. An endpoint that is gone needs not be told.
+    async fn finish(&mut self) {
+        match self {
+            Self::Socket(socket) => socket.shutdown().await.unwrap_or_default(),
+            Self::Channel(channel) => channel.eof().await.unwrap_or_default(),
+        }
+    }
+
+    async fn close(&mut self) {
+        if let Self::Channel(channel) = self {
+            channel.close().await.unwrap_or_default();
+        }
+    }
 }
 
 /// Relays until either side is done, the session ends, or `over` says why the forward must close; then says that.
@@ -224,12 +300,11 @@ async fn relay(
     session: Arc<Session>,
     number: u32,
     channel: Channel<server::Msg>,
-    stream: TcpStream,
+    (mut from_target, mut to_target): Far,
     full: u64,
     over: impl Future<Output = String>,
 ) -> Option<String> {
     let (mut read, write) = channel.split();
-    let (mut from_target, mut to_target) = stream.into_split();
     let keeper = |direction| StreamKeeper::keeping(session.recorder().clone(), number, direction, full);
     let (mut up_keep, mut down_keep) = (keeper(Direction::ToTarget), keeper(Direction::ToPerson));
     let closed = {
@@ -254,6 +329,7 @@ async fn relay(
     };
     close_keepers(&session, [up_keep, down_keep]).await;
     session.record(Event::ChannelClose { channel: number, exit: None }).await.unwrap_or_default();
+    to_target.close().await;
     write.close().await.unwrap_or_default();
     closed
 }
@@ -271,7 +347,7 @@ async fn up(
     session: &Session,
     keep: &mut StreamKeeper,
     read: &mut ChannelReadHalf,
-    target: &mut OwnedWriteHalf,
+    target: &mut ToTarget,
 ) -> Result<Left, Ended> {
     while let Some(message) = read.wait().await {
         match message {
@@ -279,48 +355,34 @@ async fn up(
                 session.control().running().await?;
                 session.heard_person(data.len());
                 kept(session, keep.record(&data, session.now().micros()).await)?;
-                if target.write_all(&data).await.is_err() {
+                if !target.write(data).await {
                     return Ok(Left::Closed);
                 }
             }
             ChannelMsg::Eof => {
-                target.shutdown().await.unwrap_or_default();
+                target.finish().await;
                 return Ok(Left::HalfClosed);
             }
             ChannelMsg::Close => break,
             _ => {}
         }
     }
-    target.shutdown().await.unwrap_or_default();
+    target.finish().await;
     Ok(Left::Closed)
 }
 
 async fn down(
     session: &Session,
     keep: &mut StreamKeeper,
-    target: &mut OwnedReadHalf,
+    target: &mut FromTarget,
     person: &ChannelWriteHalf<server::Msg>,
 ) -> Result<(), Ended> {
-    let mut buffer = BytesMut::new();
-    loop {
-        // Waits without holding a buffer: an idle forward costs nothing.
-        if target.readable().await.is_err() {
-            break;
-        }
-        buffer.reserve(PIECE);
-        match target.read_buf(&mut buffer).await {
-            Ok(0) | Err(_) => break,
-            Ok(_) => {}
-        }
-        let data = buffer.split().freeze();
+    while let Some(data) = target.next().await {
         session.control().running().await?;
         session.heard_target(data.len());
         kept(session, keep.record(&data, session.now().micros()).await)?;
         if person.data_bytes(data).await.is_err() {
             return Ok(());
-        }
-        if buffer.capacity() < PIECE / 4 {
-            buffer = BytesMut::new();
         }
     }
     person.eof().await.unwrap_or_default();

@@ -162,7 +162,8 @@ proptest! {
         let grant = grant(&world);
         let wanted = ChannelRequest::Forward { host: &host, port };
         if let ChannelDecision::Permit(ChannelPermit::Forward(p)) = grant.decide_channel(&world, wanted, INSIDE) {
-            let (asset, dial) = (p.asset().as_str(), p.dial().to_string());
+            let crate::policy::Way::Dial(dial) = p.way() else { panic!("{p:?}") };
+            let (asset, dial) = (p.asset().as_str(), dial.to_string());
             let covered = matches!(
                 (asset, dial.as_str()),
                 ("plc-7", "10.1.0.7:502") | ("pump-hmi", "10.1.0.5:5432")
