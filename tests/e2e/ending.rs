@@ -122,12 +122,9 @@ fn memory_and_descriptors_are_given_back() {
 
 /// The site as exported, with one more setting.
 fn set_idle(gateway: &Gateway, seconds: i64) {
-    let mut site: toml::Table = gateway.cofferdam(["export"]).ok().out().parse().unwrap();
-    let settings = site["settings"].as_table_mut().unwrap();
-    settings.insert("idle_seconds".to_owned(), seconds.into());
-    let file = gateway.scratch("idle.toml");
-    std::fs::write(&file, site.to_string()).unwrap();
-    gateway.cofferdam(["apply", "--yes", &file.to_string_lossy()]).ok();
+    gateway.change_site(|site| {
+        site["settings"].as_table_mut().unwrap().insert("idle_seconds".to_owned(), seconds.into());
+    });
 }
 
 #[test]

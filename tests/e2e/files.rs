@@ -177,15 +177,13 @@ fn a_sites_own_policy_decides_each_file_of_sftp_scp_and_rsync_also_once_it_chang
     for way in ways {
         up(way, &program).ok();
     }
-    let mut site: toml::Table = gateway.cofferdam(["export"]).ok().out().parse().unwrap();
     let text = "@reason(\"no programs by this way\")\nforbid (principal, action == Action::\"file_write\", resource)\n\
                 when { context.path like \"*.exe\" || context.bytes > 100000 };";
     let policy =
         toml::Table::from_iter([("name".to_owned(), "files".into()), ("text".to_owned(), text.into())]);
-    site.insert("policies".to_owned(), vec![toml::Value::from(policy)].into());
-    let file = gateway.scratch("with-policy.toml");
-    fs::write(&file, site.to_string()).unwrap();
-    gateway.cofferdam(["apply", "--yes", &file.to_string_lossy()]).ok();
+    gateway.change_site(|site| {
+        site.insert("policies".to_owned(), vec![toml::Value::from(policy)].into());
+    });
     fs::remove_file(target.home.join("a.exe")).unwrap();
     let large = gateway.scratch("large.csv");
     fs::write(&large, noise(200_000)).unwrap();

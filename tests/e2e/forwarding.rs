@@ -150,20 +150,7 @@ fn a_live_forward_ends_when_its_asset_is_disabled() {
             });
         }
     });
-    let change = |edit: &dyn Fn(&mut toml::Table)| {
-        let mut site: toml::Table = gateway.cofferdam(["export"]).ok().out().parse().unwrap();
-        let asset = site["assets"]
-            .as_array_mut()
-            .unwrap()
-            .iter_mut()
-            .find(|a| a["name"].as_str() == Some("workshop"))
-            .unwrap();
-        edit(asset.as_table_mut().unwrap());
-        let file = gateway.scratch("changed.toml");
-        std::fs::write(&file, site.to_string()).unwrap();
-        gateway.cofferdam(["apply", "--yes", &file.to_string_lossy()]).ok();
-    };
-    change(&|asset| {
+    gateway.change_asset("workshop", |asset| {
         let endpoint = toml::Table::from_iter([
             ("protocol".to_owned(), "tcp".into()),
             ("port".to_owned(), 7000.into()),
@@ -179,7 +166,7 @@ fn a_live_forward_ends_when_its_asset_is_disabled() {
     let mut answer = [0; 4];
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"ping");
-    change(&|asset| {
+    gateway.change_asset("workshop", |asset| {
         asset.insert("disabled".to_owned(), true.into());
     });
     let start = Instant::now();

@@ -1,8 +1,15 @@
 //! Other people's programs, as they are.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{Read, Write},
+    process::Command,
+    time::Duration,
+};
 
-use crate::support::{Gateway, RealSshd, noise, peer, person::First, python, run, run_with_input};
+use crate::support::{
+    Gateway, Live, RealSshd, cli::id_of, noise, peer, person::First, python, run, run_with_input,
+};
 
 /// What the other tests take for granted about their target, so that a fault of its own is seen as one.
 #[test]
@@ -219,6 +226,54 @@ fn the_script_of_vs_code_runs_and_its_way_to_the_targets_loopback_is_refused() {
     let listens = said.split("==").nth(1).unwrap();
     run(vera.ssh("workshop", ["-W", &format!("127.0.0.1:{listens}")])).failed();
     assert!(!gateway.audit("forward.refused").is_empty());
+}
+
+/// The same where the asset's loopback is open: the server is reached through `-D`, by name, while the script's shell goes
+/// on; another asset's is not, and the forward is in the recording.
+#[test]
+fn vs_codes_way_to_the_targets_loopback_works_where_the_asset_opens_it() {
+    let (gateway, target) = (Gateway::start(), RealSshd::start());
+    target.join(&gateway);
+    gateway.change_asset("workshop", |asset| {
+        asset.insert("dangerous_own_loopback".to_owned(), true.into());
+    });
+    gateway.cofferdam(["asset", "list"]).ok().said("DANGEROUS: forwards to its own loopback");
+
+    let socks = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut code =
+        Live::start(gateway.vera().ssh("workshop", ["-T", "-D", &format!("127.0.0.1:{socks}"), "bash"]));
+    code.send(
+        "python3 -uc 'import socket; s = socket.create_server((\"127.0.0.1\", 0)); print(\"listeningOn==%d==\" % s.getsockname()[1])\n\
+         while True: c, _ = s.accept(); c.sendall(c.recv(99).upper()); c.close()' &\n",
+    );
+    let said = code.expect("==\n");
+    let listens: u16 = said.split("==").nth(1).unwrap().parse().unwrap();
+    for name in ["localhost", "127.0.0.1"] {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", socks)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        // SOCKS 5 (RFC 1928): no authentication, CONNECT by name.
+        let [high, low] = listens.to_be_bytes();
+        let mut ask = vec![5, 1, 0, 5, 1, 0, 3, name.len() as u8];
+        ask.extend_from_slice(name.as_bytes());
+        ask.extend_from_slice(&[high, low]);
+        stream.write_all(&ask).unwrap();
+        let mut granted = [0; 12];
+        stream.read_exact(&mut granted).unwrap();
+        assert_eq!(granted[..4], [5, 0, 5, 0], "{name}");
+        stream.write_all(b"get / http/1.1\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "GET / HTTP/1.1\n");
+    }
+    code.send("kill $!; exit\n");
+    code.ended_within(Duration::from_secs(20));
+    let id = id_of(&gateway.only_session());
+    let events = gateway.cofferdam(["recording", "export", &id, "--format", "jsonl"]).ok().out();
+    assert!(events.contains(&format!("\"port\":{listens}")), "{events}");
+    assert!(gateway.audit("forward.refused").is_empty());
+    // The next machine's loopback stays shut.
+    run(gateway.vera().ssh("pump-hmi", ["-W", &format!("localhost:{listens}")])).failed();
+    assert_eq!(gateway.audit("forward.refused").len(), 1);
 }
 
 /// WinSCP's SCP mode works in a shell without a terminal: it reads each command's exit status behind a marker, and runs

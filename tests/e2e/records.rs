@@ -28,6 +28,31 @@ fn a_session_is_recorded_and_its_recording_is_whole() {
     assert_eq!(found.len(), 1, "{found:#?}");
 }
 
+/// Debian's asciinema knows version 2 only; version 3 is shown to the player that the replay page has.
+#[test]
+fn an_asciicast_of_version_3_plays_in_asciinemas_player() {
+    let gateway = Gateway::start();
+    let vera = gateway.vera();
+    vera.on_a_terminal(
+        &vera.ssh("pump-hmi", ["-tt"]),
+        &[("# ", "echo third-$((40+2))-version\r"), ("third-42", "exit\r")],
+    )
+    .ok();
+    let id = id_of(&gateway.only_session());
+    let cast = gateway.cofferdam(["recording", "export", &id, "--format", "asciicast-v3"]).ok().out();
+    assert!(cast.starts_with("{\"version\":3"), "{cast}");
+    let file = gateway.scratch("session.cast");
+    fs::write(&file, cast).unwrap();
+    gateway.browse(
+        "cast.mjs",
+        &[
+            ("COFFERDAM_CAST", file.to_str().unwrap()),
+            ("COFFERDAM_RECORDING", &id),
+            ("COFFERDAM_SHOWS", "third-42-version"),
+        ],
+    );
+}
+
 #[test]
 fn an_edited_recording_is_found() {
     let gateway = Gateway::start();

@@ -27,6 +27,24 @@ impl Gateway {
         run_with_input(command, format!("{}\n{}\n", person.password, person.code()).as_bytes())
     }
 
+    /// Applies the site as exported, changed.
+    pub(crate) fn change_site(&self, change: impl FnOnce(&mut toml::Table)) {
+        let mut site: toml::Table = self.cofferdam(["export"]).ok().out().parse().unwrap();
+        change(&mut site);
+        let file = self.scratch("changed-site.toml");
+        std::fs::write(&file, site.to_string()).unwrap();
+        self.cofferdam(["apply", "--yes", &file.to_string_lossy()]).ok();
+    }
+
+    /// The same for one asset of it.
+    pub(crate) fn change_asset(&self, name: &str, change: impl FnOnce(&mut toml::Table)) {
+        self.change_site(|site| {
+            let assets = site["assets"].as_array_mut().unwrap();
+            let asset = assets.iter_mut().find(|a| a["name"].as_str() == Some(name)).unwrap();
+            change(asset.as_table_mut().unwrap());
+        });
+    }
+
     /// A listing: the array that `--json` prints.
     #[track_caller]
     pub(crate) fn list(&self, arguments: &[&str]) -> Vec<Value> {
