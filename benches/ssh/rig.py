@@ -135,7 +135,7 @@ def set_up_site(binary: str, folder: pathlib.Path, target: Sshd, forward_port: i
     if os.geteuid() == 0:
         # Root does not serve: the gateway becomes a user without privileges, as in a plant.
         text = config.read_text()
-        config.write_text(re.sub(r'(?m)^# user = .*$', 'user = "nobody"', text))
+        config.write_text(re.sub(r'(?ms)(^\[run\]$.*?)^# user = [^\n]*$', r'\1user = "nobody"', text))
         os.chmod(folder, 0o711)
         subprocess.run(["chown", "-R", "nobody:", demo_folder], check=True)
     log = open(folder / "gateway.log", "wb")
@@ -188,9 +188,12 @@ def describe_assets(
 
 
 def raise_limits(config: pathlib.Path, port: int) -> None:
-    text = config.read_text()
+    # SSH's address stands first, the web's second.
+    ports = iter((port, free_port()))
+    text, found = re.subn(r"(?m)^listen = .*$", lambda _: f'listen = "127.0.0.1:{next(ports)}"', config.read_text(), count=2)
+    if found != 2:
+        raise RuntimeError(f"{config}: no two addresses to listen on")
     wanted = {
-        "listen": f'"127.0.0.1:{port}"',
         "max_connections": "2000",
         "max_connections_per_source": "1000",
         "max_sessions": "1000",
@@ -198,9 +201,10 @@ def raise_limits(config: pathlib.Path, port: int) -> None:
         "min_free_bytes": "268435456",
     }
     for key, value in wanted.items():
-        text, found = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", text)
+        # The web has bounds of the same names, further down.
+        text, found = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", text, count=1)
         if found != 1:
-            raise RuntimeError(f"{config}: {key} stands there {found} times")
+            raise RuntimeError(f"{config}: {key} does not stand there")
     config.write_text(text)
 
 
