@@ -3,10 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use cofferdam_access::{
-    site::{AccountRef, Credential},
-    store::SecretChange,
-};
+use cofferdam_access::site::{AccountRef, Credential};
 use cofferdam_vault::{SecretBytes, keyfile};
 use russh::keys::PrivateKey;
 use serde_json::json;
@@ -129,7 +126,7 @@ async fn set_secret(desk: &Desk, args: &SetSecretArgs) -> Result<Reply, CliError
     };
     let sealed = desk.context.sealer()?.seal(&account_binding(name), &secret)?;
     let version =
-        desk.store.set_secret(&desk.act(&args.on_behalf)?, name, &sealed, SecretChange::Set).await?;
+        desk.store.set_secret(&desk.act(&args.on_behalf)?, name, &sealed).await?;
     Ok(Reply::new(
         format!("the secret of {name} is set, version {version}"),
         json!({"id": name, "version": version}),

@@ -18,7 +18,7 @@ use cofferdam_access::{
     clock::{Clock, SystemClock},
     ids::{Login, Name},
     site::AccountRef,
-    store::{SecretChange, Store},
+    store::Store,
 };
 use cofferdam_vault::{SecretBytes, SecretString};
 use russh::keys::{PrivateKey, PublicKey, ssh_key::LineEnding};
@@ -200,7 +200,7 @@ async fn keep_secret(context: &Context, store: &Store, password: &SecretString) 
     let sealer = context.sealer().map_err(fault)?;
     let sealed = sealer.seal(&account_binding(&account), &secret).map_err(fault)?;
     let act = Act::system("demo", context.now());
-    store.set_secret(&act, &account, &sealed, SecretChange::Set).await.map_err(fault)?;
+    store.set_secret(&act, &account, &sealed).await.map_err(fault)?;
     Ok(())
 }
 

@@ -85,6 +85,12 @@ kinds! {
     SecretRotated = "secret.rotated",
     /// The secret of an account was removed.
     SecretRemoved = "secret.removed",
+    /// An account's rotation was turned on or off by the site.
+    RotationManaged = "rotation.managed",
+    /// Somebody, or a session's end, asked for a rotation.
+    RotationWanted = "rotation.wanted",
+    /// A rotation came a step further, or could not.
+    RotationStep = "rotation.step",
     /// A secret was leased to a session.
     SecretLeased = "secret.leased",
     /// A lease ended.

@@ -33,6 +33,8 @@ pub(super) enum Quiet {
     Question,
     /// A message is on its way out: what it tells of has its event.
     Outbox,
+    /// A node keeps others off an account for a while: what it does there has events of its own.
+    Claim,
     /// Rows that have ended by themselves are swept; nothing could use them any more.
     Expired,
 }

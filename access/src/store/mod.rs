@@ -21,6 +21,7 @@ mod orders;
 mod people;
 mod plant;
 mod recordings;
+mod rotation;
 mod secrets;
 mod sessions;
 mod site;
@@ -53,7 +54,8 @@ pub use people::{
 };
 pub use plant::PlantStateRecord;
 pub use recordings::{Deleted, Hold, KeptRecording, RecordingFilter};
-pub use secrets::{SealedSecret, SecretChange, SecretHistory};
+pub use rotation::{RotationLedger, RotationStanding};
+pub use secrets::{SealedSecret, SecretHistory};
 pub use sessions::{
     NewSession, OpenOutcome, Opening, SessionEnd, SessionFilter, SessionRecord, SessionState,
 };

@@ -10,6 +10,7 @@ use super::{
     change::to_i64,
     db::{Row, args},
     error::StoreError,
+    rotation,
 };
 use crate::{
     audit::{Act, AuditEvent, AuditKind},
@@ -42,18 +43,6 @@ impl Drop for SealedSecret {
     }
 }
 
-/// Why a secret is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SecretChange {
-    /// A person set it.
-    Set,
-    /// Rotation replaced it; the version that it replaces must still be the current one.
-    Rotated {
-        /// The version that was rotated.
-        from_version: u64,
-    },
-}
-
 /// One change of a secret. Never the value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SecretHistory {
@@ -74,7 +63,6 @@ impl Store {
         act: &Act,
         account: &AccountRef,
         sealed: &[u8],
-        why: SecretChange,
     ) -> Result<u64, StoreError> {
         let mut change = self.change(act).await?;
         let known = change
@@ -86,22 +74,7 @@ impl Store {
         if known.is_none() {
             return Err(StoreError::not_found("account", account));
         }
-        let last = change
-            .row(
-                "SELECT COALESCE(MAX(version), 0) AS version FROM account_secret_history \
-                 WHERE asset = $1 AND login = $2",
-                args![&account.asset, &account.login],
-            )
-            .await?
-            .map_or(Ok(0), |r| r.count("version"))?;
-        if matches!(why, SecretChange::Rotated { from_version } if from_version != last) {
-            return Err(StoreError::Changed { what: "secret" });
-        }
-        let version = last + 1;
-        let (kind, action) = match why {
-            SecretChange::Set => (AuditKind::SecretSet, "set"),
-            SecretChange::Rotated { .. } => (AuditKind::SecretRotated, "rotated"),
-        };
+        let version = last_version(&mut change, account).await? + 1;
         change
             .execute(
                 "INSERT INTO account_secret (asset, login, sealed, version, updated_at, updated_by) \
@@ -111,8 +84,9 @@ impl Store {
                 args![&account.asset, &account.login, sealed, to_i64(version), act.at, act.actor.as_str()],
             )
             .await?;
-        note(&mut change, account, version, action).await?;
-        change.commit(AuditEvent::new(kind, account).with("version", version)).await?;
+        note(&mut change, account, version, "set").await?;
+        rotation::secret_was_set(&mut change, account, sealed).await?;
+        change.commit(AuditEvent::new(AuditKind::SecretSet, account).with("version", version)).await?;
         Ok(version)
     }
 
@@ -127,6 +101,7 @@ impl Store {
             .await?;
         let version = row.ok_or_else(|| StoreError::not_found("secret of", account))?.count("version")? + 1;
         note(&mut change, account, version, "removed").await?;
+        rotation::secret_was_removed(&mut change, account).await?;
         change
             .commit(AuditEvent::new(AuditKind::SecretRemoved, account).with("version", version))
             .await
@@ -192,7 +167,43 @@ impl Store {
     }
 }
 
-fn account(row: &Row) -> Result<AccountRef, StoreError> {
+/// Puts what a rotation proved in the place of the secret that sessions get; answers its version.
+pub(super) async fn replace_rotated(
+    change: &mut super::change::Change<'_>,
+    account: &AccountRef,
+    sealed: &[u8],
+) -> Result<u64, StoreError> {
+    let (at, actor) = (change.at(), change.actor().to_owned());
+    let version = last_version(change, account).await? + 1;
+    let changed = change
+        .execute(
+            "UPDATE account_secret SET sealed = $3, version = $4, updated_at = $5, updated_by = $6 \
+             WHERE asset = $1 AND login = $2",
+            args![&account.asset, &account.login, sealed, to_i64(version), at, actor],
+        )
+        .await?;
+    if changed != 1 {
+        return Err(StoreError::not_found("secret of", account));
+    }
+    note(change, account, version, "rotated").await?;
+    Ok(version)
+}
+
+async fn last_version(
+    change: &mut super::change::Change<'_>,
+    account: &AccountRef,
+) -> Result<u64, StoreError> {
+    change
+        .row(
+            "SELECT COALESCE(MAX(version), 0) AS version FROM account_secret_history \
+             WHERE asset = $1 AND login = $2",
+            args![&account.asset, &account.login],
+        )
+        .await?
+        .map_or(Ok(0), |r| r.count("version"))
+}
+
+pub(super) fn account(row: &Row) -> Result<AccountRef, StoreError> {
     Ok(AccountRef {
         asset: row.parsed("asset")?,
         login: Login::new(&row.text("login")?).map_err(|e| StoreError::damaged("secret", e))?,

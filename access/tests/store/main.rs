@@ -20,6 +20,7 @@ mod audit;
 mod figures;
 mod people;
 mod recordings;
+mod rotation;
 mod schema;
 mod sessions;
 mod site;

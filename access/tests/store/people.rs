@@ -1,6 +1,6 @@
 use cofferdam_access::audit::{AuditEvent, AuditKind};
 use cofferdam_access::store::{
-    AuditFilter, CodeUse, Enrolment, EnrolmentOutcome, RememberedFactor, SecondFactorSetUp, SecretChange,
+    AuditFilter, CodeUse, Enrolment, EnrolmentOutcome, RememberedFactor, SecondFactorSetUp,
     StoreError, Tally, TallyKey,
 };
 
@@ -182,17 +182,13 @@ async fn secrets_are_versioned_and_their_history_holds_no_value(db: TestDb) {
     let store = with_site(&db).await;
     let root = account("root@pump-hmi");
     assert!(store.secret(&root).await.unwrap().is_none());
-    let one = store.set_secret(&by("ada"), &root, b"hush-1", SecretChange::Set).await.unwrap();
-    let rotated = SecretChange::Rotated { from_version: one };
-    let two = store.set_secret(&system(), &root, b"hush-2", rotated).await.unwrap();
+    let one = store.set_secret(&by("ada"), &root, b"hush-1").await.unwrap();
+    let two = store.set_secret(&by("olga"), &root, b"hush-2").await.unwrap();
     assert_eq!((one, two), (1, 2));
-    // Two rotations of the same version: one wins.
-    let error = store.set_secret(&system(), &root, b"hush-3", rotated).await.unwrap_err();
-    assert!(matches!(error, StoreError::Changed { .. }), "{error}");
     assert_eq!(store.secret(&root).await.unwrap().unwrap().sealed, b"hush-2");
     store.remove_secret(&by("ada"), &root).await.unwrap();
     assert!(store.secret(&root).await.unwrap().is_none());
-    let four = store.set_secret(&by("ada"), &root, b"hush-4", SecretChange::Set).await.unwrap();
+    let four = store.set_secret(&by("ada"), &root, b"hush-4").await.unwrap();
     assert_eq!(four, 4, "versions never repeat");
     let actions: Vec<_> =
         store.secret_history(&root).await.unwrap().into_iter().map(|h| (h.version, h.by, h.action)).collect();
@@ -202,11 +198,11 @@ async fn secrets_are_versioned_and_their_history_holds_no_value(db: TestDb) {
         [
             row(4, "ada", "set"),
             row(3, "ada", "removed"),
-            row(2, "system:test", "rotated"),
+            row(2, "olga", "set"),
             row(1, "ada", "set")
         ]
     );
-    let unknown = store.set_secret(&by("ada"), &account("x@pump-hmi"), b"", SecretChange::Set).await;
+    let unknown = store.set_secret(&by("ada"), &account("x@pump-hmi"), b"").await;
     assert!(matches!(unknown, Err(StoreError::NotFound { .. })));
 }
 
@@ -219,7 +215,7 @@ async fn nothing_secret_is_in_debug_or_audit(db: TestDb) {
         store.enrol(&at(1), "inv", &enrolment()).await.unwrap(),
         EnrolmentOutcome::Enrolled(vera.clone())
     );
-    store.set_secret(&by("ada"), &root, b"hush", SecretChange::Set).await.unwrap();
+    store.set_secret(&by("ada"), &root, b"hush").await.unwrap();
     let mut shown = format!("{:?}{:?}", enrolment(), store);
     shown += &format!("{:?}", store.credentials(&vera).await.unwrap());
     shown += &format!("{:?}", store.secret(&root).await.unwrap());

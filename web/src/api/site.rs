@@ -342,8 +342,7 @@ mod tests {
     async fn accounts_say_whether_they_have_a_secret_and_never_what_it_is() {
         let site = Plant::new().await;
         let account = crate::testing::account("operator@pump-hmi");
-        let set = cofferdam_access::store::SecretChange::Set;
-        site.store().set_secret(&site.act("ada"), &account, b"sealed-hunter2", set).await.unwrap();
+        site.store().set_secret(&site.act("ada"), &account, b"sealed-hunter2").await.unwrap();
         let token = site.token("sam", &["read"]).await;
         let all = site.api_get(&token, "/api/v1/accounts").await;
         let kept = all.json().as_array().unwrap().iter().find(|a| a["id"] == "operator@pump-hmi").cloned();
