@@ -10,14 +10,17 @@ mod finding;
 mod ledger;
 mod memory;
 pub mod password;
+mod reach;
 mod record;
 mod rotator;
 mod scheduler;
+pub mod ssh;
 
 pub use engine::{Clock, Engine, EngineError, Keeper, Outcome};
 pub use finding::{Finding, FindingKind};
 pub use ledger::{Claim, LONGEST_CLAIM, Ledger, LedgerError};
 pub use memory::MemoryLedger;
+pub use reach::{Address, Dial, Direct, SecretSource};
 pub use record::{FORMER_SECRETS, Progress, Reason, Record, SealedBytes, Secrets, State, Want};
 pub use rotator::{Backoff, Dependent, Fault, Managed, OnDrift, Plan, Rotator, Verdict};
 pub use scheduler::{Fleet, PASS, Pass, Reporter, Scheduler, Trouble};
