@@ -219,7 +219,7 @@ impl fmt::Debug for SshCa {
     }
 }
 
-fn fresh_key(source: &dyn Entropy, comment: &str) -> Result<PrivateKey, CaError> {
+pub(crate) fn fresh_key(source: &dyn Entropy, comment: &str) -> Result<PrivateKey, CaError> {
     let seed = Zeroizing::new(entropy::bytes::<32>(source)?);
     let mut key = PrivateKey::from(Ed25519Keypair::from_seed(&seed));
     key.set_comment(comment);

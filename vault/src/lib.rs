@@ -2,7 +2,8 @@
 //!
 //! What a session needs to enter a target is kept sealed ([`Sealer`]), is handed out only against a
 //! [`Warrant`] ([`Vault::lease`]), and is either a stored secret or a certificate made for that one
-//! session by the built-in authority ([`SshCa`]). The crate does no I/O except for [`keyfile`], reads no
+//! session by the built-in authority ([`SshCa`]). What targets are entered with is changed, proved and mended by
+//! [`rotation`]. The crate does no I/O except for [`keyfile`] and what [`rotation`] does with targets, reads no
 //! clock (every `now` is an argument, in UTC microseconds) and takes its randomness from an [`Entropy`].
 //!
 //! Invariant: a secret leaves its type only through a method called `expose`.
@@ -12,6 +13,7 @@ mod ca;
 mod entropy;
 pub mod keyfile;
 mod lease;
+pub mod rotation;
 mod seal;
 mod secret;
 mod signing;

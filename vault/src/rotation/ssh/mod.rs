@@ -1,0 +1,10 @@
+//! Accounts that are entered by SSH: their passwords, and their keys.
+
+mod authorized_keys;
+mod keys;
+mod link;
+mod password;
+
+pub use keys::{KeyHelper, SshKeys};
+pub use link::SshTarget;
+pub use password::{PasswordHelper, PasswordWay, SshPassword};
