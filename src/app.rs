@@ -13,11 +13,12 @@ use cofferdam_access::{
     clock::{SharedClock, SystemClock},
     policy::DestinationRules,
     prover::Prover,
+    site::AccountRef,
 };
 use cofferdam_recorder::{
     Checkpoint, RecorderConfig, RecorderService, RecoveryOutcome, UploadConfig, Uploader, UploaderThread,
 };
-use cofferdam_vault::Vault;
+use cofferdam_vault::{Sealer, Vault};
 use russh::{MethodKind, MethodSet, SshId, keys::PrivateKey, server};
 use tokio::{
     net::TcpListener,
@@ -35,6 +36,7 @@ use crate::{
         write_findings,
     },
     privileges,
+    rotation::{Means, Rotations},
     session::{end::End, registry::Registry},
     ssh::{self, algorithms, listener, login::TrustedAuthorities},
     web,
@@ -213,7 +215,7 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
         snapshots,
         pictures,
         recorder,
-        vault: Vault::new(sealer, Some(Arc::new(context.ssh_ca().map_err(AppError::new)?))),
+        vault: Vault::new(sealer.clone(), Some(Arc::new(context.ssh_ca().map_err(AppError::new)?))),
         stopping: stop.clone(),
         registry: Registry::default(),
         destinations: DestinationRules {
@@ -233,6 +235,12 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
         .with("version", env!("CARGO_PKG_VERSION"));
     gateway.store.record(&Act::system("gateway", now), event).await.map_err(AppError::new)?;
 
+    for session in &orphans {
+        // A crash is a session's end, too: its secret was out.
+        let account = AccountRef { asset: session.asset.clone(), login: session.login.clone() };
+        gateway.used(&account).await;
+    }
+    tokio::spawn(rotations(&gateway, sealer).run(quit.clone()));
     tokio::spawn(follow_policy(gateway.clone(), quit.clone()));
     tokio::spawn(write_findings(gateway.clone(), findings_in));
     tokio::spawn(write_checkpoints(gateway.clone(), checkpoints_in));
@@ -311,6 +319,18 @@ impl Running {
         }
         gateway.store.close().await;
     }
+}
+
+fn rotations(gateway: &Gateway, sealer: Sealer) -> Rotations {
+    let snapshots = gateway.snapshots.clone();
+    Rotations::new(Means {
+        node: gateway.node.clone(),
+        store: gateway.store.clone(),
+        sealer,
+        clock: gateway.clock.clone(),
+        destinations: gateway.destinations.clone(),
+        site: Arc::new(move || snapshots.borrow().site.clone()),
+    })
 }
 
 fn open_recorder(

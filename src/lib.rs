@@ -14,6 +14,7 @@ pub mod fuzzing;
 mod gateway;
 mod privileges;
 mod records;
+mod rotation;
 mod session;
 mod setup;
 mod ssh;

@@ -26,6 +26,8 @@ mod peers;
 mod postgres;
 #[path = "e2e/records.rs"]
 mod records;
+#[path = "e2e/rotating.rs"]
+mod rotating;
 #[path = "e2e/second_factor.rs"]
 mod second_factor;
 #[path = "e2e/watching.rs"]

@@ -14,6 +14,7 @@ use base64::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    grant::Dial,
     ids::{Login, Name},
     people::{Organisation, User, is_false},
 };
@@ -235,6 +236,56 @@ pub struct Account {
     /// Disabled accounts cannot be used; live sessions are cut.
     #[serde(default, skip_serializing_if = "is_false")]
     pub disabled: bool,
+    /// How the vault changes its secret; absent: people do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+}
+
+/// How the vault changes an account's secret. A password is changed by the account itself (`passwd`) or by a helper
+/// (`chpasswd`), a key in `authorized_keys`, both over SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {
+    /// How old the secret may become, days; 0: it is changed only when asked for.
+    #[serde(default = "rotation_days", skip_serializing_if = "is_rotation_days")]
+    pub every_days: u32,
+    /// How often the target is asked whether it still takes the secret, hours; 0: never unasked.
+    #[serde(default = "verify_hours", skip_serializing_if = "is_verify_hours")]
+    pub verify_hours: u32,
+    /// Changed after every session that used it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub after_use: bool,
+    /// An account of the same asset that may set this one's secret when nothing opens it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helper: Option<Login>,
+    /// The helper is not root and takes `sudo`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub helper_sudo: bool,
+    /// The helper sets a password always: the account may not change its own.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub by_helper: bool,
+    /// A secret that was changed behind the vault's back is not only reported: the helper sets a new one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mend_drift: bool,
+    /// The longest password that the device takes, characters, where it is an old one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_password: Option<u32>,
+    /// The whole path of the account's `authorized_keys`, where it is not the usual one or a helper edits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorized_keys: Option<String>,
+}
+
+fn rotation_days() -> u32 {
+    30
+}
+fn is_rotation_days(days: &u32) -> bool {
+    *days == rotation_days()
+}
+fn verify_hours() -> u32 {
+    24
+}
+fn is_verify_hours(hours: &u32) -> bool {
+    *hours == verify_hours()
 }
 
 /// An account on an asset, written `login@asset`.
@@ -390,6 +441,14 @@ impl Account {
 }
 
 impl Asset {
+    /// Where a connection to one of its endpoints goes.
+    pub fn dial(&self, endpoint: &Endpoint) -> Dial {
+        Dial {
+            host: endpoint.dial_host.clone().unwrap_or_else(|| self.address.clone()),
+            port: endpoint.dial_port.unwrap_or(endpoint.port),
+        }
+    }
+
     /// What this asset allows that is weak on purpose, for lists and checks.
     pub fn dangers(&self) -> Vec<String> {
         let loopback = self.dangerous_own_loopback.then(|| "forwards to its own loopback".to_owned());

@@ -53,7 +53,8 @@ pub(crate) struct SetSecretArgs {
     on_behalf: OnBehalf,
 }
 
-fn reference(text: &str) -> Result<AccountRef, String> {
+/// An account as people write it.
+pub(super) fn reference(text: &str) -> Result<AccountRef, String> {
     AccountRef::try_from(text.to_owned())
         .map_err(|_| "write LOGIN@ASSET, as `cofferdam account list` does".into())
 }

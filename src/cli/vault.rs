@@ -1,26 +1,164 @@
-//! What the vault holds, never the values.
+//! What the vault holds, never the values; and changing them.
 
-use clap::Subcommand;
-use cofferdam_access::site::{AccountRef, Credential};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use cofferdam_access::{
+    clock::SystemClock,
+    policy::DestinationRules,
+    site::{AccountRef, Credential},
+};
+use cofferdam_vault::rotation::Outcome;
 use russh::keys::HashAlg;
 use serde_json::json;
 
 use super::{
-    desk::Desk,
+    account::reference,
+    desk::{Desk, OnBehalf},
     error::CliError,
-    output::{Reply, joined},
+    output::{Reply, Table, joined, shown, utc_or_null},
 };
+use crate::rotation::{Means, Rotations};
 
 /// `cofferdam vault …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum VaultCommand {
-    /// The vault's public keys, and which secrets it holds or misses
+    /// The vault's public keys, which secrets it holds or misses, and where rotations stand
     Status,
+    /// Change an account's secret on its target now, and prove the new one
+    Rotate(Which),
+    /// Ask targets whether they still take the vault's secrets
+    Verify(Several),
+    /// Who changed an account's secret, and when; never the value
+    History {
+        /// The account, LOGIN@ASSET
+        #[arg(value_parser = reference)]
+        account: AccountRef,
+    },
+}
+
+/// One account.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// The account, LOGIN@ASSET
+    #[arg(value_parser = reference)]
+    account: AccountRef,
+    #[command(flatten)]
+    on_behalf: OnBehalf,
+}
+
+/// One account or all.
+#[derive(Debug, Args)]
+pub(crate) struct Several {
+    /// The account, LOGIN@ASSET; without it all that the site wants rotated
+    #[arg(value_parser = reference)]
+    account: Option<AccountRef>,
+    #[command(flatten)]
+    on_behalf: OnBehalf,
 }
 
 /// Does what `command` says.
 pub(crate) async fn run(desk: &Desk, command: &VaultCommand) -> Result<Reply, CliError> {
-    let VaultCommand::Status = command;
+    match command {
+        VaultCommand::Status => status(desk).await,
+        VaultCommand::Rotate(which) => rotate(desk, which).await,
+        VaultCommand::Verify(several) => verify(desk, several).await,
+        VaultCommand::History { account } => history(desk, account).await,
+    }
+}
+
+fn rotations(desk: &Desk) -> Result<Rotations, CliError> {
+    let site = Arc::new(desk.site.clone());
+    let config = &desk.context.config;
+    Ok(Rotations::new(Means {
+        node: format!("{} (command line)", config.site.node),
+        store: desk.store.clone(),
+        sealer: desk.context.sealer()?,
+        clock: Arc::new(SystemClock),
+        destinations: DestinationRules {
+            own: vec![config.ssh.listen],
+            allow_loopback: config.dangerous.allow_loopback_targets,
+        },
+        site: Arc::new(move || site.clone()),
+    }))
+}
+
+async fn rotate(desk: &Desk, which: &Which) -> Result<Reply, CliError> {
+    let act = desk.act(&which.on_behalf)?;
+    let outcome = rotations(desk)?.rotate(&act, &which.account).await.map_err(CliError::failed)?;
+    let account = &which.account;
+    let text = match (&outcome.rotated, &outcome.trouble) {
+        (Some(_), None) => format!("the secret of {account} is changed, and its target takes the new one"),
+        (Some(_), Some(trouble)) => format!("the secret of {account} is changed, but {trouble}"),
+        (None, Some(trouble)) => format!(
+            "the secret of {account} is not changed: {trouble}; every secret that may be valid is kept ({})",
+            outcome.state
+        ),
+        (None, None) => format!("the secret of {account} is not changed yet: {}", outcome.state),
+    };
+    let ok = outcome.rotated.is_some() && outcome.trouble.is_none();
+    Ok(Reply::new(text, result(account, &outcome)).judged(ok))
+}
+
+async fn verify(desk: &Desk, several: &Several) -> Result<Reply, CliError> {
+    let act = desk.act(&several.on_behalf)?;
+    let rotations = rotations(desk)?;
+    let all = desk.site.accounts.iter().filter(|a| a.rotation.is_some() && !a.disabled);
+    let all = all.map(|a| AccountRef { asset: a.asset.clone(), login: a.login.clone() });
+    let accounts: Vec<AccountRef> = match &several.account {
+        Some(one) => vec![one.clone()],
+        None => all.collect(),
+    };
+    let mut table = Table::new(&["account", "taken", "state", "trouble"]);
+    let (mut rows, mut ok) = (Vec::new(), true);
+    for account in accounts {
+        let (taken, state, trouble, row) = match rotations.verify(&act, &account).await {
+            Ok(outcome) => (
+                outcome.verified,
+                outcome.state.to_string(),
+                outcome.trouble.clone().unwrap_or_default(),
+                result(&account, &outcome),
+            ),
+            Err(e) => {
+                let row = json!({"id": account, "verified": false, "trouble": e.to_string()});
+                (false, "-".to_owned(), e.to_string(), row)
+            }
+        };
+        ok &= taken;
+        let name = account.to_string();
+        table.row([name.as_str(), if taken { "yes" } else { "NO" }, &state, &trouble]);
+        rows.push(row);
+    }
+    Ok(Reply::list(&table, rows).judged(ok))
+}
+
+fn result(account: &AccountRef, outcome: &Outcome) -> serde_json::Value {
+    let findings: Vec<_> = outcome.findings.iter().map(|f| f.sentence.as_str()).collect();
+    json!({
+        "id": account,
+        "rotated": outcome.rotated.is_some(),
+        "verified": outcome.verified,
+        "state": outcome.state,
+        "trouble": outcome.trouble,
+        "findings": findings,
+    })
+}
+
+async fn history(desk: &Desk, account: &AccountRef) -> Result<Reply, CliError> {
+    let mut table = Table::new(&["version", "when", "who", "what"]);
+    let mut rows = Vec::new();
+    for one in desk.store.secret_history(account).await? {
+        let version = one.version.to_string();
+        table.row([version.as_str(), &shown(&desk.zone, Some(one.at)), &one.by, &one.action]);
+        rows.push(json!({
+            "id": version, "account": account, "version": one.version, "at": utc_or_null(Some(one.at)), "by": one.by,
+            "action": one.action,
+        }));
+    }
+    Ok(Reply::list(&table, rows))
+}
+
+async fn status(desk: &Desk) -> Result<Reply, CliError> {
     let recipient = desk.context.sealer()?.recipient();
     let ca = desk.context.ssh_ca()?;
     let line = |key: &russh::keys::PublicKey| {
@@ -47,10 +185,32 @@ pub(crate) async fn run(desk: &Desk, command: &VaultCommand) -> Result<Reply, Cl
         .map(|(a, _, _)| a.to_string())
         .collect();
     let certificates = desk.site.accounts.iter().filter(|a| a.credential == Credential::Certificate).count();
+    let standings = desk.store.rotations().await?;
+    let mut rotating = Table::new(&["account", "state", "changed", "taken", "next", "trouble"]);
+    for one in &standings {
+        rotating.row([
+            one.account.to_string().as_str(),
+            &one.state.to_string(),
+            &shown(&desk.zone, one.rotated_at),
+            &shown(&desk.zone, one.verified_at),
+            &shown(&desk.zone, one.next_at),
+            one.trouble.as_deref().unwrap_or_default(),
+        ]);
+    }
+    let rotated: Vec<_> = standings
+        .iter()
+        .map(|one| {
+            json!({
+                "id": one.account, "state": one.state, "reason": one.reason, "rotated_at": utc_or_null(one.rotated_at),
+                "verified_at": utc_or_null(one.verified_at), "failing_since": utc_or_null(one.failing_since),
+                "trouble": one.trouble, "next_at": utc_or_null(one.next_at), "not_told": one.stale,
+            })
+        })
+        .collect();
     let text = format!(
         "sealed for       {recipient}\nsecrets          {}\nmissing          {}\nwithout account  {}\n\
          certificates     {certificates} accounts\nuser authority   {user_print}\n  for TrustedUserCAKeys on targets: {user}\n\
-         host authority   {host_print}\n  for known_hosts of people: @cert-authority * {host}",
+         host authority   {host_print}\n  for known_hosts of people: @cert-authority * {host}\n\nrotated by the vault\n{rotating}",
         kept.len(),
         joined(&missing),
         joined(&orphaned),
@@ -58,6 +218,7 @@ pub(crate) async fn run(desk: &Desk, command: &VaultCommand) -> Result<Reply, Cl
     let json = json!({
         "id": "vault", "recipient": recipient, "secrets": kept.len(), "missing": missing, "without_account": orphaned,
         "certificate_accounts": certificates, "ssh_user_ca": user, "ssh_host_ca": host,
+        "rotations": rotated,
     });
     Ok(Reply::new(text, json))
 }

@@ -21,12 +21,12 @@ use cofferdam_access::{
     ids::{Name, SessionId, WindowId},
     policy::{Decision, DestinationRules, decide},
     prover::Prover,
-    site::{Credential, Protocol},
+    site::{AccountRef, Credential, Protocol},
     snapshot::Snapshot,
-    store::{NewSession, OpenOutcome, Opening, RememberedFactor, SessionEnd, SessionState, Store},
+    store::{NewSession, OpenOutcome, Opening, RememberedFactor, SessionEnd, SessionState, Store, StoreError},
 };
 use cofferdam_recorder::{AuditAnchor, Event, Header, RecorderService, RecordingId, Sealed};
-use cofferdam_vault::{CertificateTerms, Lease, SealedSecret, Sharing, SshCa, Vault, Warrant};
+use cofferdam_vault::{rotation::Reason, CertificateTerms, Lease, SealedSecret, Sharing, SshCa, Vault, Warrant};
 use russh::server;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -113,6 +113,10 @@ impl std::fmt::Debug for JumpConfigs {
         f.debug_struct("JumpConfigs").finish_non_exhaustive()
     }
 }
+
+/// How often, and at most how many times, it is looked whether a rotation that runs has come to its end.
+const BETWEEN: std::time::Duration = std::time::Duration::from_millis(250);
+const BETWEEN_LOOKS: usize = 20;
 
 /// How long a host certificate for a jump lives, seconds; renewed at half of it.
 const HOST_CERTIFICATE: i64 = 24 * 3600;
@@ -433,6 +437,7 @@ impl Gateway {
                 return Err(no_secret(format!("{account} has credential none, and SSH needs one")));
             }
             kind @ (Credential::Password | Credential::Key) => {
+                self.settled(account).await.map_err(|e| no_secret(e.to_string()))?;
                 let stored = self.store.secret(account).await.map_err(|e| no_secret(e.to_string()))?;
                 let stored = stored.ok_or_else(|| {
                     no_secret(format!(
@@ -447,6 +452,31 @@ impl Gateway {
         };
         let warrant = GrantWarrant::new(grant);
         self.vault.lease(&warrant, sealed, self.clock.now().micros()).map_err(|e| no_secret(e.to_string()))
+    }
+
+    /// A secret that is being changed just now may open nothing for a moment: a session waits for the outcome, and after
+    /// that tries what there is.
+    async fn settled(&self, account: &AccountRef) -> Result<(), StoreError> {
+        for _ in 0..BETWEEN_LOOKS {
+            match self.store.rotation(account).await? {
+                Some(standing) if standing.is_between() => tokio::time::sleep(BETWEEN).await,
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// The session had the secret of its account: it is changed where the site wants that.
+    pub(crate) async fn used(&self, account: &AccountRef) {
+        let site = self.snapshots.borrow().site.clone();
+        let after_use = site.account(account).and_then(|a| a.rotation.as_ref()).is_some_and(|r| r.after_use);
+        if !after_use {
+            return;
+        }
+        let act = Act::system("rotation", self.clock.now());
+        if let Err(e) = self.store.want_rotation(&act, account, Reason::AfterUse).await {
+            error!(%account, error = %e, "the secret that a session used is not changed: ask for it with `vault rotate`");
+        }
     }
 
     /// Writes a session's end. What cannot be written now is found and written at the next start.

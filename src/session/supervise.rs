@@ -38,7 +38,9 @@ pub(crate) async fn supervise(
     info!(session = %session.id(), reason = end.code(), detail = end.detail(), "session ended");
     Box::pin(part(&session, person.as_ref(), &end)).await;
     Box::pin(close_books(&gateway, &session, &end)).await;
-    session.release();
+    if session.release() {
+        gateway.used(session.grant().account()).await;
+    }
     gateway.registry.leave(session.id());
 }
 

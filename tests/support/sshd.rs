@@ -93,6 +93,11 @@ impl RealSshd {
         fs::write(self.folder.path().join("user_ca.pub"), format!("{ca}\n")).unwrap();
     }
 
+    /// Sets the account's password at the target itself, as somebody with root there would.
+    pub(crate) fn set_password(&self, password: &str) {
+        run_with_input(as_root("chpasswd"), format!("{}:{password}\n", self.login).as_bytes()).ok();
+    }
+
     /// Stops it answering without closing anything: a target that hangs.
     pub(crate) fn freeze(&self) {
         self.signal("-STOP");

@@ -9,8 +9,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::plan::ItemKind;
 use crate::{
-    ids::Name,
-    site::{Asset, Network, Site},
+    ids::{Login, Name},
+    site::{Account, Asset, Credential, Network, Protocol, Rotation, Site},
 };
 
 /// Longest text of one policy file, bytes.
@@ -22,6 +22,9 @@ const MAX_HOST: usize = 253;
 /// Longest time for which recordings are kept, other than for ever.
 const MOST_DAYS: u32 = 36_500;
 const TOO_MANY_DAYS: &str = "is more than 36500 days: give at most that, or 0 for ever";
+
+/// What a device has to take at least for its password to be worth rotating.
+const SHORTEST_PASSWORD: u32 = 8;
 
 /// Something wrong with one field of one item.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -294,6 +297,13 @@ impl Check<'_> {
                     "another account of this asset is the default: keep one",
                 );
             }
+            self.rotation(account, &name);
+        }
+    }
+
+    fn rotation(&mut self, account: &Account, name: &str) {
+        for problem in account.rotation.iter().flat_map(|r| rotation_problems(self.site, account, r)) {
+            self.fault(ItemKind::Account, name, "rotation", problem);
         }
     }
 
@@ -307,6 +317,47 @@ impl Check<'_> {
             }
         }
     }
+}
+
+fn rotation_problems(site: &Site, account: &Account, rotation: &Rotation) -> Vec<&'static str> {
+    let mut problems = Vec::new();
+    let mut check = |wrong: bool, problem| problems.extend(wrong.then_some(problem));
+    let asset = site.asset(&account.asset);
+    let helper = |login: &Login| site.accounts.iter().find(|a| a.asset == account.asset && a.login == *login);
+    check(
+        !account.needs_secret(),
+        "there is no stored secret to change: leave it out, or set credential to password or key",
+    );
+    check(
+        asset.is_some_and(|a| a.endpoints.iter().all(|e| e.protocol != Protocol::Ssh)),
+        "the asset has no ssh endpoint to change it by: add one or leave it out",
+    );
+    match &rotation.helper {
+        None => check(
+            rotation.by_helper || rotation.mend_drift || rotation.helper_sudo,
+            "by_helper, mend_drift and helper_sudo need a helper: name one",
+        ),
+        Some(login) => {
+            check(*login == account.login, "it cannot be its own helper: name another account");
+            check(
+                helper(login).is_none_or(|h| !h.needs_secret()),
+                "the helper is no account of this asset with a secret of its own: describe it or correct the login",
+            );
+            check(
+                account.credential == Credential::Key && rotation.authorized_keys.is_none(),
+                "a helper edits the file that authorized_keys names: write its whole path",
+            );
+        }
+    }
+    check(
+        rotation.longest_password.is_some_and(|n| n < SHORTEST_PASSWORD),
+        "longest_password below 8 protects nothing: give at least 8",
+    );
+    check(
+        rotation.authorized_keys.as_ref().is_some_and(|f| !f.starts_with('/') || f.contains(char::is_control)),
+        "authorized_keys is no whole path: begin it with a slash",
+    );
+    problems
 }
 
 /// Host name or IP address; a name is letters, digits, `-`, `_` and `.`.

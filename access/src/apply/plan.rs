@@ -69,7 +69,7 @@ impl ItemKind {
             Self::Zone => &["title", "critical", "recording_days"],
             Self::Conduit => &[],
             Self::Asset => &["title", "keep_full_bytes", "dangerous_ssh_algorithms", "supervised"],
-            Self::Account => &["default"],
+            Self::Account => &["default", "rotation"],
             Self::Policy => &[],
         }
     }

@@ -2,7 +2,6 @@
 
 use super::{
     compiled::{Allowed, Verdict},
-    decide::dial,
     facts::{Act, Person, Question, Thing},
     reasons,
     recheck::{facts, live_scope},
@@ -225,7 +224,7 @@ impl Grant {
             asset.dangerous_own_loopback.then_some((asset, Protocol::Tcp, Way::OwnLoopback(dial)))
         });
         let endpoint =
-            || find_endpoint(snapshot, host, port).map(|(a, e)| (a, e.protocol, Way::Dial(dial(a, e))));
+            || find_endpoint(snapshot, host, port).map(|(a, e)| (a, e.protocol, Way::Dial(a.dial(e))));
         let Some((asset, protocol, way)) = own.or_else(endpoint) else {
             return outside("is not an endpoint that this window covers");
         };

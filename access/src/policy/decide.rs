@@ -105,7 +105,7 @@ pub fn decide(
                 user: named.user.name.clone(),
                 account: AccountRef { asset: named.asset.name.clone(), login: named.account.login.clone() },
                 protocol: request.protocol,
-                dial: dial(named.asset, named.endpoint),
+                dial: named.asset.dial(named.endpoint),
                 host_keys: named.asset.host_keys.clone(),
                 dangerous_ssh_algorithms: named.asset.dangerous_ssh_algorithms.clone(),
                 credential: named.account.credential,
@@ -198,13 +198,6 @@ fn ask_about<'a>(
 }
 
 /// Where an endpoint is dialled.
-pub(crate) fn dial(asset: &Asset, endpoint: &Endpoint) -> Dial {
-    Dial {
-        host: endpoint.dial_host.clone().unwrap_or_else(|| asset.address.clone()),
-        port: endpoint.dial_port.unwrap_or(endpoint.port),
-    }
-}
-
 fn deny(mut record: Box<DecisionRecord>, policy: &str, reason: String) -> Decision {
     record.policies = vec![policy.to_owned()];
     record.reasons = vec![reason];

@@ -4,7 +4,6 @@ use std::fmt;
 
 use super::{
     compiled::Verdict,
-    decide::dial,
     facts::{Act, CLOCK_SLACK_SECONDS, Freshness, Person, Question, Scope, Thing},
     reasons,
 };
@@ -180,7 +179,7 @@ pub(crate) fn facts<'a>(
     let asset =
         site.asset(name).filter(|a| !a.disabled).ok_or_else(|| EndReason::AssetDisabled(name.clone()))?;
     let endpoint = asset.endpoints.iter().find(|e| e.protocol == parts.protocol);
-    if endpoint.is_none_or(|e| dial(asset, e) != parts.dial) {
+    if endpoint.is_none_or(|e| asset.dial(e) != parts.dial) {
         return Err(EndReason::AssetChanged(name.clone()));
     }
     let account = site

@@ -1,0 +1,182 @@
+//! Secrets that change: the vault's engine over the store's ledger, for the accounts that the site wants rotated.
+//!
+//! The one place besides a session's leg that connects to a target. It dials what the site describes, shows a secret only to
+//! a pinned host key, and no person's word goes into it.
+
+mod fleet;
+mod report;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::Duration,
+};
+
+use cofferdam_access::{
+    audit::Act,
+    clock::{SharedClock, Timestamp},
+    policy::DestinationRules,
+    site::{AccountRef, Site},
+    store::{Store, StoreError},
+};
+use cofferdam_vault::{
+    Entropy, Sealer, SystemEntropy,
+    rotation::{Engine, EngineError, Fleet, Outcome, Reason, Scheduler},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use fleet::SiteFleet;
+use report::AuditReporter;
+
+/// How often it is looked for what is due. A session's secret changes within this time of its end.
+const ROUND: Duration = Duration::from_secs(2);
+/// How often the store is told which accounts the site wants rotated, in rounds; at once when the site has changed.
+const ENROL: u32 = 150;
+/// Accounts that are worked on at a time.
+const AT_ONCE: usize = 16;
+/// New accounts are asked for the first time spread over so many seconds.
+const SPREAD: u64 = 600;
+
+/// Gives the site as it is now.
+pub(crate) type SiteNow = Arc<dyn Fn() -> Arc<Site> + Send + Sync>;
+
+/// What rotation is made of.
+pub(crate) struct Means {
+    /// This node's name.
+    pub(crate) node: String,
+    /// Where everything is kept.
+    pub(crate) store: Store,
+    /// Opens and seals the secrets.
+    pub(crate) sealer: Sealer,
+    /// The time.
+    pub(crate) clock: SharedClock,
+    /// What may not be dialled.
+    pub(crate) destinations: DestinationRules,
+    /// The site.
+    pub(crate) site: SiteNow,
+}
+
+/// Rotates accounts of the site.
+pub(crate) struct Rotations {
+    store: Store,
+    clock: SharedClock,
+    site: SiteNow,
+    engine: Arc<Engine>,
+    fleet: Arc<SiteFleet>,
+}
+
+/// Why an account was not worked on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RotationError {
+    /// The site does not say how, or something that it takes is missing.
+    #[error("{account} cannot be rotated: {why}")]
+    Unmanaged {
+        /// The account.
+        account: AccountRef,
+        /// A plain clause.
+        why: String,
+    },
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Rotations {
+    /// Starts nothing by itself.
+    pub(crate) fn new(means: Means) -> Self {
+        let Means { node, store, sealer, clock, destinations, site } = means;
+        let now = clock.clone();
+        let engine = Engine::new(
+            node,
+            Arc::new(store.rotation_ledger(clock.clone())),
+            Arc::new(sealer.clone()),
+            Arc::new(SystemEntropy),
+            Arc::new(move || now.now().micros()),
+        );
+        let fleet = SiteFleet::new(site.clone(), store.clone(), sealer, destinations);
+        Self { store, clock, site, engine: Arc::new(engine), fleet: Arc::new(fleet) }
+    }
+
+    /// Changes the account's secret now, and proves the new one.
+    pub(crate) async fn rotate(
+        &self,
+        act: &Act,
+        account: &AccountRef,
+    ) -> Result<Outcome, RotationError> {
+        self.enrol(act).await?;
+        let managed = self.managed(account).await?;
+        self.store.want_rotation(act, account, Reason::Demand).await?;
+        Ok(self.engine.advance(&account.to_string(), &managed).await?)
+    }
+
+    /// Asks the target now whether it takes the account's secret.
+    pub(crate) async fn verify(&self, act: &Act, account: &AccountRef) -> Result<Outcome, RotationError> {
+        self.enrol(act).await?;
+        let managed = self.managed(account).await?;
+        Ok(self.engine.verify(&account.to_string(), &managed).await?)
+    }
+
+    async fn managed(
+        &self,
+        account: &AccountRef,
+    ) -> Result<cofferdam_vault::rotation::Managed, RotationError> {
+        let why = |why| RotationError::Unmanaged { account: account.clone(), why };
+        self.fleet.managed(&account.to_string()).await.map_err(why)
+    }
+
+    /// Tells the store which accounts the site wants rotated.
+    async fn enrol(&self, act: &Act) -> Result<(), StoreError> {
+        let site = (self.site)();
+        let mut managed = BTreeMap::new();
+        for account in site.accounts.iter().filter(|a| a.rotation.is_some() && !a.disabled) {
+            let name = AccountRef { asset: account.asset.clone(), login: account.login.clone() };
+            managed.insert(name, self.first_look(act.at));
+        }
+        self.store.manage_rotations(act, &managed).await.map(drop)
+    }
+
+    /// A thousand accounts that are new at once are not all asked in the same second.
+    fn first_look(&self, now: Timestamp) -> Timestamp {
+        let mut byte = [0; 2];
+        // Without randomness they all come at once, which is no more than unkind.
+        SystemEntropy.fill(&mut byte).unwrap_or_default();
+        let seconds = u64::from(u16::from_le_bytes(byte)) % SPREAD;
+        now.plus_seconds(i64::try_from(seconds).unwrap_or_default())
+    }
+
+    /// Works on what is due until `quit`.
+    pub(crate) async fn run(self, quit: CancellationToken) {
+        let reporter = AuditReporter::new(self.store.clone(), self.clock.clone());
+        let (engine, fleet) = (self.engine.clone(), self.fleet.clone());
+        let scheduler = Scheduler::new(engine, fleet, Arc::new(reporter), AT_ONCE);
+        let mut enrolled: Option<Arc<Site>> = None;
+        let mut round = 0u32;
+        loop {
+            let site = (self.site)();
+            if round.is_multiple_of(ENROL) || enrolled.as_ref().is_none_or(|e| !Arc::ptr_eq(e, &site)) {
+                match self.enrol(&Act::system("rotation", self.clock.now())).await {
+                    Ok(()) => enrolled = Some(site),
+                    Err(e) => warn!(error = %e, "accounts cannot be entered for rotation; it is tried again"),
+                }
+            }
+            round = round.wrapping_add(1);
+            // A pass that is dropped leaves accounts where the ledger says; the next start goes on from there.
+            tokio::select! {
+                biased;
+                () = quit.cancelled() => return,
+                pass = scheduler.pass() => if let Err(e) = pass {
+                    error!(error = %e, "rotation stands still; it is tried again");
+                },
+            }
+            tokio::select! {
+                biased;
+                () = quit.cancelled() => return,
+                () = tokio::time::sleep(ROUND) => {}
+            }
+        }
+    }
+}
