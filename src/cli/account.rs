@@ -126,8 +126,7 @@ async fn set_secret(desk: &Desk, args: &SetSecretArgs) -> Result<Reply, CliError
         }
     };
     let sealed = desk.context.sealer()?.seal(&account_binding(name), &secret)?;
-    let version =
-        desk.store.set_secret(&desk.act(&args.on_behalf)?, name, &sealed).await?;
+    let version = desk.store.set_secret(&desk.act(&args.on_behalf)?, name, &sealed).await?;
     Ok(Reply::new(
         format!("the secret of {name} is set, version {version}"),
         json!({"id": name, "version": version}),

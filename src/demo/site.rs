@@ -74,7 +74,15 @@ fn asset(host_key: &str, port: u16) -> Result<Asset, String> {
 
 fn account(login: &str, credential: Credential, default: bool) -> Result<Account, String> {
     let login = Login::new(login).map_err(|e| e.to_string())?;
-    Ok(Account { asset: name("pump-hmi")?, login, credential, default, exclusive: false, disabled: false, rotation: None })
+    Ok(Account {
+        asset: name("pump-hmi")?,
+        login,
+        credential,
+        default,
+        exclusive: false,
+        disabled: false,
+        rotation: None,
+    })
 }
 
 fn fresh(people: &People) -> Result<Site, String> {

@@ -23,10 +23,14 @@ use cofferdam_access::{
     prover::Prover,
     site::{AccountRef, Credential, Protocol},
     snapshot::Snapshot,
-    store::{NewSession, OpenOutcome, Opening, RememberedFactor, SessionEnd, SessionState, Store, StoreError},
+    store::{
+        NewSession, OpenOutcome, Opening, RememberedFactor, SessionEnd, SessionState, Store, StoreError,
+    },
 };
 use cofferdam_recorder::{AuditAnchor, Event, Header, RecorderService, RecordingId, Sealed};
-use cofferdam_vault::{rotation::Reason, CertificateTerms, Lease, SealedSecret, Sharing, SshCa, Vault, Warrant};
+use cofferdam_vault::{
+    CertificateTerms, Lease, SealedSecret, Sharing, SshCa, Vault, Warrant, rotation::Reason,
+};
 use russh::server;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;

@@ -43,13 +43,13 @@ impl SiteFleet {
         let host_keys: Vec<PublicKey> =
             asset.host_keys.iter().filter_map(|line| PublicKey::from_openssh(line).ok()).collect();
         if host_keys.is_empty() {
-            return Err(format!(
-                "no host key of {0} is pinned; run `cofferdam asset trust {0}`",
-                asset.name
-            ));
+            return Err(format!("no host key of {0} is pinned; run `cofferdam asset trust {0}`", asset.name));
         }
         let to = asset.dial(endpoint);
-        Ok(SshTarget { address: Address { host: to.host, port: to.port, dial: self.dial.clone() }, host_keys })
+        Ok(SshTarget {
+            address: Address { host: to.host, port: to.port, dial: self.dial.clone() },
+            host_keys,
+        })
     }
 
     fn secret_of(&self, asset: &Asset, login: &cofferdam_access::ids::Login) -> Arc<dyn SecretSource> {
@@ -80,11 +80,13 @@ impl SiteFleet {
                 mark: format!("{login}@{}", asset.name),
                 login,
                 file: how.authorized_keys.clone().filter(|_| how.helper.is_none()),
-                helper: how.helper.as_ref().zip(how.authorized_keys.as_ref()).map(|(helper, file)| KeyHelper {
-                    login: helper.to_string(),
-                    secret: self.secret_of(asset, helper),
-                    sudo: how.helper_sudo,
-                    file: file.clone(),
+                helper: how.helper.as_ref().zip(how.authorized_keys.as_ref()).map(|(helper, file)| {
+                    KeyHelper {
+                        login: helper.to_string(),
+                        secret: self.secret_of(asset, helper),
+                        sudo: how.helper_sudo,
+                        file: file.clone(),
+                    }
                 }),
             })),
             Credential::Certificate | Credential::None => Err("it has no stored secret".to_owned()),
@@ -155,7 +157,8 @@ impl SecretSource for StoredSecret {
     async fn secret(&self) -> Result<SecretBytes, Fault> {
         let away = |e: &dyn std::fmt::Display| Fault::Unreachable(e.to_string());
         let stored = self.store.secret(&self.account).await.map_err(|e| away(&e))?;
-        let stored = stored.ok_or_else(|| Fault::Unreachable(format!("the helper {} has no secret", self.account)))?;
+        let stored =
+            stored.ok_or_else(|| Fault::Unreachable(format!("the helper {} has no secret", self.account)))?;
         self.sealer.open(&account_binding(&self.account), &stored.sealed).map_err(|e| away(&e))
     }
 }

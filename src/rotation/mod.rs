@@ -6,11 +6,7 @@
 mod fleet;
 mod report;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cofferdam_access::{
     audit::Act,
@@ -102,11 +98,7 @@ impl Rotations {
     }
 
     /// Changes the account's secret now, and proves the new one.
-    pub(crate) async fn rotate(
-        &self,
-        act: &Act,
-        account: &AccountRef,
-    ) -> Result<Outcome, RotationError> {
+    pub(crate) async fn rotate(&self, act: &Act, account: &AccountRef) -> Result<Outcome, RotationError> {
         self.enrol(act).await?;
         let managed = self.managed(account).await?;
         self.store.want_rotation(act, account, Reason::Demand).await?;

@@ -54,7 +54,9 @@ fn a_secret_that_a_session_used_is_changed_when_it_ends_also_by_a_crash() {
     let mut live = crate::support::Live::start(gateway.vera().ssh("workshop", ["-tt", "sh"]));
     live.expect("$ ");
     gateway.crash_and_restart();
-    wait_for("the rotation after the crash", Duration::from_secs(30), || (rotations(&gateway) == 2).then_some(()));
+    wait_for("the rotation after the crash", Duration::from_secs(30), || {
+        (rotations(&gateway) == 2).then_some(())
+    });
     run(gateway.vera().ssh("workshop", ["true"])).ok();
     gateway.cofferdam(["vault", "verify", &account]).ok();
 }

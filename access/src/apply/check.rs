@@ -354,7 +354,10 @@ fn rotation_problems(site: &Site, account: &Account, rotation: &Rotation) -> Vec
         "longest_password below 8 protects nothing: give at least 8",
     );
     check(
-        rotation.authorized_keys.as_ref().is_some_and(|f| !f.starts_with('/') || f.contains(char::is_control)),
+        rotation
+            .authorized_keys
+            .as_ref()
+            .is_some_and(|f| !f.starts_with('/') || f.contains(char::is_control)),
         "authorized_keys is no whole path: begin it with a slash",
     );
     problems

@@ -25,7 +25,8 @@ use crate::{
 };
 
 /// The columns of a record.
-const COLUMNS: &str = "asset, login, version, want_number, want_reason, answered, claim_holder, claim_until, progress";
+const COLUMNS: &str =
+    "asset, login, version, want_number, want_reason, answered, claim_holder, claim_until, progress";
 
 /// Where one account's rotation stands. No secret, not even a sealed one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,9 +104,8 @@ impl Store {
             enter(&mut change, account, first_at).await?;
         }
         let events = turned.iter().map(|(account, on)| (*account, *on)).chain(new.iter().map(|a| (*a, true)));
-        let mut events = events.map(|(account, on)| {
-            AuditEvent::new(AuditKind::RotationManaged, account).with("managed", on)
-        });
+        let mut events = events
+            .map(|(account, on)| AuditEvent::new(AuditKind::RotationManaged, account).with("managed", on));
         let Some(first) = events.next() else { return change.abandon().await.map(|()| 0) };
         let count = new.len();
         change.commit_all(first, events.collect::<Vec<_>>()).await?;
@@ -141,7 +141,8 @@ impl Store {
                 args![&account.asset, &account.login, name_of(reason)],
             )
             .await?;
-        let number = row.ok_or_else(|| StoreError::not_found("rotation of", account))?.count("want_number")?;
+        let number =
+            row.ok_or_else(|| StoreError::not_found("rotation of", account))?.count("want_number")?;
         let event = AuditEvent::new(AuditKind::RotationWanted, account).with("reason", reason.to_string());
         change.commit(event.with("number", number)).await?;
         Ok(number)
@@ -186,11 +187,7 @@ pub(super) async fn secret_was_removed(
         .map(drop)
 }
 
-async fn enter(
-    change: &mut Change<'_>,
-    account: &AccountRef,
-    first_at: Timestamp,
-) -> Result<(), StoreError> {
+async fn enter(change: &mut Change<'_>, account: &AccountRef, first_at: Timestamp) -> Result<(), StoreError> {
     let row = change
         .row(
             "SELECT sealed FROM account_secret WHERE asset = $1 AND login = $2",
@@ -228,7 +225,12 @@ impl RotationLedger {
         Act::new(Actor::system("rotation"), self.clock.now())
     }
 
-    async fn claimed(&self, name: &str, claim: &Claim, now: i64) -> Result<Result<Record, LedgerError>, StoreError> {
+    async fn claimed(
+        &self,
+        name: &str,
+        claim: &Claim,
+        now: i64,
+    ) -> Result<Result<Record, LedgerError>, StoreError> {
         let account = parsed(name)?;
         let mut change = self.store.change(&self.act()).await?;
         let Some(row) = locked(&mut change, &account).await? else {
@@ -276,10 +278,12 @@ impl RotationLedger {
         set_claim(&mut change, &account, (!release).then_some(claim)).await?;
         let mut events = Vec::new();
         if before.progress.secrets.current != progress.secrets.current {
-            let version = secrets::replace_rotated(&mut change, &account, &progress.secrets.current.0).await?;
+            let version =
+                secrets::replace_rotated(&mut change, &account, &progress.secrets.current.0).await?;
             events.push(AuditEvent::new(AuditKind::SecretRotated, &account).with("version", version));
         }
-        let mut event = AuditEvent::new(AuditKind::RotationStep, &account).with("state", progress.state.to_string());
+        let mut event =
+            AuditEvent::new(AuditKind::RotationStep, &account).with("state", progress.state.to_string());
         if let Some(reason) = progress.reason {
             event = event.with("reason", reason.to_string());
         }

@@ -1,7 +1,7 @@
 use cofferdam_access::audit::{AuditEvent, AuditKind};
 use cofferdam_access::store::{
-    AuditFilter, CodeUse, Enrolment, EnrolmentOutcome, RememberedFactor, SecondFactorSetUp,
-    StoreError, Tally, TallyKey,
+    AuditFilter, CodeUse, Enrolment, EnrolmentOutcome, RememberedFactor, SecondFactorSetUp, StoreError,
+    Tally, TallyKey,
 };
 
 use crate::support::{NOW, TestDb, account, at, by, name, system, with_site};
@@ -195,12 +195,7 @@ async fn secrets_are_versioned_and_their_history_holds_no_value(db: TestDb) {
     let row = |v, by: &str, action: &str| (v, by.to_owned(), action.to_owned());
     assert_eq!(
         actions,
-        [
-            row(4, "ada", "set"),
-            row(3, "ada", "removed"),
-            row(2, "olga", "set"),
-            row(1, "ada", "set")
-        ]
+        [row(4, "ada", "set"), row(3, "ada", "removed"), row(2, "olga", "set"), row(1, "ada", "set")]
     );
     let unknown = store.set_secret(&by("ada"), &account("x@pump-hmi"), b"").await;
     assert!(matches!(unknown, Err(StoreError::NotFound { .. })));

@@ -131,7 +131,10 @@ async fn a_rotation_changes_what_sessions_get_and_says_so_in_the_audit(db: TestD
     assert_ne!(given, b"first");
     assert_eq!(given, *world.target.takes.lock().unwrap());
     let history = world.store.secret_history(&account(ROOT)).await.unwrap();
-    assert_eq!(history.iter().map(|h| (h.version, h.action.as_str())).collect::<Vec<_>>(), [(2, "rotated"), (1, "set")]);
+    assert_eq!(
+        history.iter().map(|h| (h.version, h.action.as_str())).collect::<Vec<_>>(),
+        [(2, "rotated"), (1, "set")]
+    );
     assert_eq!(world.audited(AuditKind::SecretRotated).await, 1);
     assert_eq!(world.audited(AuditKind::RotationWanted).await, 1);
     assert!(world.audited(AuditKind::RotationStep).await >= 3, "each step is in the audit");
@@ -183,7 +186,11 @@ async fn only_accounts_that_the_site_wants_rotated_are_due(db: TestDb) {
     let later = NOW.plus_seconds(3600).micros();
     assert_eq!(ledger.due(later, 10).await.unwrap(), [ROOT]);
     assert_eq!(ledger.due(NOW.micros(), 10).await.unwrap(), Vec::<String>::new());
-    assert_eq!(ledger.due(NOW.micros() - 1, 10).await.unwrap(), [ROOT], "a clock that was set back waits for nothing");
+    assert_eq!(
+        ledger.due(NOW.micros() - 1, 10).await.unwrap(),
+        [ROOT],
+        "a clock that was set back waits for nothing"
+    );
     world.store.want_rotation(&by("ada"), &account(ROOT), Reason::Demand).await.unwrap();
     assert_eq!(ledger.due(NOW.micros(), 10).await.unwrap(), [ROOT]);
     world.store.manage_rotations(&system(), &BTreeMap::new()).await.unwrap();
