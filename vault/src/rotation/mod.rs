@@ -10,11 +10,13 @@ mod finding;
 mod ledger;
 mod memory;
 pub mod password;
+pub mod postgres;
 mod reach;
 mod record;
 mod rotator;
 mod scheduler;
 pub mod ssh;
+mod tls;
 
 pub use engine::{Clock, Engine, EngineError, Keeper, Outcome};
 pub use finding::{Finding, FindingKind};
@@ -24,3 +26,4 @@ pub use reach::{Address, Dial, Direct, SecretSource};
 pub use record::{FORMER_SECRETS, Progress, Reason, Record, SealedBytes, Secrets, State, Want};
 pub use rotator::{Backoff, Dependent, Fault, Managed, OnDrift, Plan, Rotator, Verdict};
 pub use scheduler::{Fleet, PASS, Pass, Reporter, Scheduler, Trouble};
+pub use tls::TlsTrust;
