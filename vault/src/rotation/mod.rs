@@ -8,6 +8,7 @@ mod attempt;
 mod engine;
 mod finding;
 mod ledger;
+pub mod mariadb;
 mod memory;
 pub mod password;
 pub mod postgres;
