@@ -5,6 +5,7 @@
 //! `docs/vault.md` explains the states and what a crash leaves.
 
 mod attempt;
+pub mod directory;
 mod engine;
 mod finding;
 mod ledger;
