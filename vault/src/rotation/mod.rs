@@ -5,16 +5,20 @@
 //! `docs/vault.md` explains the states and what a crash leaves.
 
 mod attempt;
+pub mod directory;
 mod engine;
 mod finding;
 mod ledger;
+pub mod mariadb;
 mod memory;
 pub mod password;
+pub mod postgres;
 mod reach;
 mod record;
 mod rotator;
 mod scheduler;
 pub mod ssh;
+mod tls;
 
 pub use engine::{Clock, Engine, EngineError, Keeper, Outcome};
 pub use finding::{Finding, FindingKind};
@@ -24,3 +28,4 @@ pub use reach::{Address, Dial, Direct, SecretSource};
 pub use record::{FORMER_SECRETS, Progress, Reason, Record, SealedBytes, Secrets, State, Want};
 pub use rotator::{Backoff, Dependent, Fault, Managed, OnDrift, Plan, Rotator, Verdict};
 pub use scheduler::{Fleet, PASS, Pass, Reporter, Scheduler, Trouble};
+pub use tls::TlsTrust;
