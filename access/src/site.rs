@@ -241,11 +241,83 @@ pub struct Account {
     pub rotation: Option<Rotation>,
 }
 
-/// How the vault changes an account's secret. A password is changed by the account itself (`passwd`) or by a helper
-/// (`chpasswd`), a key in `authorized_keys`, both over SSH.
+/// What kind of account it is that the vault changes the secret of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum RotationBy {
+    /// A local account of a Unix host: a password by `passwd` or a helper's `chpasswd`, a key in `authorized_keys`.
+    #[default]
+    Ssh,
+    /// A role of PostgreSQL.
+    Postgresql,
+    /// A user of MariaDB.
+    Mariadb,
+    /// An account of Active Directory, over LDAPS.
+    ActiveDirectory,
+}
+
+impl RotationBy {
+    /// The port where such a server listens, unless the site says another.
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Ssh => 22,
+            Self::Postgresql => 5432,
+            Self::Mariadb => 3306,
+            Self::ActiveDirectory => 636,
+        }
+    }
+}
+
+fn is_ssh(by: &RotationBy) -> bool {
+    *by == RotationBy::Ssh
+}
+
+/// The server that is asked to change a secret, where it is not the asset's SSH server.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotationServer {
+    /// Host name or address; absent: the asset's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Its port; absent: the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The authority of its TLS certificate, or the certificate itself, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
+    /// The name in its certificate, where it is not `host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_name: Option<String>,
+    /// No TLS: only for a path that nobody else can touch.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dangerous_no_tls: bool,
+    /// The database to connect to (PostgreSQL); absent: `postgres`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// The host part of the user's name (MariaDB); absent: `%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_host: Option<String>,
+    /// The account's distinguished name (Active Directory).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dn: Option<String>,
+    /// As the account logs in (Active Directory): `operator@plant.example`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bind_name: Option<String>,
+    /// As the helper logs in (Active Directory).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helper_bind_name: Option<String>,
+}
+
+/// How the vault changes an account's secret, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
+    /// What kind of account it is.
+    #[serde(default, skip_serializing_if = "is_ssh")]
+    pub by: RotationBy,
+    /// The server that is asked, for all kinds but `ssh`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<RotationServer>,
     /// How old the secret may become, days; 0: it is changed only when asked for.
     #[serde(default = "rotation_days", skip_serializing_if = "is_rotation_days")]
     pub every_days: u32,

@@ -5,14 +5,17 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use cofferdam_access::{
     policy::DestinationRules,
-    site::{Account, AccountRef, Asset, Credential, Protocol, Rotation},
+    site::{Account, AccountRef, Asset, Credential, Protocol, Rotation, RotationBy, RotationServer},
     store::Store,
 };
 use cofferdam_vault::{
     Sealer, SecretBytes,
     rotation::{
-        Address, Dial, Fault, Fleet, Managed, OnDrift, Plan, Rotator, SecretSource,
+        Address, Dial, Fault, Fleet, Managed, OnDrift, Plan, Rotator, SecretSource, TlsTrust,
+        directory::{DirectoryAccount, DirectoryHelper},
+        mariadb::{MariaDbUser, UserHelper},
         password::PasswordPolicy,
+        postgres::{PostgresRole, RoleHelper},
         ssh::{KeyHelper, PasswordHelper, PasswordWay, SshKeys, SshPassword, SshTarget},
     },
 };
@@ -58,39 +61,130 @@ impl SiteFleet {
     }
 
     fn rotator(&self, asset: &Asset, account: &Account, how: &Rotation) -> Result<Arc<dyn Rotator>, String> {
-        let target = self.target(asset)?;
-        let login = account.login.to_string();
-        match account.credential {
-            Credential::Password => Ok(Arc::new(SshPassword {
-                target,
-                login,
-                policy: match how.longest_password {
-                    Some(longest) => PasswordPolicy::old_device(longest as usize),
-                    None => PasswordPolicy::unix(),
-                },
-                way: if how.by_helper { PasswordWay::Helper } else { PasswordWay::Itself },
-                helper: how.helper.as_ref().map(|helper| PasswordHelper {
-                    login: helper.to_string(),
-                    secret: self.secret_of(asset, helper),
-                    sudo: how.helper_sudo,
-                }),
-            })),
-            Credential::Key => Ok(Arc::new(SshKeys {
-                target,
-                mark: format!("{login}@{}", asset.name),
-                login,
-                file: how.authorized_keys.clone().filter(|_| how.helper.is_none()),
-                helper: how.helper.as_ref().zip(how.authorized_keys.as_ref()).map(|(helper, file)| {
-                    KeyHelper {
-                        login: helper.to_string(),
-                        secret: self.secret_of(asset, helper),
-                        sudo: how.helper_sudo,
-                        file: file.clone(),
-                    }
-                }),
-            })),
-            Credential::Certificate | Credential::None => Err("it has no stored secret".to_owned()),
+        match (how.by, account.credential) {
+            (_, Credential::Certificate | Credential::None) => Err("it has no stored secret".to_owned()),
+            (RotationBy::Ssh, Credential::Password) => self.ssh_password(asset, account, how),
+            (RotationBy::Ssh, Credential::Key) => self.ssh_keys(asset, account, how),
+            (_, Credential::Key) => Err("only a password can be changed there".to_owned()),
+            (RotationBy::Postgresql, _) => self.postgresql(asset, account, how),
+            (RotationBy::Mariadb, _) => self.mariadb(asset, account, how),
+            (RotationBy::ActiveDirectory, _) => self.directory(asset, account, how),
         }
+    }
+
+    fn ssh_password(
+        &self,
+        asset: &Asset,
+        account: &Account,
+        how: &Rotation,
+    ) -> Result<Arc<dyn Rotator>, String> {
+        Ok(Arc::new(SshPassword {
+            target: self.target(asset)?,
+            login: account.login.to_string(),
+            policy: policy(how, PasswordPolicy::unix),
+            way: if how.by_helper { PasswordWay::Helper } else { PasswordWay::Itself },
+            helper: how.helper.as_ref().map(|helper| PasswordHelper {
+                login: helper.to_string(),
+                secret: self.secret_of(asset, helper),
+                sudo: how.helper_sudo,
+            }),
+        }))
+    }
+
+    fn ssh_keys(&self, asset: &Asset, account: &Account, how: &Rotation) -> Result<Arc<dyn Rotator>, String> {
+        let login = account.login.to_string();
+        Ok(Arc::new(SshKeys {
+            target: self.target(asset)?,
+            mark: format!("{login}@{}", asset.name),
+            login,
+            file: how.authorized_keys.clone().filter(|_| how.helper.is_none()),
+            helper: how.helper.as_ref().zip(how.authorized_keys.as_ref()).map(|(helper, file)| KeyHelper {
+                login: helper.to_string(),
+                secret: self.secret_of(asset, helper),
+                sudo: how.helper_sudo,
+                file: file.clone(),
+            }),
+        }))
+    }
+
+    fn postgresql(
+        &self,
+        asset: &Asset,
+        account: &Account,
+        how: &Rotation,
+    ) -> Result<Arc<dyn Rotator>, String> {
+        let server = how.server.clone().unwrap_or_default();
+        Ok(Arc::new(PostgresRole {
+            address: self.address(asset, how),
+            tls: tls(&server)?,
+            database: server.database.unwrap_or_else(|| "postgres".to_owned()),
+            role: account.login.to_string(),
+            policy: policy(how, PasswordPolicy::postgresql),
+            helper: how
+                .helper
+                .as_ref()
+                .map(|helper| RoleHelper { role: helper.to_string(), secret: self.secret_of(asset, helper) }),
+        }))
+    }
+
+    fn mariadb(&self, asset: &Asset, account: &Account, how: &Rotation) -> Result<Arc<dyn Rotator>, String> {
+        let server = how.server.clone().unwrap_or_default();
+        Ok(Arc::new(MariaDbUser {
+            address: self.address(asset, how),
+            tls: tls(&server)?,
+            user: account.login.to_string(),
+            host: server.user_host.unwrap_or_else(|| "%".to_owned()),
+            policy: policy(how, PasswordPolicy::mariadb),
+            helper: how
+                .helper
+                .as_ref()
+                .map(|helper| UserHelper { user: helper.to_string(), secret: self.secret_of(asset, helper) }),
+        }))
+    }
+
+    fn directory(
+        &self,
+        asset: &Asset,
+        account: &Account,
+        how: &Rotation,
+    ) -> Result<Arc<dyn Rotator>, String> {
+        let server = how.server.clone().unwrap_or_default();
+        let missing = |what| format!("server.{what} of {} is not given", account.login);
+        Ok(Arc::new(DirectoryAccount {
+            address: self.address(asset, how),
+            tls: tls(&server)?.ok_or_else(|| missing("authority"))?,
+            dn: server.dn.ok_or_else(|| missing("dn"))?,
+            bind_name: server.bind_name.ok_or_else(|| missing("bind_name"))?,
+            policy: policy(how, PasswordPolicy::windows),
+            helper: how.helper.as_ref().zip(server.helper_bind_name).map(|(helper, bind_name)| {
+                DirectoryHelper { bind_name, secret: self.secret_of(asset, helper) }
+            }),
+        }))
+    }
+
+    fn address(&self, asset: &Asset, how: &Rotation) -> Address {
+        let server = how.server.clone().unwrap_or_default();
+        Address {
+            host: server.host.unwrap_or_else(|| asset.address.clone()),
+            port: server.port.unwrap_or(how.by.port()),
+            dial: self.dial.clone(),
+        }
+    }
+}
+
+/// What the platform takes, or an old device.
+fn policy(how: &Rotation, usual: impl FnOnce() -> PasswordPolicy) -> PasswordPolicy {
+    how.longest_password.map_or_else(usual, |longest| PasswordPolicy::old_device(longest as usize))
+}
+
+/// How the server's certificate is checked; none only where the site says so in so many words.
+fn tls(server: &RotationServer) -> Result<Option<TlsTrust>, String> {
+    match (&server.authority, server.dangerous_no_tls) {
+        (Some(pem), _) => {
+            Ok(Some(TlsTrust { authorities: pem.clone(), name: server.certificate_name.clone() }))
+        }
+        (None, true) => Ok(None),
+        (None, false) => Err("no authority is given for its server's certificate".to_owned()),
     }
 }
 

@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use super::plan::ItemKind;
 use crate::{
     ids::{Login, Name},
-    site::{Account, Asset, Credential, Network, Protocol, Rotation, Site},
+    site::{Account, Asset, Credential, Network, Protocol, Rotation, RotationBy, Site},
 };
 
 /// Longest text of one policy file, bytes.
@@ -328,9 +328,44 @@ fn rotation_problems(site: &Site, account: &Account, rotation: &Rotation) -> Vec
         !account.needs_secret(),
         "there is no stored secret to change: leave it out, or set credential to password or key",
     );
+    let ssh = rotation.by == RotationBy::Ssh;
     check(
-        asset.is_some_and(|a| a.endpoints.iter().all(|e| e.protocol != Protocol::Ssh)),
-        "the asset has no ssh endpoint to change it by: add one or leave it out",
+        ssh && asset.is_some_and(|a| a.endpoints.iter().all(|e| e.protocol != Protocol::Ssh)),
+        "the asset has no ssh endpoint to change it by: add one, or say another kind in `by`",
+    );
+    check(
+        ssh && rotation.server.is_some(),
+        "server is for the other kinds: leave it out, or say one in `by`",
+    );
+    check(
+        !ssh && account.credential != Credential::Password,
+        "only a password can be changed there: set credential to password",
+    );
+    check(
+        !ssh && (rotation.helper_sudo || rotation.by_helper || rotation.authorized_keys.is_some()),
+        "helper_sudo, by_helper and authorized_keys are for ssh: leave them out",
+    );
+    let server = rotation.server.clone().unwrap_or_default();
+    check(
+        !ssh && server.authority.is_none() && !server.dangerous_no_tls,
+        "its server's certificate is checked against server.authority: give that in PEM",
+    );
+    let directory = rotation.by == RotationBy::ActiveDirectory;
+    check(
+        directory && server.dangerous_no_tls,
+        "Active Directory changes passwords over TLS only: give authority",
+    );
+    check(
+        directory && (server.dn.is_none() || server.bind_name.is_none()),
+        "Active Directory needs server.dn and server.bind_name: give both",
+    );
+    check(
+        directory && rotation.helper.is_some() && server.helper_bind_name.is_none(),
+        "the helper logs in by server.helper_bind_name: give it",
+    );
+    check(
+        server.host.as_deref().is_some_and(|h| host(h).is_err()) || server.port == Some(0),
+        "server.host or server.port is none: correct it",
     );
     match &rotation.helper {
         None => check(
@@ -344,7 +379,7 @@ fn rotation_problems(site: &Site, account: &Account, rotation: &Rotation) -> Vec
                 "the helper is no account of this asset with a secret of its own: describe it or correct the login",
             );
             check(
-                account.credential == Credential::Key && rotation.authorized_keys.is_none(),
+                ssh && account.credential == Credential::Key && rotation.authorized_keys.is_none(),
                 "a helper edits the file that authorized_keys names: write its whole path",
             );
         }
