@@ -54,6 +54,7 @@ const WAYS: &[(Way, Rule)] = &[
     (way("Plant", "/plant", "Plant state", "metrics"), SITE_READERS),
     (way("Plant", "/zones", "Zones and conduits", "home"), SITE_READERS),
     (way("Plant", "/assets", "Assets", "home"), SITE_READERS),
+    (way("Plant", "/vault", "Vault", "key"), SITE_READERS),
     (way("Plant", "/policies", "Policies", "audit"), SITE_READERS),
     (way("Plant", "/metrics", "Metrics", "metrics"), SITE_READERS),
     (way("System", "/people", "People", "people"), ADMINISTRATORS),

@@ -20,7 +20,6 @@ use super::{
 use crate::{
     audit::{Act, Actor, AuditEvent, AuditKind},
     clock::{Clock, Timestamp},
-    ids::Login,
     site::AccountRef,
 };
 

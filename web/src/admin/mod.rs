@@ -6,5 +6,6 @@ pub(crate) mod change;
 pub(crate) mod people;
 pub(crate) mod plant;
 pub(crate) mod policies;
+pub(crate) mod vault;
 
 pub(crate) use background::{Background, METRICS_DAYS};

@@ -9,6 +9,7 @@ mod people;
 mod recordings;
 mod sessions;
 mod site;
+mod vault;
 mod windows;
 
 use crate::routes::Routes;
@@ -31,6 +32,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .with(recordings::routes)
         .with(people::routes)
         .with(site::routes)
+        .with(vault::routes)
         .with(audit::routes)
         .with(metrics::routes)
         .with(openapi::routes)

@@ -18,6 +18,7 @@ const PARTS: &[fn() -> utoipa::openapi::OpenApi] = &[
     super::recordings::document,
     super::people::document,
     super::site::document,
+    super::vault::document,
     super::audit::document,
     super::metrics::document,
 ];

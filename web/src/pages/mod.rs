@@ -16,6 +16,7 @@ mod policies;
 pub(crate) mod recordings;
 mod site;
 mod terminal;
+mod vault;
 pub(crate) mod windows;
 
 use axum::{Json, extract::State};
@@ -52,6 +53,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .with(plant::routes)
         .with(site::routes)
         .with(policies::routes)
+        .with(vault::routes)
         .with(audit::routes)
         .with(metrics::routes)
         .with(health::routes)
