@@ -12,6 +12,7 @@ mod ledger;
 pub mod mariadb;
 mod memory;
 pub mod password;
+pub mod plugin;
 pub mod postgres;
 mod reach;
 mod record;
