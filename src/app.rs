@@ -240,7 +240,8 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
         let account = AccountRef { asset: session.asset.clone(), login: session.login.clone() };
         gateway.used(&account).await;
     }
-    tokio::spawn(rotations(&gateway, sealer).run(quit.clone()));
+    let rotations = rotations(&gateway, sealer, config.vault.plugins_dir.clone()).map_err(AppError::new)?;
+    tokio::spawn(rotations.run(quit.clone()));
     tokio::spawn(follow_policy(gateway.clone(), quit.clone()));
     tokio::spawn(write_findings(gateway.clone(), findings_in));
     tokio::spawn(write_checkpoints(gateway.clone(), checkpoints_in));
@@ -321,7 +322,7 @@ impl Running {
     }
 }
 
-fn rotations(gateway: &Gateway, sealer: Sealer) -> Rotations {
+fn rotations(gateway: &Gateway, sealer: Sealer, plugins: Option<PathBuf>) -> std::io::Result<Rotations> {
     let snapshots = gateway.snapshots.clone();
     Rotations::new(Means {
         node: gateway.node.clone(),
@@ -330,6 +331,7 @@ fn rotations(gateway: &Gateway, sealer: Sealer) -> Rotations {
         clock: gateway.clock.clone(),
         destinations: gateway.destinations.clone(),
         site: Arc::new(move || snapshots.borrow().site.clone()),
+        plugins,
     })
 }
 

@@ -254,6 +254,8 @@ pub enum RotationBy {
     Mariadb,
     /// An account of Active Directory, over LDAPS.
     ActiveDirectory,
+    /// Anything else, by an executable of the site's own.
+    Plugin,
 }
 
 impl RotationBy {
@@ -264,6 +266,7 @@ impl RotationBy {
             Self::Postgresql => 5432,
             Self::Mariadb => 3306,
             Self::ActiveDirectory => 636,
+            Self::Plugin => 0,
         }
     }
 }
@@ -306,6 +309,33 @@ pub struct RotationServer {
     /// As the helper logs in (Active Directory).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helper_bind_name: Option<String>,
+    /// Who is asked (plug-in).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<RotationPlugin>,
+}
+
+/// An executable in the configuration's `vault.plugins_dir`, and what it is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotationPlugin {
+    /// Its file name.
+    pub name: Name,
+    /// Whether it may use the network.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub network: bool,
+    /// Whatever else it wants to know. No secrets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+}
+
+/// What uses an account's secret besides people, and has to be told of a new one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotationDependent {
+    /// What it is, unique for the account: `historian service on srv-4`.
+    pub name: String,
+    /// Who tells it.
+    pub plugin: RotationPlugin,
 }
 
 /// How the vault changes an account's secret, and when.
@@ -318,6 +348,9 @@ pub struct Rotation {
     /// The server that is asked, for all kinds but `ssh`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<RotationServer>,
+    /// What has to be told of a new secret, once it was proved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependents: Vec<RotationDependent>,
     /// How old the secret may become, days; 0: it is changed only when asked for.
     #[serde(default = "rotation_days", skip_serializing_if = "is_rotation_days")]
     pub every_days: u32,

@@ -154,6 +154,11 @@ pub(crate) struct DemoOptions {
 
 /// Parses `args`, the program's name first, and does what they say. Exit code 0 done, 1 failed, 2 misuse.
 pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    // Before anything else: what this starts must have no thread yet, and reads no configuration.
+    if args.get(1).is_some_and(|command| command == PLUGIN_COMMAND) {
+        return launcher_main(args.into_iter().skip(2));
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => {

@@ -70,7 +70,7 @@ pub(crate) async fn run(desk: &Desk, command: &VaultCommand) -> Result<Reply, Cl
 fn rotations(desk: &Desk) -> Result<Rotations, CliError> {
     let site = Arc::new(desk.site.clone());
     let config = &desk.context.config;
-    Ok(Rotations::new(Means {
+    Rotations::new(Means {
         node: format!("{} (command line)", config.site.node),
         store: desk.store.clone(),
         sealer: desk.context.sealer()?,
@@ -80,7 +80,9 @@ fn rotations(desk: &Desk) -> Result<Rotations, CliError> {
             allow_loopback: config.dangerous.allow_loopback_targets,
         },
         site: Arc::new(move || site.clone()),
-    }))
+        plugins: config.vault.plugins_dir.clone(),
+    })
+    .map_err(CliError::failed)
 }
 
 async fn rotate(desk: &Desk, which: &Which) -> Result<Reply, CliError> {

@@ -86,6 +86,9 @@ fn named(config: &Config) -> Vec<(String, &Path, Use)> {
         all.push(("webhook.secret_file".into(), &hook.secret_file, Use::Secret));
         all.extend(hook.ca_file.iter().map(|p| ("webhook.ca_file".into(), p.as_path(), Use::Trusted)));
     }
+    if let Some(path) = &config.vault.plugins_dir {
+        all.push(("vault.plugins_dir".into(), path, Use::Folder));
+    }
     if let Some(path) = &config.recordings.replay_identity_file {
         all.push(("recordings.replay_identity_file".into(), path, Use::Secret));
     }
@@ -95,6 +98,15 @@ fn named(config: &Config) -> Vec<(String, &Path, Use)> {
 /// A look-up that failed is an identity that is not there: the process would not be able to become it either.
 fn identity<T>(found: nix::Result<Option<T>>) -> Option<T> {
     found.ok().flatten()
+}
+
+/// Whether only root or this process's user may change an executable and the folder that it is in.
+pub(crate) fn trusted(program: &Path) -> Result<(), FileFault> {
+    let owners = [0, geteuid().as_raw()];
+    if let Some(folder) = program.parent() {
+        look(folder, Use::Folder, &owners)?;
+    }
+    look(program, Use::Trusted, &owners)
 }
 
 fn look(path: &Path, purpose: Use, owners: &[u32]) -> Result<(), FileFault> {

@@ -21,6 +21,7 @@ use std::{
 };
 
 use document::Document;
+pub(crate) use files::trusted;
 pub(crate) use problem::ConfigError;
 pub(crate) use settings::{Config, Recordings};
 pub(crate) use store_url::StoreUrl;

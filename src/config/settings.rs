@@ -265,6 +265,9 @@ pub(crate) struct Vault {
     pub(crate) ssh_user_ca_file: PathBuf,
     /// Private key of the CA that signs the host certificates shown to `ssh -J` (secret file).
     pub(crate) ssh_host_ca_file: PathBuf,
+    /// Folder with the executables that rotate what the vault does not know itself.
+    #[serde(default)]
+    pub(crate) plugins_dir: Option<PathBuf>,
 }
 
 /// `[limits]`.
@@ -408,7 +411,11 @@ impl Config {
             &mut self.vault.ssh_user_ca_file,
             &mut self.vault.ssh_host_ca_file,
         ];
-        let optional = [&mut self.store.password_file, &mut self.recordings.replay_identity_file];
+        let optional = [
+            &mut self.store.password_file,
+            &mut self.recordings.replay_identity_file,
+            &mut self.vault.plugins_dir,
+        ];
         let s3 = self.s3.iter_mut().flat_map(|s3| {
             [&mut s3.access_key_file, &mut s3.secret_key_file].into_iter().chain(s3.ca_file.as_mut())
         });

@@ -1,31 +1,42 @@
 //! How each account of the site is rotated.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cofferdam_access::{
     policy::DestinationRules,
-    site::{Account, AccountRef, Asset, Credential, Protocol, Rotation, RotationBy, RotationServer},
+    site::{
+        Account, AccountRef, Asset, Credential, Protocol, Rotation, RotationBy, RotationDependent,
+        RotationPlugin, RotationServer,
+    },
     store::Store,
 };
 use cofferdam_vault::{
     Sealer, SecretBytes,
     rotation::{
-        Address, Dial, Fault, Fleet, Managed, OnDrift, Plan, Rotator, SecretSource, TlsTrust,
+        Address, Dependent, Dial, Fault, Fleet, Managed, OnDrift, Plan, Rotator, SecretSource, TlsTrust,
         directory::{DirectoryAccount, DirectoryHelper},
         mariadb::{MariaDbUser, UserHelper},
         password::PasswordPolicy,
+        plugin::{Described, Launcher, Plugin, PluginDependent, PluginHelper, PluginRotator},
         postgres::{PostgresRole, RoleHelper},
         ssh::{KeyHelper, PasswordHelper, PasswordWay, SshKeys, SshPassword, SshTarget},
     },
 };
 use russh::keys::PublicKey;
+use tempfile::TempDir;
 
 use super::SiteNow;
 use crate::context::account_binding;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
+/// The command of this program that starts a plug-in in its sandbox.
+pub(crate) const PLUGIN_COMMAND: &str = "vault-plugin";
+/// Most memory of a plug-in, bytes.
+const PLUGIN_MEMORY: u64 = 1 << 30;
+/// How long a plug-in may take; shorter than the plan's own patience.
+const PLUGIN_PATIENCE: Duration = Duration::from_secs(25);
 
 /// The site's accounts, for the vault's engine.
 pub(super) struct SiteFleet {
@@ -33,11 +44,22 @@ pub(super) struct SiteFleet {
     store: Store,
     sealer: Sealer,
     dial: Arc<Allowed>,
+    /// Where plug-ins are, if there may be any.
+    plugins: Option<PathBuf>,
+    /// Where each may write; gone with the process.
+    scratch: TempDir,
 }
 
 impl SiteFleet {
-    pub(super) fn new(site: SiteNow, store: Store, sealer: Sealer, destinations: DestinationRules) -> Self {
-        Self { site, store, sealer, dial: Arc::new(Allowed(destinations)) }
+    pub(super) fn new(
+        site: SiteNow,
+        store: Store,
+        sealer: Sealer,
+        destinations: DestinationRules,
+        plugins: Option<PathBuf>,
+    ) -> std::io::Result<Self> {
+        let scratch = tempfile::Builder::new().prefix("cofferdam-plugins-").tempdir()?;
+        Ok(Self { site, store, sealer, dial: Arc::new(Allowed(destinations)), plugins, scratch })
     }
 
     fn target(&self, asset: &Asset) -> Result<SshTarget, String> {
@@ -69,6 +91,7 @@ impl SiteFleet {
             (RotationBy::Postgresql, _) => self.postgresql(asset, account, how),
             (RotationBy::Mariadb, _) => self.mariadb(asset, account, how),
             (RotationBy::ActiveDirectory, _) => self.directory(asset, account, how),
+            (RotationBy::Plugin, _) => self.by_plugin(asset, account, how),
         }
     }
 
@@ -162,6 +185,64 @@ impl SiteFleet {
         }))
     }
 
+    fn by_plugin(
+        &self,
+        asset: &Asset,
+        account: &Account,
+        how: &Rotation,
+    ) -> Result<Arc<dyn Rotator>, String> {
+        let server = how.server.clone().unwrap_or_default();
+        let plugin = server.plugin.as_ref().ok_or("server.plugin is not given")?;
+        Ok(Arc::new(PluginRotator {
+            plugin: self.plugin(plugin)?,
+            described: described(asset, account, &server, plugin),
+            policy: policy(how, PasswordPolicy::unix),
+            helper: how.helper.as_ref().map(|helper| PluginHelper {
+                login: helper.to_string(),
+                secret: self.secret_of(asset, helper),
+            }),
+        }))
+    }
+
+    fn dependents(
+        &self,
+        asset: &Asset,
+        account: &Account,
+        how: &Rotation,
+    ) -> Result<Vec<Arc<dyn Dependent>>, String> {
+        let server = how.server.clone().unwrap_or_default();
+        let one = |d: &RotationDependent| {
+            Ok(Arc::new(PluginDependent {
+                name: d.name.clone(),
+                plugin: self.plugin(&d.plugin)?,
+                described: described(asset, account, &server, &d.plugin),
+            }) as Arc<dyn Dependent>)
+        };
+        how.dependents.iter().map(one).collect()
+    }
+
+    /// An executable of the folder that the configuration names. Only who may change the gateway itself may change it.
+    fn plugin(&self, wanted: &RotationPlugin) -> Result<Plugin, String> {
+        let folder = self.plugins.as_ref().ok_or("the configuration names no vault.plugins_dir")?;
+        let executable = folder.join(wanted.name.as_str());
+        crate::config::trusted(&executable).map_err(|e| format!("plug-in {}: {e}", wanted.name))?;
+        let scratch = self.scratch.path().join(wanted.name.as_str());
+        std::fs::create_dir_all(&scratch).map_err(|e| format!("plug-in {}: its folder: {e}", wanted.name))?;
+        Ok(Plugin {
+            launcher: Launcher {
+                program: std::env::current_exe().map_err(|e| e.to_string())?,
+                arguments: vec![PLUGIN_COMMAND.into()],
+            },
+            executable,
+            folder: scratch,
+            network: wanted.network,
+            readable: Vec::new(),
+            memory: PLUGIN_MEMORY,
+            patience: PLUGIN_PATIENCE,
+            identity: None,
+        })
+    }
+
     fn address(&self, asset: &Asset, how: &Rotation) -> Address {
         let server = how.server.clone().unwrap_or_default();
         Address {
@@ -169,6 +250,22 @@ impl SiteFleet {
             port: server.port.unwrap_or(how.by.port()),
             dial: self.dial.clone(),
         }
+    }
+}
+
+/// What a plug-in is told.
+fn described(
+    asset: &Asset,
+    account: &Account,
+    server: &RotationServer,
+    plugin: &RotationPlugin,
+) -> Described {
+    Described {
+        account: format!("{}@{}", account.login, asset.name),
+        host: server.host.clone().unwrap_or_else(|| asset.address.clone()),
+        port: server.port,
+        login: account.login.to_string(),
+        settings: plugin.settings.clone(),
     }
 }
 
@@ -208,7 +305,7 @@ impl Fleet for SiteFleet {
                 on_drift: if how.mend_drift { OnDrift::Mend } else { OnDrift::Report },
                 ..Plan::default()
             },
-            dependents: Vec::new(),
+            dependents: self.dependents(asset, account, how)?,
         })
     }
 }

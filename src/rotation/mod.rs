@@ -6,7 +6,7 @@
 mod fleet;
 mod report;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use cofferdam_access::{
     audit::Act,
@@ -22,6 +22,7 @@ use cofferdam_vault::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+pub(crate) use fleet::PLUGIN_COMMAND;
 use fleet::SiteFleet;
 use report::AuditReporter;
 
@@ -51,6 +52,8 @@ pub(crate) struct Means {
     pub(crate) destinations: DestinationRules,
     /// The site.
     pub(crate) site: SiteNow,
+    /// Where plug-ins are.
+    pub(crate) plugins: Option<PathBuf>,
 }
 
 /// Rotates accounts of the site.
@@ -83,8 +86,11 @@ pub(crate) enum RotationError {
 
 impl Rotations {
     /// Starts nothing by itself.
-    pub(crate) fn new(means: Means) -> Self {
-        let Means { node, store, sealer, clock, destinations, site } = means;
+    ///
+    /// # Errors
+    /// When there is no folder for what plug-ins write.
+    pub(crate) fn new(means: Means) -> std::io::Result<Self> {
+        let Means { node, store, sealer, clock, destinations, site, plugins } = means;
         let now = clock.clone();
         let engine = Engine::new(
             node,
@@ -93,8 +99,8 @@ impl Rotations {
             Arc::new(SystemEntropy),
             Arc::new(move || now.now().micros()),
         );
-        let fleet = SiteFleet::new(site.clone(), store.clone(), sealer, destinations);
-        Self { store, clock, site, engine: Arc::new(engine), fleet: Arc::new(fleet) }
+        let fleet = SiteFleet::new(site.clone(), store.clone(), sealer, destinations, plugins)?;
+        Ok(Self { store, clock, site, engine: Arc::new(engine), fleet: Arc::new(fleet) })
     }
 
     /// Changes the account's secret now, and proves the new one.

@@ -72,3 +72,30 @@ fn a_password_changed_behind_the_vaults_back_is_a_finding_that_says_what_to_do()
     assert!(!told.contains("4711"));
     assert!(gateway.list(&["vault", "history", &account]).iter().all(|h| id_of(h) == "1"));
 }
+
+/// A device of the site's own: its password stands in a file, and an executable knows how to change it.
+#[test]
+fn a_plug_in_rotates_what_the_vault_does_not_know_itself() {
+    let (mut gateway, target) = (Gateway::start(), RealSshd::start());
+    let folder = gateway.scratch("plugins");
+    std::fs::create_dir_all(&folder).unwrap();
+    let program = folder.join("toy-device");
+    std::fs::copy(crate::support::peer("toy_device.py"), &program).unwrap();
+    for path in [&folder, &program] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    gateway.restart_with(|text| {
+        text.replace(
+            "# plugins_dir = \"/etc/cofferdam/plugins\"",
+            &format!("plugins_dir = {:?}", folder.display().to_string()),
+        )
+    });
+    let how = "by = \"plugin\"\nevery_days = 0\nserver = { plugin = { name = \"toy-device\", settings = { first = \"known-to-the-target-only\" } } }";
+    let account = rotated(&gateway, &target, how);
+    let told = gateway.cofferdam(["vault", "rotate", &account]).ok().out();
+    assert!(told.contains("takes the new one"), "{told}");
+    gateway.cofferdam(["vault", "verify", &account]).ok();
+    // Whoever could write there could be asked for secrets.
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    gateway.cofferdam(["vault", "rotate", &account]).failed();
+}

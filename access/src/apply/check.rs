@@ -346,8 +346,15 @@ fn rotation_problems(site: &Site, account: &Account, rotation: &Rotation) -> Vec
         "helper_sudo, by_helper and authorized_keys are for ssh: leave them out",
     );
     let server = rotation.server.clone().unwrap_or_default();
+    let plugin = rotation.by == RotationBy::Plugin;
+    check(plugin && server.plugin.is_none(), "a plug-in is named by server.plugin: give it");
+    let mut names = BTreeSet::new();
     check(
-        !ssh && server.authority.is_none() && !server.dangerous_no_tls,
+        rotation.dependents.iter().any(|d| d.name.trim().is_empty() || !names.insert(&d.name)),
+        "each dependent needs a name of its own: correct dependents",
+    );
+    check(
+        !ssh && !plugin && server.authority.is_none() && !server.dangerous_no_tls,
         "its server's certificate is checked against server.authority: give that in PEM",
     );
     let directory = rotation.by == RotationBy::ActiveDirectory;

@@ -14,7 +14,7 @@ use crate::{
         AccessRequest, BehaviourAnswer, ContextAnswer, DecisionRecord, DeviceAnswer, Observed, Outcome,
         ResourceAnswer, Who,
     },
-    grant::{Dial, Grant, GrantParts},
+    grant::{Grant, GrantParts},
     ids::DecisionId,
     people::User,
     site::{Account, AccountRef, Asset, Endpoint, Protocol},
