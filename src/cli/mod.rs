@@ -43,8 +43,10 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use cofferdam_vault::rotation::plugin::launcher_main;
 
 use self::{desk::Desk, error::CliError, output::Reply};
+use crate::rotation::PLUGIN_COMMAND;
 
 /// Where the configuration is looked for, in this order.
 const PLACES: [&str; 2] = ["/etc/cofferdam/cofferdam.toml", "cofferdam.toml"];

@@ -1,19 +1,33 @@
 //! Secrets that change behind the sessions that use them, on a real sshd with a real account.
 
-use std::{process::Command, time::Duration};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    process::Command,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
 
-use crate::support::{Gateway, RealSshd, cli::id_of, run, wait_for};
+use crate::support::{Gateway, Live, RealSshd, cli::id_of, peer, run, wait_for};
 
 /// The target's account with its password in the vault, rotated as `how` says.
 fn rotated(gateway: &Gateway, target: &RealSshd, how: &str) -> String {
     target.join_by(gateway, "password");
+    rotate_as(gateway, how);
+    format!("{}@workshop", target.login)
+}
+
+/// Says how the account is rotated.
+fn rotate_as(gateway: &Gateway, how: &str) {
     gateway.change_site(|site| {
         let accounts = site["accounts"].as_array_mut().unwrap();
         let account = accounts.iter_mut().find(|a| a["asset"].as_str() == Some("workshop")).unwrap();
         let how: toml::Table = how.parse().unwrap();
         account.as_table_mut().unwrap().insert("rotation".to_owned(), how.into());
     });
-    format!("{}@workshop", target.login)
 }
 
 /// Whether the target takes the password that it had at first.
@@ -51,7 +65,7 @@ fn a_secret_that_a_session_used_is_changed_when_it_ends_also_by_a_crash() {
     run(gateway.vera().ssh("workshop", ["true"])).ok();
     wait_for("the rotation after use", Duration::from_secs(30), || (rotations(&gateway) == 1).then_some(()));
     assert!(!takes_the_first_password(&target));
-    let mut live = crate::support::Live::start(gateway.vera().ssh("workshop", ["-tt", "sh"]));
+    let mut live = Live::start(gateway.vera().ssh("workshop", ["-tt", "sh"]));
     live.expect("$ ");
     gateway.crash_and_restart();
     wait_for("the rotation after the crash", Duration::from_secs(30), || {
@@ -73,29 +87,56 @@ fn a_password_changed_behind_the_vaults_back_is_a_finding_that_says_what_to_do()
     assert!(gateway.list(&["vault", "history", &account]).iter().all(|h| id_of(h) == "1"));
 }
 
-/// A device of the site's own: its password stands in a file, and an executable knows how to change it.
+/// A device that is asked by lines over TCP, and what its password is.
+fn toy_device(password: &str) -> (u16, Arc<Mutex<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let kept = Arc::new(Mutex::new(password.to_owned()));
+    let password = kept.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut line = String::new();
+            BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let mut password = password.lock().unwrap();
+            let right = words.get(1).is_some_and(|given| *given == *password);
+            if let (true, Some(new)) = (right, words.get(2)) {
+                *password = (*new).to_owned();
+            }
+            stream.write_all(if right { b"yes\n" } else { b"no\n" }).unwrap();
+        }
+    });
+    (port, kept)
+}
+
 #[test]
 fn a_plug_in_rotates_what_the_vault_does_not_know_itself() {
     let (mut gateway, target) = (Gateway::start(), RealSshd::start());
+    let first = target.password.clone().expect("tests with accounts need root or sudo");
+    let (port, kept) = toy_device(&first);
     let folder = gateway.scratch("plugins");
-    std::fs::create_dir_all(&folder).unwrap();
+    fs::create_dir_all(&folder).unwrap();
     let program = folder.join("toy-device");
-    std::fs::copy(crate::support::peer("toy_device.py"), &program).unwrap();
+    fs::copy(peer("toy_device.py"), &program).unwrap();
     for path in [&folder, &program] {
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    gateway.restart_with(|text| {
-        text.replace(
-            "# plugins_dir = \"/etc/cofferdam/plugins\"",
-            &format!("plugins_dir = {:?}", folder.display().to_string()),
-        )
-    });
-    let how = "by = \"plugin\"\nevery_days = 0\nserver = { plugin = { name = \"toy-device\", settings = { first = \"known-to-the-target-only\" } } }";
-    let account = rotated(&gateway, &target, how);
-    let told = gateway.cofferdam(["vault", "rotate", &account]).ok().out();
-    assert!(told.contains("takes the new one"), "{told}");
+    let line = format!("plugins_dir = {:?}", folder.display().to_string());
+    gateway.restart_with(|text| text.replace("# plugins_dir = \"/etc/cofferdam/plugins\"", &line));
+    let how = format!(
+        "by = \"plugin\"\nevery_days = 0\nserver = {{ port = {port}, plugin = {{ name = \"toy-device\", network = true }} }}"
+    );
+    let account = rotated(&gateway, &target, &how);
+    gateway.cofferdam(["vault", "rotate", &account]).ok().said("takes the new one");
+    assert_ne!(*kept.lock().unwrap(), first);
     gateway.cofferdam(["vault", "verify", &account]).ok();
-    // Whoever could write there could be asked for secrets.
-    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    // Without the network it cannot ask, and says so.
+    let shut = how.replace("network = true", "network = false");
+    rotate_as(&gateway, &shut);
+    gateway.cofferdam(["vault", "verify", &account]).exited(1);
+    // Whoever could write there would be given secrets.
+    rotate_as(&gateway, &how);
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o777)).unwrap();
     gateway.cofferdam(["vault", "rotate", &account]).failed();
 }

@@ -1,26 +1,20 @@
 #!/usr/bin/python3
-"""A plug-in for rotation (docs/rotation-plugin.md): a device whose password stands in a file of the plug-in's own folder.
-
-Until it was changed once it takes any password that begins as `settings.first` says.
-"""
+"""A plug-in for rotation (docs/rotation-plugin.md): a device that is asked by lines over TCP, `verify PASSWORD` and
+`change OLD NEW`, and answers `yes` or `no`."""
 
 import json
-import pathlib
+import socket
 import sys
 
 question = json.loads(sys.stdin.readline())
-kept = pathlib.Path("password")
-
-
-def takes(password: str) -> bool:
-    return password == kept.read_text() if kept.exists() else password.startswith(question["settings"]["first"])
-
-
-answer = "denied"
-if question["operation"] == "verify":
-    answer = "opens" if takes(question["current"]) else "refused"
-elif question["operation"] == "change":
-    answer = "done" if takes(question["current"]) else "refused"
-    if answer == "done":
-        kept.write_text(question["candidate"])
-print(json.dumps({"protocol": 1, "result": answer, "message": "a toy"}))
+words = {
+    "verify": ["verify", question["current"]],
+    "change": ["change", question["current"], question["candidate"]],
+}.get(question["operation"])
+result = "denied"
+if words:
+    with socket.create_connection((question["host"], question["port"]), timeout=10) as device:
+        device.sendall((" ".join(words) + "\n").encode())
+        yes = device.makefile().readline().strip() == "yes"
+    result = {"verify": "opens", "change": "done"}[question["operation"]] if yes else "refused"
+print(json.dumps({"protocol": 1, "result": result, "message": "it says so"}))
