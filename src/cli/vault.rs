@@ -82,12 +82,13 @@ fn rotations(desk: &Desk) -> Result<Rotations, CliError> {
         site: Arc::new(move || site.clone()),
         plugins: config.vault.plugins_dir.clone(),
     })
-    .map_err(CliError::failed)
+    .map_err(|e| CliError::failed(e.to_string()))
 }
 
 async fn rotate(desk: &Desk, which: &Which) -> Result<Reply, CliError> {
     let act = desk.act(&which.on_behalf)?;
-    let outcome = rotations(desk)?.rotate(&act, &which.account).await.map_err(CliError::failed)?;
+    let outcome =
+        rotations(desk)?.rotate(&act, &which.account).await.map_err(|e| CliError::failed(e.to_string()))?;
     let account = &which.account;
     let text = match (&outcome.rotated, &outcome.trouble) {
         (Some(_), None) => format!("the secret of {account} is changed, and its target takes the new one"),

@@ -9,7 +9,6 @@ use cofferdam_access::{
     store::{FindingRecord, Store},
 };
 use cofferdam_vault::rotation::{Finding, FindingKind, Outcome, Reporter, Trouble};
-use rand::Rng as _;
 use tracing::{error, info, warn};
 
 /// Writes findings and log lines.
