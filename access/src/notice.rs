@@ -126,7 +126,10 @@ fn words(kind: AuditKind, window: &Window) -> Option<(String, String, &'static s
             said("a window waits for approval", format!("{who} asks for a window."), "approvals")
         }
         (AuditKind::WindowApproved, Standing::Approved) => {
-            said("your window is approved", "Your window is approved by two people.".into(), "windows")
+            let remarks = window.approvals.iter().filter_map(|a| Some((&a.by, a.remark.as_ref()?)));
+            let remarks: String = remarks.map(|(by, said)| format!("\n{by} remarks: {said}")).collect();
+            let text = format!("Your window is approved by two people.{remarks}");
+            said("your window is approved", text, "windows")
         }
         (AuditKind::WindowRefused, Standing::Refused { by, reason, suggested, .. }) => {
             let more =

@@ -258,12 +258,15 @@ async fn a_window_opens_by_two_duties_and_is_ended_by_an_operator_for_somebody()
     );
     let approve = |who, duty| vec!["approve", &id, "--as", who, "--duty", duty];
     window(&plant, &approve("sam", "operations"), &sam).await.unwrap_err();
-    let first = window(&plant, &approve("olga", "operations"), &olga).await.unwrap();
+    let remarking = [&approve("olga", "operations")[..], &["--remark", "mind valve 7"]].concat();
+    let first = window(&plant, &remarking, &olga).await.unwrap();
     assert_eq!(
         (&first.json["phase"], first.text.contains("security is still missing")),
         (&"requested".into(), true)
     );
     window(&plant, &approve("sam", "security"), &olga).await.unwrap_err();
+    assert_eq!(second.json["approvals"][0]["remark"], "mind valve 7");
+    assert!(plant.run(&["window", "show", &id]).await.unwrap().text.contains(": mind valve 7"));
     let second = window(&plant, &approve("sam", "security"), &sam).await.unwrap();
     assert_eq!((&second.json["state"], &second.json["phase"]), (&"approved".into(), &"open".into()));
     assert_eq!(second.json["approvals"].as_array().unwrap().len(), 2);

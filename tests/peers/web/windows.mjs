@@ -5,6 +5,7 @@ import { spawn } from "node:child_process";
 import { code, command, picture, seat, story, until } from "./lib.mjs";
 
 const purpose = "Yearly service <script>alert(1)</script> of “P-101” & its panel";
+const remark = "Mind valve 7 <b>& its</b> seal";
 const said = "by-hand-in-the-window";
 
 /** `2026-11-25T21:00` in that zone, for a field of a form. */
@@ -39,6 +40,9 @@ const approve = async (page, person, id) => {
   await page.goto(`/approvals/${id}`);
   assert((await page.locator("main").innerText()).includes(purpose), "what is approved is shown");
   const choice = page.locator("details.choice", { hasText: "Approve" }).first();
+  // The first leaves a remark, the second reads it.
+  if (person === "olga") await page.getByLabel("Remark").fill(remark);
+  else assert((await page.locator("main").innerText()).includes(remark), "the first approver's remark is shown");
   if ((await choice.getAttribute("open")) === null) await choice.locator("summary").click();
   await picture(page, `approval-by-${person}`);
   await page.locator("#code-approve").fill(code(person));
@@ -72,7 +76,8 @@ await story(async (browser) => {
 
   await approve(olga.page, "olga", id);
   await vera.page.reload();
-  assert((await vera.page.locator("main").innerText()).includes("Olga"), "the requester sees who was first");
+  const seen = await vera.page.locator("main").innerText();
+  assert(seen.includes("Olga") && seen.includes(remark), "the requester sees who was first, and what they said");
   await approve(sam.page, "sam", id);
   await vera.page.reload();
   assert.match(await vera.page.locator("h1").innerText(), /open/);

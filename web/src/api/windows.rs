@@ -55,6 +55,9 @@ pub(super) struct ApprovalBody {
     at: String,
 }
 
+    /// What they said with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remark: Option<String>,
 /// Times that would suit instead.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TimesBody {
@@ -155,6 +158,7 @@ impl WindowBody {
                     at: a.at.to_string(),
                 })
                 .collect(),
+                    remark: a.remark.clone(),
             ended_by: ended_by.map(ToString::to_string),
             reason: reason.cloned(),
             suggested: suggested.map(|t| TimesBody { start: t.start.to_string(), end: t.end.to_string() }),
@@ -306,6 +310,9 @@ pub(super) struct ApproveBody {
     duty: String,
     /// A fresh code of the person.
     code: String,
+    /// A remark, 500 characters at most; the second approver and whoever asked read it.
+    #[serde(default)]
+    remark: String,
 }
 
 /// What an approval came to.
@@ -330,7 +337,8 @@ pub(super) async fn approve(
     let window = act::visible(&app, &viewer, &id).await?.window;
     let duty = act::approving_duty(&given.duty)?;
     let step = Step::of_code(given.code);
-    let (window, came_to) = act::approve(&app, &viewer, &window, duty, &given.digest, &step).await?;
+    let (digest, remark) = (&given.digest, &given.remark);
+    let (window, came_to) = act::approve(&app, &viewer, &window, duty, digest, remark, &step).await?;
     let missing = match came_to {
         ApprovalStep::Approved => None,
         ApprovalStep::Waits { missing } => Some(missing.as_str()),

@@ -290,7 +290,8 @@ fn words(snapshot: &Snapshot, window: &Window) -> Vec<Fact> {
     }
     for approval in &window.approvals {
         let title = format!("{} approved first", full_name(&snapshot.site, &approval.by));
-        facts.push(fact(Weight::Info, title, format!("As {}.", approval.duty.as_str())));
+        let remark = approval.remark.as_ref().map(|r| format!(" Remark: “{r}”")).unwrap_or_default();
+        facts.push(fact(Weight::Info, title, format!("As {}.{remark}", approval.duty.as_str())));
     }
     facts
 }
