@@ -238,14 +238,32 @@ pub(crate) async fn revoke(
     Ok(windowing::revoke(&app.store, &proved.act, &viewer.user, window.id(), reason).await?)
 }
 
-/// Brings the end forward. It only restricts, so that it needs no fresh factor.
+/// What a step-up for an earlier end is bound to: the window and exactly that end.
+pub(crate) fn shortening_purpose(id: WindowId, end: Timestamp) -> Purpose {
+    Purpose::new("window shorten", &[&id.to_string(), &end.micros().to_string()])
+}
+
+/// Whether the viewer could bring the end forward to `end` now: nothing is written.
+pub(crate) fn try_shortening(
+    app: &App,
+    viewer: &Viewer,
+    window: &Window,
+    end: Timestamp,
+) -> Result<(), Failure> {
+    Ok(window.clone().shorten(&viewer.user, end, app.now())?)
+}
+
+/// Brings the end forward to exactly `end`.
 pub(crate) async fn shorten(
     app: &App,
     viewer: &Viewer,
-    id: WindowId,
+    window: &Window,
     end: Timestamp,
+    step: &Step,
 ) -> Result<Window, Failure> {
-    Ok(windowing::shorten(&app.store, &viewer.act(app.now()), &viewer.user, id, end).await?)
+    try_shortening(app, viewer, window, end)?;
+    let proved = step_up::prove(app, viewer, &shortening_purpose(window.id(), end), step.proof()).await?;
+    Ok(windowing::shorten(&app.store, &proved.act, &viewer.user, window.id(), end).await?)
 }
 
 /// A text of several lines as a form sends it, with the line ends that are kept.
