@@ -19,10 +19,11 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "retention", sql: include_str!("../../../migrations/0002_retention.sql") },
     Migration { version: 3, name: "web", sql: include_str!("../../../migrations/0003_web.sql") },
     Migration { version: 4, name: "web_admin", sql: include_str!("../../../migrations/0004_web_admin.sql") },
+    Migration { version: 5, name: "web_scale", sql: include_str!("../../../migrations/0005_web_scale.sql") },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: i64 = 4;
+pub const SCHEMA_VERSION: i64 = 5;
 
 /// What a migration did.
 #[derive(Debug, Clone, PartialEq, Eq)]
