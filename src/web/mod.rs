@@ -89,7 +89,7 @@ pub(crate) fn start(
         live: Arc::new(live::Live::new(gateway.clone(), records.clone())),
         terminals: Arc::new(terminal::InsideTerminals::new(gateway.clone(), tasks.clone())),
         recordings: Arc::new(recordings::Archive::new(records, gateway.store.clone())),
-        health: Arc::new(health::Health(gateway.clone())),
+        health: Arc::new(health::Health { gateway: gateway.clone(), certificates: certificates.clone() }),
         settings: Settings {
             idle_seconds: settings.idle_seconds,
             session_seconds: settings.session_seconds,
@@ -97,7 +97,7 @@ pub(crate) fn start(
         },
     };
     messages::start(gateway, config, services.public_url.clone(), stop, tasks)?;
-    tasks.spawn(certificates.clone().follow(stop.clone()));
+    tasks.spawn(certificates.clone().follow(gateway.clock.clone(), stop.clone()));
     cofferdam_web::serve(Arc::new(services), listening, certificates, stop.clone(), tasks)
         .map_err(|e| e.to_string())
 }

@@ -42,5 +42,5 @@ pub use routes::{Listed, Rule, Scopes, listing};
 pub use serve::{Listening, WebError, serve};
 pub use services::{Health, HealthItem, Services, Settings};
 pub use terminals::{Shown, Size, Terminal, TerminalRequest, Terminals, Typed};
-pub use tls::{Certificates, TlsError, make_authority};
+pub use tls::{Certificates, ENDS_SOON, TlsError, make_authority};
 pub use watching::{LiveSession, LiveSessions, Watched, Watching};

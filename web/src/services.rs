@@ -101,6 +101,8 @@ pub trait Health: Send + Sync + fmt::Debug {
 /// What handlers are given.
 #[derive(Debug, Clone)]
 pub(crate) struct App {
+    /// When the certificate that browsers are shown ends.
+    fn certificate_ends(&self) -> Timestamp;
     pub(crate) services: Arc<Services>,
     pub(crate) passkeys: Arc<Passkeys>,
     pub(crate) streams: Arc<Streams>,
