@@ -73,9 +73,8 @@ pub(crate) fn start(
         let port = gateway.destinations.own.first().unwrap_or(&config.ssh.listen).port();
         format!("{}:{port}", public_url.host_str().unwrap_or_default())
     });
-    let context = Arc::new(Context::new(config.clone()));
-    let archive = context.archive().map_err(|e| e.to_string())?;
-    let records = Records::new(context, gateway.store.clone(), archive);
+    let records = Records::new(context.clone(), gateway.store.clone(), archive);
+    records.clear_exports();
     let services = Services {
         site: config.site.name.clone(),
         node: gateway.node.clone(),
