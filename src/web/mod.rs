@@ -48,18 +48,20 @@ pub(crate) async fn bind(config: &Config) -> Result<Option<Bound>, String> {
     Ok(Some(Bound { settings, listening: Listening { socket, redirect }, address }))
 }
 
-/// Serves the pages until `stop`.
+/// Serves the pages until `stop`; recordings that only the object store has are read through `archive`.
 ///
 /// # Errors
 /// When the certificate or the public address cannot be used.
 pub(crate) fn start(
     gateway: &Arc<Gateway>,
-    config: &Config,
+    context: Arc<Context>,
+    archive: Option<cofferdam_recorder::Archive>,
     bound: Bound,
     stop: &CancellationToken,
     tasks: &TaskTracker,
 ) -> Result<(), String> {
     let Bound { settings, listening, address } = bound;
+    let config = &context.config;
     let certificates = Certificates::load(&settings.certificate_file, &settings.key_file)
         .map(Arc::new)
         .map_err(|e| e.to_string())?;
