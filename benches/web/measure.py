@@ -208,6 +208,7 @@ def pages(gateway: Gateway, cookies: dict) -> list[dict]:
                 "bytes": len(body),
             }
         )
+        show(rows[-1:])
     return rows
 
 
@@ -284,6 +285,7 @@ async def live(gateway: Gateway, cookies: dict) -> list[dict]:
     ]
     if seen["lost"]:
         sys.exit(f"{seen['lost']} streams were lost")
+    show(rows)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -301,7 +303,9 @@ def paint(gateway: Gateway, cookies: dict, modules: str) -> dict:
     }
     done = subprocess.run(["node", HERE / "paint.mjs"], env=environment, check=True, capture_output=True, text=True)
     took = json.loads(done.stdout.splitlines()[-1])
-    return {"what": "first paint of /approvals", "p50": percentile(took, 0.5), "worst": max(took), "rounds": len(took)}
+    row = {"what": "first paint of /approvals", "p50": percentile(took, 0.5), "worst": max(took), "rounds": len(took)}
+    show([row])
+    return row
 
 
 def show(rows: list[dict]) -> None:
@@ -357,9 +361,7 @@ def main() -> None:
             ("paint", lambda: [paint(gateway, cookies, options.modules)]),
         ):
             if part in wanted:
-                found = measure()
-                show(found)
-                rows.extend(found)
+                rows.extend(measure())
         if options.json:
             pathlib.Path(options.json).write_text(json.dumps(rows, indent=2))
 
