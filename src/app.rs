@@ -175,7 +175,7 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
     let bound = web::bind(&config).await.map_err(AppError::new)?;
     privileges::raise_descriptor_limit();
     privileges::drop_to(&config, own_user).map_err(AppError::new)?;
-    let context = Context::new(config.clone());
+    let context = Arc::new(Context::new(config.clone()));
     let store = context.open_store().await.map_err(AppError::new)?;
     let host_keys = read_host_keys(&config.ssh.host_key_files)?;
     let authorities = TrustedAuthorities::read(&config.ssh.trusted_user_ca_files).map_err(AppError::new)?;
@@ -245,10 +245,10 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
     tokio::spawn(follow_policy(gateway.clone(), quit.clone()));
     tokio::spawn(write_findings(gateway.clone(), findings_in));
     tokio::spawn(write_checkpoints(gateway.clone(), checkpoints_in));
-    // A client of its own: connections belong to the runtime that opened them, and the uploader's stands still while it
-    // reads and hashes.
+    // One client for housekeeping and pages. The uploader has its own: connections belong to the runtime that opened them,
+    // and the uploader's stands still while it reads and hashes.
     let archive = context.archive().map_err(AppError::new)?;
-    tokio::spawn(keep_house(gateway.clone(), config.recordings.clone(), archive, quit.clone()));
+    tokio::spawn(keep_house(gateway.clone(), config.recordings.clone(), archive.clone(), quit.clone()));
     tokio::spawn(watch_recorder(gateway.clone(), quit.clone()));
     let limits = listener::Limits {
         connections: config.ssh.max_connections as usize,
@@ -266,7 +266,7 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
     info!(address = %address, "SSH is served");
     let browsers = bound.as_ref().map(|b| b.address);
     if let Some(bound) = bound {
-        web::start(&gateway, &config, bound, &stop, &tasks).map_err(AppError::new)?;
+        web::start(&gateway, context, archive, bound, &stop, &tasks).map_err(AppError::new)?;
         info!(address = ?browsers, "the web interface is served");
     }
     let patience = Duration::from_secs(config.run.shutdown_seconds.into());

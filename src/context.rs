@@ -186,6 +186,14 @@ impl Context {
         Ok(Sealer::load(&self.config.vault.identity_file, Arc::clone(&self.entropy))?)
     }
 
+    /// What opens and seals people's second factors.
+    ///
+    /// # Errors
+    /// As [`Self::sealer`].
+    pub(crate) fn factors(&self) -> Result<SealedFactors, ContextError> {
+        self.sealer().map(SealedFactors)
+    }
+
     /// The built-in SSH authority.
     ///
     /// # Errors
@@ -303,7 +311,7 @@ pub(crate) fn recording_path(folder: &Path, id: &RecordingId) -> PathBuf {
 }
 
 /// What a person's sealed TOTP secret is bound to: it opens for nobody else.
-pub(crate) fn totp_binding(person: &Name) -> Sealed {
+fn totp_binding(person: &Name) -> Sealed {
     Sealed::new("totp", person.as_str())
 }
 

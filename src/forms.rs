@@ -125,7 +125,9 @@ pub(crate) fn window(window: &Window, now: Timestamp) -> Result<Value, serde_jso
     let approvals: Vec<Value> = window
         .approvals
         .iter()
-        .map(|a| json!({"by": a.by, "duty": a.duty.as_str(), "digest": a.digest, "at": utc(a.at)}))
+        .map(|a| {
+            json!({"by": a.by, "duty": a.duty.as_str(), "digest": a.digest, "at": utc(a.at), "remark": a.remark})
+        })
         .collect();
     let (by, reason) = verdict(&window.standing)
         .map_or((Value::Null, Value::Null), |(_, by, reason)| (json!(by), json!(reason)));

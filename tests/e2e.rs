@@ -36,5 +36,11 @@ mod watching;
 mod web_enrolling;
 #[path = "e2e/web_pages.rs"]
 mod web_pages;
+#[path = "e2e/web_recordings.rs"]
+mod web_recordings;
+#[path = "e2e/web_supervised.rs"]
+mod web_supervised;
+#[path = "e2e/web_terminal.rs"]
+mod web_terminal;
 #[path = "e2e/web_windows.rs"]
 mod web_windows;

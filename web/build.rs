@@ -1,6 +1,7 @@
 //! Brings the front-end parts (by `package-lock.json`, through npm) to where the crate embeds them from.
 
 use std::{
+    collections::BTreeMap,
     env, fs, io,
     path::{Path, PathBuf},
     process::Command,
@@ -9,7 +10,7 @@ use std::{
 /// From the npm folder to the embedded name.
 const PARTS: &[(&str, &str)] = &[
     ("htmx.org/dist/htmx.min.js", "htmx.js"),
-    ("htmx.org/dist/ext/hx-sse.min.js", "htmx-sse.js"),
+    ("htmx.org/dist/ext/hx-sse.min.js", "htmx.js"),
     ("@xterm/xterm/lib/xterm.js", "xterm.js"),
     ("@xterm/xterm/css/xterm.css", "xterm.css"),
     ("@xterm/addon-fit/lib/addon-fit.js", "xterm-fit.js"),
@@ -27,6 +28,7 @@ fn main() -> io::Result<()> {
         fs::copy(file, npm.join(file))?;
     }
     install(&npm)?;
+    let mut files = BTreeMap::new();
     for (from, to) in PARTS {
         let source = npm.join("node_modules").join(from);
         let text = fs::read_to_string(&source)
@@ -36,9 +38,14 @@ fn main() -> io::Result<()> {
             .lines()
             .filter(|l| !l.starts_with("//# sourceMappingURL=") && !l.starts_with("/*# sourceMappingURL="))
             .collect();
-        fs::write(out.join(to), kept.join("\n"))?;
+        // What goes into one file runs in one go: an extension that came later than its library would miss the page.
+        let file: &mut String = files.entry(to).or_default();
+        if !file.is_empty() {
+            file.push_str("\n;\n");
+        }
+        file.push_str(&kept.join("\n"));
     }
-    Ok(())
+    files.into_iter().try_for_each(|(to, text)| fs::write(out.join(to), text))
 }
 
 fn install(folder: &Path) -> io::Result<()> {

@@ -142,15 +142,15 @@ fn percent(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| 100.0 * number(part) / number(whole))
 }
 
-/// One day of the past: what was counted, and the site at its end.
+/// One day of the past: what was counted, and what the metrics were at its end.
 #[derive(Debug, Clone)]
 pub struct Day {
     /// Its first moment, in the site's zone.
     pub from: Timestamp,
     /// What was counted.
     pub figures: Figures,
-    /// The site at its end; none where the audit log does not say.
-    pub site: Option<Site>,
+    /// Each metric by its id; without a value where nothing was counted, or the audit log does not say how the site was.
+    values: Vec<(&'static str, Option<f64>)>,
     /// It is over for good: nothing is added to it any more.
     settled: bool,
 }
@@ -187,11 +187,11 @@ impl Trend {
                 Some(day) => day.figures,
                 None => store.figures(*from, *until).await?,
             };
-            found.push(Day { from: *from, figures, site: None, settled });
+            found.push(Day { from: *from, figures, values: Vec::new(), settled });
         }
         let sites = sites_before(store, first, &bounds).await?;
         for (day, site) in found.iter_mut().zip(sites) {
-            day.site = site;
+            day.values = values(&day.figures, site.as_ref());
         }
         Ok(Self { days: found })
     }
@@ -207,18 +207,16 @@ impl Trend {
 
     /// How the metric of that id went, day by day.
     pub fn of(&self, id: &str) -> Vec<Option<f64>> {
-        let unknown = Site::default();
-        let value = |day: &Day| {
-            let site = day.site.as_ref();
-            let of_site = matches!(id, "shared_accounts" | "guarded_assets");
-            if of_site && site.is_none() {
-                return None;
-            }
-            let all = six(site.unwrap_or(&unknown), &day.figures, Checked::BySeal);
-            all.into_iter().find(|m| m.id == id).and_then(|m| m.value)
-        };
+        let value =
+            |day: &Day| day.values.iter().find(|(known, _)| *known == id).and_then(|(_, value)| *value);
         self.days.iter().map(value).collect()
     }
+}
+
+fn values(figures: &Figures, site: Option<&Site>) -> Vec<(&'static str, Option<f64>)> {
+    let of_site = |id: &str| matches!(id, "shared_accounts" | "guarded_assets");
+    let all = six(site.unwrap_or(&Site::default()), figures, Checked::BySeal);
+    all.into_iter().map(|m| (m.id, m.value.filter(|_| site.is_some() || !of_site(m.id)))).collect()
 }
 
 /// The site at each of `ends`, by undoing on paper what the audit log says was applied since. From a change on that cannot be

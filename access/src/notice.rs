@@ -1,4 +1,5 @@
-//! Who is told what happens to a window: pure. A message only tells; its link opens a page, and decides nothing.
+//! Who is told what happens to a window, and what was found in a session: pure. A message only tells; its link opens a page,
+//! and decides nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,8 +9,12 @@ use crate::{
     local_time::SiteZone,
     people::{Duty, User},
     site::Settings,
+    store::FindingRecord,
     window::{Standing, Window},
 };
+
+/// Characters of a finding's text that a mail quotes.
+const QUOTED: usize = 300;
 
 /// How a message goes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,7 +131,10 @@ fn words(kind: AuditKind, window: &Window) -> Option<(String, String, &'static s
             said("a window waits for approval", format!("{who} asks for a window."), "approvals")
         }
         (AuditKind::WindowApproved, Standing::Approved) => {
-            said("your window is approved", "Your window is approved by two people.".into(), "windows")
+            let remarks = window.approvals.iter().filter_map(|a| Some((&a.by, a.remark.as_ref()?)));
+            let remarks: String = remarks.map(|(by, said)| format!("\n{by} remarks: {said}")).collect();
+            let text = format!("Your window is approved by two people.{remarks}");
+            said("your window is approved", text, "windows")
         }
         (AuditKind::WindowRefused, Standing::Refused { by, reason, suggested, .. }) => {
             let more =
@@ -196,6 +204,106 @@ fn event(kind: AuditKind, act: &Act, window: &Window) -> Event {
     }
 }
 
+/// How far messages may still go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// They may.
+    Free,
+    /// This one may, and none after it for a while: it says so.
+    Last,
+    /// They may not.
+    Reached,
+}
+
+impl Bound {
+    /// After `sent` of at most `most`.
+    pub fn after(sent: u64, most: u64) -> Self {
+        match sent.saturating_add(1) {
+            next if next < most => Self::Free,
+            next if next == most => Self::Last,
+            _ => Self::Reached,
+        }
+    }
+}
+
+/// Whether somebody has to hear of a finding at once: it is bad, or something was done about it.
+pub fn matters(severity: &str, response: &str) -> bool {
+    !matches!(severity, "info" | "low") || response != "notify"
+}
+
+/// The messages about something that a trigger saw: an event for a program, and mails to those who watch sessions.
+/// `session`: whose it was, and on which account.
+pub fn of_finding(
+    act: &Act,
+    finding: &FindingRecord,
+    session: Option<&(Name, String)>,
+    people: &[User],
+    mail: Bound,
+    event: Bound,
+) -> Vec<Message> {
+    let path = finding.session.map_or_else(|| "/live".to_owned(), |id| format!("/live/{id}"));
+    let mut messages = Vec::new();
+    if event != Bound::Reached {
+        messages.push(Message::Webhook(Event {
+            event: AuditKind::Finding.as_str().to_owned(),
+            at: finding.at.to_string(),
+            actor: act.actor.as_str().to_owned(),
+            subject: finding.session.map_or_else(|| finding.id.to_string(), |id| id.to_string()),
+            path: path.clone(),
+            details: serde_json::json!({
+                "finding": finding.id.to_string(),
+                "trigger": finding.trigger,
+                "severity": finding.severity,
+                "text": finding.text,
+                "response": finding.response,
+                "person": session.map(|(person, _)| person),
+                "account": session.map(|(_, account)| account),
+                "last_for_an_hour": event == Bound::Last,
+            }),
+        }));
+    }
+    if mail == Bound::Reached {
+        return messages;
+    }
+    let told = |user: &&User| {
+        user.duties.iter().any(|d| d.approves())
+            && !user.email.is_empty()
+            && user.is_active(act.at)
+            && session.is_none_or(|(person, _)| *person != user.name)
+    };
+    let subject = format!("Cofferdam: a finding of {} severity", finding.severity);
+    let text = finding_text(finding, session, mail);
+    messages.extend(people.iter().filter(told).map(|user| {
+        let (to, subject, text, path) = (user.email.clone(), subject.clone(), text.clone(), path.clone());
+        Message::Mail(Mail { to, subject, text, path })
+    }));
+    messages
+}
+
+fn finding_text(finding: &FindingRecord, session: Option<&(Name, String)>, mail: Bound) -> String {
+    let clean = |c: char| if crate::window::text::unsafe_to_show(c) { ' ' } else { c };
+    let seen: String = finding.text.chars().map(clean).take(QUOTED).collect();
+    let done = match finding.response.as_str() {
+        "notify" => "nothing: it is for you to judge",
+        "suspend" => "the session was suspended",
+        "end" => "the session was ended",
+        other => other,
+    };
+    let who = session.map_or("nobody's session", |(person, _)| person.as_str());
+    let account = session.map_or("no account", |(_, account)| account);
+    let last = match mail {
+        Bound::Last => {
+            "\n\nThere were many findings within an hour: no more mail about them for a while. The page has all."
+        }
+        Bound::Free | Bound::Reached => "",
+    };
+    format!(
+        "A trigger saw something in a session.\n\nPerson: {who}\nAccount: {account}\nTrigger: {}\nSeverity: {}\nSeen: {seen}\n\
+         Done about it: {done}{last}",
+        finding.trigger, finding.severity,
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +348,53 @@ mod tests {
         assert_eq!(told(AuditKind::WindowApproved, "sam", &both), ["vera@plant.example"]);
         let one = Window { standing: Standing::Requested, ..both };
         assert!(told(AuditKind::WindowApproved, "olga", &one).is_empty());
+    }
+
+    fn found(severity: &str, text: &str) -> FindingRecord {
+        FindingRecord {
+            id: crate::ids::FindingId::new(NOON, &mut rand::rng()),
+            session: Some(crate::ids::SessionId::new(NOON, &mut rand::rng())),
+            at: NOON,
+            trigger: "command_pattern".into(),
+            severity: severity.into(),
+            text: text.into(),
+            response: "suspend".into(),
+        }
+    }
+
+    #[test]
+    fn those_who_watch_sessions_hear_of_a_finding_but_for_whose_session_it_is() {
+        let act = Act::system("detect", NOON);
+        let finding = found("high", "stops \u{1b}[2J the pump \u{202e}");
+        let session = (name("sam"), "root@pump-hmi".to_owned());
+        let tell = |mail, event| of_finding(&act, &finding, Some(&session), &people(), mail, event);
+        let all = tell(Bound::Free, Bound::Free);
+        let mails: Vec<&Mail> = all
+            .iter()
+            .filter_map(|m| match m {
+                Message::Mail(mail) => Some(mail),
+                Message::Webhook(_) => None,
+            })
+            .collect();
+        let to: Vec<&str> = mails.iter().map(|m| m.to.as_str()).collect();
+        assert_eq!(to, ["olga@plant.example", "otto@plant.example", "both@plant.example"]);
+        let mail = mails[0];
+        assert!(mail.path.starts_with("/live/") && mail.text.contains("the session was suspended"));
+        assert!(!mail.text.contains(['\u{1b}', '\u{202e}']) && !mail.subject.contains("pump"), "{mail:?}");
+        assert_eq!(all.len(), mails.len() + 1, "and one for a program");
+        assert_eq!(tell(Bound::Reached, Bound::Free).len(), 1);
+        assert!(tell(Bound::Reached, Bound::Reached).is_empty());
+        let last = tell(Bound::Last, Bound::Reached);
+        assert!(matches!(&last[0], Message::Mail(m) if m.text.contains("no more mail")));
+    }
+
+    #[test]
+    fn what_is_low_and_only_noted_wakes_nobody() {
+        assert!(!matters("low", "notify") && matters("low", "suspend") && matters("high", "notify"));
+        assert_eq!(
+            [Bound::after(0, 2), Bound::after(1, 2), Bound::after(2, 2)],
+            [Bound::Free, Bound::Last, Bound::Reached]
+        );
     }
 
     #[test]

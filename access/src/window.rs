@@ -145,6 +145,9 @@ pub struct Approval {
     pub digest: String,
     /// When.
     pub at: Timestamp,
+    /// What they said with it, if anything; no part of what is approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
 }
 
 /// From when until when.

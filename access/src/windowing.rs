@@ -80,10 +80,10 @@ pub async fn extension(
     Ok(request)
 }
 
-/// Records the yes of `person` to exactly the text behind `digest`.
+/// Records the yes of `person` to exactly the text behind `digest`, with a remark (empty for none).
 ///
 /// # Errors
-/// As [`Window::approve`].
+/// As [`Window::approve_saying`].
 pub async fn approve(
     store: &Store,
     act: &Act,
@@ -91,12 +91,14 @@ pub async fn approve(
     id: WindowId,
     duty: Duty,
     digest: RequestDigest,
+    remark: &str,
 ) -> Result<(Window, ApprovalStep), WindowError> {
     let StoredWindow { version, mut window } = store.window(id).await?;
-    let step = window.approve(person, duty, digest, act.at)?;
+    let step = window.approve_saying(person, duty, digest, remark, act.at)?;
     let event = AuditEvent::new(AuditKind::WindowApproved, id)
         .with("duty", duty.as_str())
-        .with("digest", digest.to_string());
+        .with("digest", digest.to_string())
+        .with_some("remark", window.approvals.last().and_then(|a| a.remark.clone()));
     Ok((store.update_window(act, version, &window, event).await?.window, step))
 }
 

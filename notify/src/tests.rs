@@ -10,10 +10,10 @@ use cofferdam_access::{
     apply::CheckedSite,
     audit::{Act, AuditKind, AuditSigner},
     clock::{ManualClock, Timestamp},
-    ids::{Name, WindowId},
+    ids::{FindingId, Name, SessionId, WindowId},
     people::Duty,
     site::Site,
-    store::{AuditFilter, Database, Store},
+    store::{AuditFilter, Database, FindingRecord, Store},
     window::{Limits, Operation, WindowRequest},
     windowing,
 };
@@ -382,6 +382,80 @@ async fn the_person_hears_of_approval_and_refusal_not_of_their_own_acts() {
     while desk.sender(None, None).pass().await.unwrap() > 0 {}
     windowing::withdraw(&desk.store, &Act::person(&vera.name, NOW), vera, other).await.unwrap();
     assert_eq!(desk.store.notifications_waiting().await.unwrap(), 1, "the program's event alone");
+}
+
+impl Desk {
+    async fn found(&self, at: Timestamp, session: Option<SessionId>, trigger: &str, severity: &str) {
+        let finding = FindingRecord {
+            id: FindingId::new(at, &mut rand::rng()),
+            session,
+            at,
+            trigger: trigger.into(),
+            severity: severity.into(),
+            text: "rm -rf /".into(),
+            response: "notify".into(),
+        };
+        self.store.record_finding(&Act::system("detect", at), &finding).await.unwrap();
+    }
+
+    /// Sends all there is; answers how many mails and events arrived.
+    async fn arrived(&self, at: Timestamp) -> (Vec<String>, Vec<String>) {
+        self.clock.set(at);
+        let (server, mails) = smtp("250 taken").await;
+        let (receiver, events) = listener("204 No Content").await;
+        let sender = self.sender(Some(server), Some(receiver));
+        while sender.pass().await.unwrap() > 0 {}
+        let events = events.lock().unwrap().iter().map(|(_, body)| body.clone()).collect();
+        (mails.lock().unwrap().clone(), events)
+    }
+}
+
+#[tokio::test]
+async fn a_finding_is_told_to_those_who_watch_sessions_and_not_again_for_the_same_a_moment_later() {
+    let desk = Desk::new().await;
+    let session = Some(SessionId::new(NOW, &mut rand::rng()));
+    desk.found(NOW, session, "command_pattern", "high").await;
+    let (mails, events) = desk.arrived(NOW).await;
+    assert_eq!(mails.len(), 2, "olga and sam; otto has no address: {mails:?}");
+    let page = format!("https://gw.example/live/{}", session.unwrap());
+    for mail in &mails {
+        assert!(mail.contains("Subject: Cofferdam: a finding of high severity"), "{mail}");
+        assert!(mail.contains(&page) && mail.contains("Seen: rm -rf /"), "{mail}");
+    }
+    let event: serde_json::Value = serde_json::from_str(&events[0]).unwrap();
+    assert_eq!((&event["event"], &event["url"]), (&"finding".into(), &page.into()));
+    assert_eq!(event["details"]["trigger"], "command_pattern");
+
+    let soon = NOW.plus_seconds(30);
+    desk.found(soon, session, "command_pattern", "high").await;
+    desk.found(soon, session, "new_source_address", "low").await;
+    let (mails, events) = desk.arrived(soon).await;
+    assert_eq!(
+        (mails.len(), events.len()),
+        (0, 2),
+        "programs hear of each, people of what is new and matters"
+    );
+    desk.found(soon, session, "file_volume", "medium").await;
+    let later = NOW.plus_seconds(700);
+    desk.found(later, session, "command_pattern", "high").await;
+    assert_eq!(desk.arrived(later).await.0.len(), 4, "another trigger, and the same much later");
+}
+
+#[tokio::test]
+async fn a_flood_of_findings_is_a_bounded_number_of_mails_and_the_last_says_so() {
+    let desk = Desk::new().await;
+    for n in 0..60 {
+        let session = Some(SessionId::new(NOW.plus_seconds(n), &mut rand::rng()));
+        desk.found(NOW.plus_seconds(n), session, "command_pattern", "high").await;
+    }
+    let end = NOW.plus_seconds(60);
+    let (mails, events) = desk.arrived(end).await;
+    assert_eq!((mails.len(), events.len()), (40, 60), "20 findings to two people; a program hears of all");
+    let last = mails.iter().filter(|m| m.contains("no more mail about them")).count();
+    assert_eq!(last, 2);
+    let next = NOW.plus_seconds(3700);
+    desk.found(next, Some(SessionId::new(next, &mut rand::rng())), "command_pattern", "high").await;
+    assert_eq!(desk.arrived(next).await.0.len(), 2, "an hour later they go out again");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use cofferdam_access::{
     ids::Name,
     password::{Costs, StoredPassword, verify_or_dummy},
     people::User,
+    prover::SecondFactors as _,
     store::{CodeUse, TallyKey},
-    totp::TotpSecret,
 };
 use zeroize::Zeroizing;
 
@@ -17,7 +17,6 @@ use super::{
     error::CliError,
     prompt::{Prompt, StandardInput, Terminal},
 };
-use crate::context::totp_binding;
 
 /// Failures of one operator for one person before the next attempt has to wait …
 const FREE_ATTEMPTS: u64 = 5;
@@ -108,9 +107,12 @@ async fn checks_out(
     let known = verify_or_dummy(stored.as_ref(), password.as_bytes(), Costs::OWASP);
     let Some(kept) = kept else { return Ok(None) };
     let Some(sealed) = &kept.totp_sealed else { return Ok(None) };
-    let secret = desk.context.sealer()?.open(&totp_binding(&person.name), sealed)?;
-    let secret = TotpSecret::from_bytes(Zeroizing::new(secret.expose().to_vec()))
-        .map_err(|e| CliError::failed(format!("{}: {e}", person.name)))?;
+    let secret = desk.context.factors()?.open(&person.name, sealed).ok_or_else(|| {
+        CliError::failed(format!(
+            "the second factor of {} cannot be opened: look whether vault.identity_file is the one that sealed it",
+            person.name
+        ))
+    })?;
     let step = secret.check(code, now, Some(kept.totp_step));
     Ok(step.filter(|_| known && person.is_active(now)))
 }

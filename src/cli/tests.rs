@@ -7,6 +7,7 @@ use cofferdam_access::{
     clock::{Clock as _, ManualClock, Timestamp},
     ids::Name,
     password::{Costs, StoredPassword},
+    prover::SecondFactors as _,
     totp::TotpSecret,
 };
 use cofferdam_vault::SecretBytes;
@@ -16,10 +17,7 @@ use zeroize::Zeroizing;
 use super::{
     Cli, Command, desk::Desk, error::CliError, on_store, output::Reply, prompt::Prompt, proof::prove,
 };
-use crate::{
-    config::Config,
-    context::{Context, totp_binding},
-};
+use crate::{config::Config, context::Context};
 
 const NOON: Timestamp = Timestamp::from_seconds(1_800_014_400);
 const PASSWORD: &str = "correct horse battery";
@@ -127,8 +125,7 @@ impl Plant {
         let hash = StoredPassword::new(PASSWORD, quick, &mut rand::rng()).unwrap();
         desk.store.set_password(&desk.own_act(), &name, hash.as_phc()).await.unwrap();
         let secret = TotpSecret::generate(&mut rand::rng());
-        let sealer = desk.context.sealer().unwrap();
-        let sealed = sealer.seal(&totp_binding(&name), &SecretBytes::new(secret.expose().to_vec())).unwrap();
+        let sealed = desk.context.factors().unwrap().seal(&name, &secret).unwrap();
         desk.store.set_totp(&desk.own_act(), &name, &sealed).await.unwrap();
         desk.close().await;
         secret
@@ -258,7 +255,8 @@ async fn a_window_opens_by_two_duties_and_is_ended_by_an_operator_for_somebody()
     );
     let approve = |who, duty| vec!["approve", &id, "--as", who, "--duty", duty];
     window(&plant, &approve("sam", "operations"), &sam).await.unwrap_err();
-    let first = window(&plant, &approve("olga", "operations"), &olga).await.unwrap();
+    let remarking = [&approve("olga", "operations")[..], &["--remark", "mind valve 7"]].concat();
+    let first = window(&plant, &remarking, &olga).await.unwrap();
     assert_eq!(
         (&first.json["phase"], first.text.contains("security is still missing")),
         (&"requested".into(), true)
@@ -267,6 +265,8 @@ async fn a_window_opens_by_two_duties_and_is_ended_by_an_operator_for_somebody()
     let second = window(&plant, &approve("sam", "security"), &sam).await.unwrap();
     assert_eq!((&second.json["state"], &second.json["phase"]), (&"approved".into(), &"open".into()));
     assert_eq!(second.json["approvals"].as_array().unwrap().len(), 2);
+    assert_eq!(second.json["approvals"][0]["remark"], "mind valve 7");
+    assert!(plant.run(&["window", "show", &id]).await.unwrap().text.contains(": mind valve 7"));
 
     let revoke = ["window", "revoke", &id, "--reason", "leak", "--as"];
     plant.done(&[&revoke[..], &["vera"]].concat()).await;

@@ -7,11 +7,11 @@ use cofferdam_access::{
     local_time::parse_duration,
     password::{Costs, StoredPassword},
     people::User,
+    prover::SecondFactors as _,
     recovery,
     store::{Credentials, Enrolment, EnrolmentOutcome, SecondFactorSetUp, invitation_digest, new_invitation},
     totp::TotpSecret,
 };
-use cofferdam_vault::{Sealer, SecretBytes};
 use serde_json::{Value, json};
 
 use super::{
@@ -20,7 +20,6 @@ use super::{
     output::{Reply, Table, joined, shown, utc_or_null},
     prompt::{Prompt, StandardInput, Terminal},
 };
-use crate::context::totp_binding;
 
 /// `cofferdam user …`
 #[derive(Debug, Subcommand)]
@@ -101,9 +100,10 @@ pub(crate) fn hashed(password: &str) -> Result<StoredPassword, CliError> {
 }
 
 /// A new second factor and its sealed form.
-pub(crate) fn new_totp(sealer: &Sealer, person: &Name) -> Result<(TotpSecret, Vec<u8>), CliError> {
+pub(crate) fn new_totp(desk: &Desk, person: &Name) -> Result<(TotpSecret, Vec<u8>), CliError> {
     let secret = TotpSecret::generate(&mut rand::rng());
-    let sealed = sealer.seal(&totp_binding(person), &SecretBytes::new(secret.expose().to_vec()))?;
+    let sealed = desk.context.factors()?.seal(person, &secret);
+    let sealed = sealed.ok_or_else(|| CliError::failed("the vault cannot seal a second factor"))?;
     Ok((secret, sealed))
 }
 
@@ -209,7 +209,7 @@ async fn set_disabled(desk: &Desk, whom: &Whom, disabled: bool) -> Result<Reply,
 
 async fn enrol_totp(desk: &Desk, whom: &Whom) -> Result<Reply, CliError> {
     desk.person(&whom.name)?;
-    let (secret, sealed) = new_totp(&desk.context.sealer()?, &whom.name)?;
+    let (secret, sealed) = new_totp(desk, &whom.name)?;
     desk.store.set_totp(&desk.act(&whom.on_behalf)?, &whom.name, &sealed).await?;
     let issuer = &desk.context.config.site.name;
     let json = json!({
@@ -264,7 +264,7 @@ async fn enrol(desk: &Desk, prompt: &mut dyn Prompt, confirm: bool) -> Result<Re
     let person = invitation.person;
     let password = if confirm { super::prompt::new_password(false)? } else { prompt.secret("password")? };
     let hash = hashed(&password)?;
-    let (secret, sealed) = new_totp(&desk.context.sealer()?, &person)?;
+    let (secret, sealed) = new_totp(desk, &person)?;
     let shown_now = totp_text(&desk.context.config.site.name, &person, &secret);
     let mut step = 0;
     if confirm {

@@ -103,6 +103,9 @@ pub(crate) struct ApproveArgs {
     /// As what: operations or security
     #[arg(long, value_parser = approving_duty)]
     duty: Duty,
+    /// A remark; the second approver and whoever asked read it
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    remark: String,
     /// Only if the request has this digest (for scripts that showed the text elsewhere)
     #[arg(long, value_name = "HEX", value_parser = digest)]
     digest: Option<RequestDigest>,
@@ -302,12 +305,14 @@ async fn approve(desk: &Desk, args: &ApproveArgs, prompt: &mut dyn Prompt) -> Re
     }
     let person = desk.person(&args.proof.person)?;
     // Tried on a copy first: a code is not spent on what the rules refuse anyway.
-    let _step: ApprovalStep = window.clone().approve(person, args.duty, shown, desk.now())?;
+    let _step: ApprovalStep =
+        window.clone().approve_saying(person, args.duty, shown, &args.remark, desk.now())?;
     if !args.proof.proof_stdin {
         writeln!(std::io::stderr(), "{}", page(desk, &window)).map_err(CliError::io("standard error"))?;
     }
     let act = args.proof.demand(desk, "window approve", prompt).await?;
-    let (window, step) = windowing::approve(&desk.store, &act, person, args.id, args.duty, shown).await?;
+    let (window, step) =
+        windowing::approve(&desk.store, &act, person, args.id, args.duty, shown, &args.remark).await?;
     let next = match step {
         ApprovalStep::Approved => {
             format!(
@@ -403,6 +408,9 @@ fn page(desk: &Desk, window: &Window) -> String {
     ));
     for a in &window.approvals {
         text.push_str(&format!("\napproved    by {} as {}, {}", a.by, a.duty.as_str(), desk.zone.show(a.at)));
+        if let Some(remark) = &a.remark {
+            text.push_str(&clean(&format!(": {remark}")));
+        }
     }
     if let Some((what, by, reason)) = forms::verdict(&window.standing) {
         text.push_str(&clean(&format!("\n{what:<11} by {by}: {reason}")));

@@ -10,17 +10,16 @@ use cofferdam_access::{
     audit::Act,
     ids::Name,
     password::{Costs, StoredPassword},
+    prover::SecondFactors as _,
     store::Store,
+    totp::TotpSecret,
 };
-use cofferdam_vault::SecretBytes;
 use data_encoding::BASE32_NOPAD;
 use russh::keys::ssh_key::LineEnding;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
-use crate::{
-    context::{Context, totp_binding},
-    setup,
-};
+use crate::{context::Context, setup};
 
 /// Names, full names, organisations and duties.
 pub(super) const PEOPLE: [(&str, &str, &str, &[&str]); 6] = [
@@ -83,7 +82,7 @@ pub(super) fn load_or_make(folder: &Path) -> Result<People, String> {
 
 /// Gives each their password and second factor, once.
 pub(super) async fn enrol(context: &Context, store: &Store, people: &People) -> Result<(), String> {
-    let sealer = context.sealer().map_err(|e| e.to_string())?;
+    let factors = context.factors().map_err(|e| e.to_string())?;
     for (name, person) in people {
         let name = Name::new(name).map_err(|e| e.to_string())?;
         let known = store.credentials(&name).await.map_err(|e| e.to_string())?;
@@ -95,8 +94,8 @@ pub(super) async fn enrol(context: &Context, store: &Store, people: &People) -> 
             .map_err(|e| e.to_string())?;
         store.set_password(&act, &name, hash.as_phc()).await.map_err(|e| e.to_string())?;
         let secret = BASE32_NOPAD.decode(person.totp_secret.as_bytes()).map_err(|e| e.to_string())?;
-        let sealed =
-            sealer.seal(&totp_binding(&name), &SecretBytes::new(secret)).map_err(|e| e.to_string())?;
+        let secret = TotpSecret::from_bytes(Zeroizing::new(secret)).map_err(|e| e.to_string())?;
+        let sealed = factors.seal(&name, &secret).ok_or("the vault cannot seal a second factor")?;
         store.set_totp(&act, &name, &sealed).await.map_err(|e| e.to_string())?;
     }
     Ok(())

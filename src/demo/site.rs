@@ -183,7 +183,7 @@ pub(super) async fn open_window(context: &Context, store: &Store) -> Result<(), 
         let person = site.user(&name(who)?).ok_or("the demo's people are not there")?;
         let act = Act::person(&person.name, now);
         let (_window, _step) =
-            windowing::approve(store, &act, person, id, duty, digest).await.map_err(|e| e.to_string())?;
+            windowing::approve(store, &act, person, id, duty, digest, "").await.map_err(|e| e.to_string())?;
     }
     Ok(())
 }

@@ -131,7 +131,8 @@ impl Records {
     }
 }
 
-fn exported(id: &RecordingId, format: &str) -> AuditEvent {
+/// What an export in that form writes into the audit log.
+pub(super) fn exported(id: &RecordingId, format: &str) -> AuditEvent {
     AuditEvent::new(AuditKind::RecordingExported, id).with("format", format)
 }
 

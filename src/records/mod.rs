@@ -8,6 +8,7 @@
 //! Files are read on threads for blocking work, never on those of the runtime.
 
 mod export;
+mod files;
 mod follow;
 mod open;
 mod search;
@@ -86,6 +87,12 @@ pub(crate) enum RecordsError {
     /// What the audit log says of the recording cannot be used.
     #[error("{0}: verify the audit log first")]
     Audit(String),
+    /// Files are as large as there is no room for.
+    #[error("the files take {} MiB while they are put together, and the disk has too little room for that: use `cofferdam recording export --format files` where there is more", needed >> 20)]
+    NoRoom {
+        /// How much room, bytes.
+        needed: u64,
+    },
     /// Reading or writing a file.
     #[error("{}: {source}", path.display())]
     Io {

@@ -20,8 +20,6 @@ use crate::gateway::Gateway;
 const LAST_WORDS: Duration = Duration::from_millis(150);
 /// Longest sleep: a wall clock that was set is noticed within it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
-/// How often policy is asked again where nothing happens: what a rule says of the time changes by itself.
-const ASK_AGAIN: i64 = 60;
 /// How long the recorder and the store get to close the books.
 const CLOSING: Duration = Duration::from_secs(30);
 
@@ -50,18 +48,16 @@ async fn watch_over(gateway: &Gateway, session: &Session, mut orders: mpsc::Rece
     let mut timers = Timers::new(session.now(), session.not_after(), session.grant().idle_seconds());
     // The picture may have changed between the decision and now.
     recheck(session, &mut timers, &snapshots.borrow_and_update().clone());
-    let mut asked = session.now();
+    let mut seen = session.now();
     let control = session.control();
     while !control.is_ended() {
         let now = session.now();
-        let went_back = now < asked;
-        if went_back || now >= asked.plus_seconds(ASK_AGAIN) {
-            asked = now;
+        let went_back = now < seen;
+        seen = now;
+        if went_back {
             let snapshot = snapshots.borrow().clone();
-            if went_back || snapshot.policies.look_at_times() {
-                recheck(session, &mut timers, &snapshot);
-                continue;
-            }
+            recheck(session, &mut timers, &snapshot);
+            continue;
         }
         if let Some(due) = timers.due(now, session.last_input()) {
             Box::pin(on_due(gateway, session, &mut timers, due)).await;
@@ -95,6 +91,7 @@ fn until(now: i64, then: i64) -> Duration {
 /// Policy is asked again; what no longer qualifies ends.
 fn recheck(session: &Session, timers: &mut Timers, snapshot: &Snapshot) {
     let now = session.now();
+    timers.set_ask_policy(snapshot.policies.may_change_at(now));
     match session.grant().recheck(snapshot, now) {
         Recheck::StillGood { not_after } => {
             session.set_not_after(not_after);
@@ -109,6 +106,10 @@ fn recheck(session: &Session, timers: &mut Timers, snapshot: &Snapshot) {
 async fn on_due(gateway: &Gateway, session: &Session, timers: &mut Timers, due: Due) {
     match due {
         Due::Notice(text) => session.announce(&text).await,
+        Due::AskPolicy => {
+            let snapshot = gateway.snapshots.borrow().clone();
+            recheck(session, timers, &snapshot);
+        }
         Due::Idle => {
             // A frozen session waits for the site, not for the person: it does not become idle.
             if session.control().frozen().is_some() {

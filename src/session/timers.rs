@@ -16,6 +16,8 @@ pub(crate) enum Due {
     Expired,
     /// Idle for too long.
     Idle,
+    /// Policy may answer otherwise, because of the time.
+    AskPolicy,
 }
 
 /// The deadlines.
@@ -26,12 +28,14 @@ pub(crate) struct Timers {
     /// Warnings before the end that are still to come, by index into `BEFORE_END`.
     warned: [bool; 2],
     warned_idle_at: Option<Timestamp>,
+    ask_policy_at: Option<Timestamp>,
 }
 
 impl Timers {
     /// For a session that starts at `now` and must be over at `not_after`; warnings whose time has passed already are not given.
     pub(crate) fn new(now: Timestamp, not_after: Timestamp, idle_seconds: u32) -> Self {
-        let mut timers = Self { not_after, idle_seconds, warned: [false; 2], warned_idle_at: None };
+        let mut timers =
+            Self { not_after, idle_seconds, warned: [false; 2], warned_idle_at: None, ask_policy_at: None };
         timers.skip_passed(now);
         timers
     }
@@ -50,10 +54,18 @@ impl Timers {
         }
     }
 
+    /// When policy may answer otherwise because of the time alone; none: never.
+    pub(crate) fn set_ask_policy(&mut self, at: Option<Timestamp>) {
+        self.ask_policy_at = at;
+    }
+
     /// What is due at `now`, given the last human input. Asked again until it says nothing.
     pub(crate) fn due(&mut self, now: Timestamp, last_input: Timestamp) -> Option<Due> {
         if now >= self.not_after {
             return Some(Due::Expired);
+        }
+        if self.ask_policy_at.take_if(|at| now >= *at).is_some() {
+            return Some(Due::AskPolicy);
         }
         if self.idle_seconds > 0 {
             let idle_end = last_input.plus_seconds(self.idle_seconds.into());
@@ -77,7 +89,7 @@ impl Timers {
 
     /// When to ask next: the earliest moment at which something becomes due.
     pub(crate) fn next(&self, last_input: Timestamp) -> Timestamp {
-        let mut next = self.not_after;
+        let mut next = self.ask_policy_at.map_or(self.not_after, |at| at.min(self.not_after));
         for (warned, before) in self.warned.iter().zip(BEFORE_END) {
             if !warned {
                 next = next.min(self.not_after.plus_seconds(-before));
@@ -131,6 +143,19 @@ mod tests {
         assert_eq!(t.due(T0.plus_seconds(310), typed), None);
         assert!(matches!(t.due(typed.plus_seconds(270), typed), Some(Due::Notice(_))));
         assert_eq!(t.due(typed.plus_seconds(300), typed), Some(Due::Idle));
+    }
+
+    #[test]
+    fn policy_is_asked_at_the_moment_from_which_it_may_answer_otherwise_and_once() {
+        let mut t = Timers::new(T0, T0.plus_seconds(3600), 0);
+        let at = T0.plus_seconds(40);
+        t.set_ask_policy(Some(at));
+        assert_eq!((t.due(T0, T0), t.next(T0)), (None, at));
+        assert_eq!(t.due(at, T0), Some(Due::AskPolicy));
+        assert_eq!((t.due(at, T0), t.next(T0)), (None, T0.plus_seconds(3000)));
+        // The end comes first.
+        t.set_ask_policy(Some(T0.plus_seconds(3600)));
+        assert_eq!(t.due(T0.plus_seconds(3600), T0), Some(Due::Expired));
     }
 
     proptest! {

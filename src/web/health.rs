@@ -1,24 +1,32 @@
 //! How the process is, for the web interface: what changes while it runs. `cofferdam doctor` looks at more.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use cofferdam_web::HealthItem;
+use cofferdam_access::clock::Timestamp;
+use cofferdam_web::{Certificates, ENDS_SOON, HealthItem};
 
 use crate::gateway::Gateway;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Health(pub(super) Arc<Gateway>);
+pub(super) struct Health {
+    /// Whose health it is.
+    pub(super) gateway: Arc<Gateway>,
+    /// What browsers are shown.
+    pub(super) certificates: Arc<Certificates>,
+}
 
 #[async_trait]
 impl cofferdam_web::Health for Health {
     async fn look(&self) -> Vec<HealthItem> {
-        let gateway = &self.0;
+        let gateway = &self.gateway;
+        let (ends, file) = (self.certificates.ends(), self.certificates.chain_file());
         vec![
             self.store().await,
             self.recorder(),
             self.policies(),
+            certificate(ends, file, gateway.clock.now()),
             HealthItem {
                 name: "sessions",
                 well: !gateway.stopping.is_cancelled(),
@@ -26,11 +34,27 @@ impl cofferdam_web::Health for Health {
             },
         ]
     }
+
+    fn certificate_ends(&self) -> Timestamp {
+        self.certificates.ends()
+    }
+}
+
+fn certificate(ends: Timestamp, file: &Path, now: Timestamp) -> HealthItem {
+    let left = ends.since(now) / 1_000_000;
+    let days = left.div_euclid(86_400);
+    let replace = format!("put another pair in place of {}; it is taken without a restart", file.display());
+    let text = match left {
+        ..=0 => format!("ended on {ends}, so browsers refuse this interface: {replace}"),
+        left if left < ENDS_SOON => format!("ends on {ends}, in {days} days: {replace}"),
+        _ => format!("ends on {ends}, in {days} days"),
+    };
+    HealthItem { name: "certificate", well: left >= ENDS_SOON, text }
 }
 
 impl Health {
     async fn store(&self) -> HealthItem {
-        match self.0.store.revision().await {
+        match self.gateway.store.revision().await {
             Ok(revision) => {
                 HealthItem { name: "database", well: true, text: format!("answers, revision {revision}") }
             }
@@ -39,7 +63,7 @@ impl Health {
     }
 
     fn recorder(&self) -> HealthItem {
-        let health = self.0.recorder.health();
+        let health = self.gateway.recorder.health();
         let well = health.accepts_sessions();
         let free = health.free.map_or("unknown room".to_owned(), |bytes| format!("{} MiB free", bytes >> 20));
         let text = match (&health.last_error, well) {
@@ -54,7 +78,7 @@ impl Health {
     }
 
     fn policies(&self) -> HealthItem {
-        let snapshot = self.0.snapshots.borrow().clone();
+        let snapshot = self.gateway.snapshots.borrow().clone();
         match snapshot.policies.problem() {
             None => {
                 let text = format!("in force, {} in all", snapshot.policies.ids().len());
@@ -66,5 +90,21 @@ impl Health {
                 text: format!("cannot be used, so everything is refused: {problem}"),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_spoken_of_a_month_before_its_end() {
+        let (now, day) = (Timestamp::from_seconds(1_795_600_000), 86_400);
+        let look = |days: i64| certificate(now.plus_seconds(days * day), Path::new("/etc/web.pem"), now);
+        assert!(look(30).well && look(30).text.contains("in 30 days"));
+        assert!(
+            !look(29).well && look(29).text.contains("in 29 days") && look(29).text.contains("/etc/web.pem")
+        );
+        assert!(!look(-1).well && look(-1).text.contains("browsers refuse"));
     }
 }

@@ -48,18 +48,20 @@ pub(crate) async fn bind(config: &Config) -> Result<Option<Bound>, String> {
     Ok(Some(Bound { settings, listening: Listening { socket, redirect }, address }))
 }
 
-/// Serves the pages until `stop`.
+/// Serves the pages until `stop`; recordings that only the object store has are read through `archive`.
 ///
 /// # Errors
 /// When the certificate or the public address cannot be used.
 pub(crate) fn start(
     gateway: &Arc<Gateway>,
-    config: &Config,
+    context: Arc<Context>,
+    archive: Option<cofferdam_recorder::Archive>,
     bound: Bound,
     stop: &CancellationToken,
     tasks: &TaskTracker,
 ) -> Result<(), String> {
     let Bound { settings, listening, address } = bound;
+    let config = &context.config;
     let certificates = Certificates::load(&settings.certificate_file, &settings.key_file)
         .map(Arc::new)
         .map_err(|e| e.to_string())?;
@@ -73,9 +75,8 @@ pub(crate) fn start(
         let port = gateway.destinations.own.first().unwrap_or(&config.ssh.listen).port();
         format!("{}:{port}", public_url.host_str().unwrap_or_default())
     });
-    let context = Arc::new(Context::new(config.clone()));
-    let archive = context.archive().map_err(|e| e.to_string())?;
-    let records = Records::new(context, gateway.store.clone(), archive);
+    let records = Records::new(context.clone(), gateway.store.clone(), archive);
+    records.clear_exports();
     let services = Services {
         site: config.site.name.clone(),
         node: gateway.node.clone(),
@@ -89,7 +90,7 @@ pub(crate) fn start(
         live: Arc::new(live::Live::new(gateway.clone(), records.clone())),
         terminals: Arc::new(terminal::InsideTerminals::new(gateway.clone(), tasks.clone())),
         recordings: Arc::new(recordings::Archive::new(records, gateway.store.clone())),
-        health: Arc::new(health::Health(gateway.clone())),
+        health: Arc::new(health::Health { gateway: gateway.clone(), certificates: certificates.clone() }),
         settings: Settings {
             idle_seconds: settings.idle_seconds,
             session_seconds: settings.session_seconds,
@@ -97,7 +98,7 @@ pub(crate) fn start(
         },
     };
     messages::start(gateway, config, services.public_url.clone(), stop, tasks)?;
-    tasks.spawn(certificates.clone().follow(stop.clone()));
+    tasks.spawn(certificates.clone().follow(gateway.clock.clone(), stop.clone()));
     cofferdam_web::serve(Arc::new(services), listening, certificates, stop.clone(), tasks)
         .map_err(|e| e.to_string())
 }

@@ -114,6 +114,7 @@ impl Recordings for Archive {
                 Export::Text => records.export(&act, &id, Form::Text, out).await,
                 Export::Events => records.export(&act, &id, Form::Jsonl, out).await,
                 Export::Bundle => records.bundle(&act, &id, out).await,
+                Export::Files => records.files(&act, &id, out).await,
             };
             if let Err(e) = done
                 && !to.is_closed()
@@ -187,6 +188,7 @@ fn refused(e: RecordsError) -> RecordingsError {
             RecordingsError::NotFound
         }
         RecordsError::Deleted { .. } => RecordingsError::Gone(e.to_string()),
+        RecordsError::NoRoom { .. } => RecordingsError::Unreadable(e.to_string()),
         RecordsError::Store(StoreError::Refused(why)) => RecordingsError::Gone(why),
         RecordsError::Context(ContextError::NoReplayIdentity) => RecordingsError::Unreadable(e.to_string()),
         other => {

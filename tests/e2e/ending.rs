@@ -63,6 +63,27 @@ fn disabling_the_person_cuts_their_session() {
 }
 
 #[test]
+fn a_rule_of_the_sites_own_that_begins_to_hold_cuts_a_live_session_within_a_second() {
+    let gateway = Gateway::start();
+    let mut shell = Live::on_pump(&gateway);
+    let begins = std::time::SystemTime::now() + Duration::from_secs(8);
+    let since = begins.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let text = format!(
+        "@reason(\"the policy ends the shift\")\nforbid (principal, action, resource) when {{ context.now >= \
+         datetime(\"1970-01-01\").offset(duration(\"{since}ms\")) }};"
+    );
+    let mut site: toml::Table = gateway.cofferdam(["export"]).ok().out().parse().unwrap();
+    let policy =
+        toml::Table::from_iter([("name".to_owned(), "shift".into()), ("text".to_owned(), text.into())]);
+    site.insert("policies".to_owned(), vec![toml::Value::from(policy)].into());
+    let file = gateway.scratch("with-policy.toml");
+    std::fs::write(&file, site.to_string()).unwrap();
+    gateway.cofferdam(["apply", "--yes", &file.to_string_lossy()]).ok();
+    std::thread::sleep(begins.duration_since(std::time::SystemTime::now()).expect("the set-up was quick"));
+    ended_for(&gateway, &mut shell, "policy");
+}
+
+#[test]
 fn a_suspended_session_stands_still_and_goes_on() {
     let gateway = Gateway::start();
     let mut shell = Live::on_pump(&gateway);

@@ -8,46 +8,26 @@ document.addEventListener("DOMContentLoaded", () => {
   const PIECE = 16 * 1024;
   const ACK = 16 * 1024;
 
-  const state = document.querySelector("[data-state]");
-  const over = document.getElementById("over");
-  const terminal = new Terminal({
-    cursorBlink: true,
-    fontFamily: 'ui-monospace, "Cascadia Mono", Consolas, monospace',
-    fontSize: 14,
-    scrollback: 5000,
-    theme: { background: "#0b1216", foreground: "#d5e0e5" },
-    screenReaderMode: matchMedia("(forced-colors: active)").matches,
-  });
-  const fit = new FitAddon.FitAddon();
-  terminal.loadAddon(fit);
-  terminal.open(place);
-  fit.fit();
-  terminal.focus();
-
   // A ticket works once; a page from the browser's memory must not try it again.
   const ticket = place.dataset.ticket;
   delete place.dataset.ticket;
 
-  const address = new URL(place.dataset.terminal, location.href);
-  address.protocol = "wss:";
-  const socket = new WebSocket(address);
+  const { terminal, socket, state, say, end } = openScreen(place, place.dataset.terminal, {
+    cursorBlink: true,
+    fontSize: 14,
+    scrollback: 5000,
+    screenReaderMode: matchMedia("(forced-colors: active)").matches,
+    onEnd: () => {
+      terminal.options.cursorBlink = false;
+      terminal.options.disableStdin = true;
+      document.querySelector("[data-end]").disabled = true;
+    },
+  });
   socket.binaryType = "arraybuffer";
-  const say = (what) => {
-    if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(what));
-  };
-
-  let ended = false;
-  const end = (why) => {
-    if (ended) return;
-    ended = true;
-    state.textContent = "over";
-    state.classList.add("lost");
-    over.querySelector("[data-why]").textContent = why;
-    over.hidden = false;
-    terminal.options.cursorBlink = false;
-    terminal.options.disableStdin = true;
-    document.querySelector("[data-end]").disabled = true;
-  };
+  const fit = new FitAddon.FitAddon();
+  terminal.loadAddon(fit);
+  fit.fit();
+  terminal.focus();
 
   const encoder = new TextEncoder();
   const kept = [];
@@ -85,7 +65,6 @@ document.addEventListener("DOMContentLoaded", () => {
     }
     if (message.ended !== undefined) end(message.ended);
   });
-  socket.addEventListener("close", () => end("The connection to the gateway is gone."));
 
   terminal.onData((text) => push(encoder.encode(text)));
   terminal.onBinary((text) => push(Uint8Array.from(text, (c) => c.charCodeAt(0))));

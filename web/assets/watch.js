@@ -36,36 +36,16 @@ document.addEventListener("DOMContentLoaded", () => {
 
   const place = document.querySelector("[data-watch]");
   if (!place) return;
-  const state = document.querySelector("[data-state]");
-  const over = document.getElementById("over");
   const marks = document.querySelector("[data-marks]");
   const pill = document.querySelector("[data-pill]");
-  const terminal = new Terminal({
+  const { terminal, socket, state, say: answer, end } = openScreen(place, place.dataset.watch, {
     disableStdin: true,
-    fontFamily: 'ui-monospace, "Cascadia Mono", Consolas, monospace',
     fontSize: 13,
     scrollback: 2000,
-    theme: { background: "#0b1216", foreground: "#d5e0e5" },
   });
-  terminal.open(place);
   // Nothing that the target sends for the person's terminal is answered from here.
   place.querySelector("textarea")?.setAttribute("readonly", "");
-
-  const address = new URL(place.dataset.watch, location.href);
-  address.protocol = "wss:";
-  const socket = new WebSocket(address);
-  const ack = () => {
-    if (socket.readyState === WebSocket.OPEN) socket.send('{"ack":1}');
-  };
-  let ended = false;
-  const end = (why) => {
-    if (ended) return;
-    ended = true;
-    state.textContent = "over";
-    state.classList.add("lost");
-    over.querySelector("[data-why]").textContent = why;
-    over.hidden = false;
-  };
+  const ack = () => answer({ ack: 1 });
   const resize = (columns, rows) => terminal.resize(Math.min(columns, 500), Math.min(rows, 200));
   const say = (text, tone) => {
     const item = document.createElement("li");
@@ -105,5 +85,4 @@ document.addEventListener("DOMContentLoaded", () => {
     }
     if (message.ended !== undefined) end(message.ended);
   });
-  socket.addEventListener("close", () => end("The connection to the gateway is gone."));
 });

@@ -38,9 +38,9 @@ mod watching;
 pub use recordings::{
     Export, Exporting, Found, RecordedLine, RecordedLines, Recordings, RecordingsError, Search, Verified,
 };
-pub use routes::{Listed, Rule, listing};
+pub use routes::{Listed, Rule, Scopes, listing};
 pub use serve::{Listening, WebError, serve};
 pub use services::{Health, HealthItem, Services, Settings};
 pub use terminals::{Shown, Size, Terminal, TerminalRequest, Terminals, Typed};
-pub use tls::{Certificates, TlsError, make_authority};
+pub use tls::{Certificates, ENDS_SOON, TlsError, make_authority};
 pub use watching::{LiveSession, LiveSessions, Watched, Watching};

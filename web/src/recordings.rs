@@ -96,6 +96,8 @@ pub enum Export {
     Events,
     /// Everything that it is judged by, under one signature.
     Bundle,
+    /// The files that moved, as far as they were kept, in one archive (tar).
+    Files,
 }
 
 /// The bytes of an export as they are made. An error is the last thing that comes.

@@ -57,6 +57,34 @@ pub(crate) const SITE_READERS: Rule =
 /// Those who may read the audit log.
 pub(crate) const AUDITORS: Rule = Rule::AnyOf(&[Duty::Administrator, Duty::Security, Duty::Investigator]);
 
+/// The scopes of a token that open a route of the API: one of them is enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scopes {
+    /// Enough.
+    pub first: &'static str,
+    /// Enough, too, where there is one; the handler narrows what may be done with which.
+    pub or: Option<&'static str>,
+}
+
+impl Scopes {
+    /// Whether that scope is among them.
+    pub fn has(self, scope: &str) -> bool {
+        self.first == scope || self.or == Some(scope)
+    }
+}
+
+impl From<&'static str> for Scopes {
+    fn from(first: &'static str) -> Self {
+        Self { first, or: None }
+    }
+}
+
+impl From<[&'static str; 2]> for Scopes {
+    fn from([first, or]: [&'static str; 2]) -> Self {
+        Self { first, or: Some(or) }
+    }
+}
+
 /// A route as the walk in the tests sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed {
@@ -67,7 +95,7 @@ pub struct Listed {
     /// Who may ask.
     pub rule: Rule,
     /// For a route of the API: the scope that a token needs.
-    pub scope: Option<&'static str>,
+    pub scope: Option<Scopes>,
 }
 
 /// The table as it grows.
@@ -102,11 +130,18 @@ impl Routes {
     }
 
     /// What a program reads; `scope` is what its token needs besides the person's duties.
-    pub(crate) fn api_get<H, T>(self, path: &'static str, rule: Rule, scope: &'static str, handler: H) -> Self
+    pub(crate) fn api_get<H, T>(
+        self,
+        path: &'static str,
+        rule: Rule,
+        scope: impl Into<Scopes>,
+        handler: H,
+    ) -> Self
     where
         H: Handler<T, App>,
         T: 'static,
     {
+        let scope = scope.into();
         self.add(MethodFilter::GET, Listed { method: "GET", path, rule, scope: Some(scope) }, handler)
     }
 
@@ -115,13 +150,14 @@ impl Routes {
         self,
         path: &'static str,
         rule: Rule,
-        scope: &'static str,
+        scope: impl Into<Scopes>,
         handler: H,
     ) -> Self
     where
         H: Handler<T, App>,
         T: 'static,
     {
+        let scope = scope.into();
         self.add(MethodFilter::POST, Listed { method: "POST", path, rule, scope: Some(scope) }, handler)
     }
 
@@ -162,7 +198,7 @@ pub fn listing(services: std::sync::Arc<crate::Services>) -> Result<Vec<Listed>,
 struct Gate {
     app: App,
     rule: Rule,
-    scope: Option<&'static str>,
+    scope: Option<Scopes>,
 }
 
 /// The rule, before the handler.
@@ -191,12 +227,12 @@ async fn enter(State(gate): State<Gate>, mut request: Request, next: Next) -> Re
     next.run(request).await
 }
 
-fn refused(scope: Option<&'static str>, failure: Failure) -> Response {
+fn refused(scope: Option<Scopes>, failure: Failure) -> Response {
     if scope.is_some() { Problem(failure).into_response() } else { failure.into_response() }
 }
 
 /// A browser is led to the log-in and back; a program is told.
-fn to_login(scope: Option<&'static str>, request: &Request) -> Response {
+fn to_login(scope: Option<Scopes>, request: &Request) -> Response {
     if scope.is_some() {
         let mut response = Problem(Failure::LogIn).into_response();
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -240,7 +276,7 @@ async fn by_token(
     app: &App,
     peer: Peer,
     headers: &HeaderMap,
-    scope: &str,
+    scope: Scopes,
 ) -> Result<Option<Viewer>, Failure> {
     let given = headers
         .get(header::AUTHORIZATION)
@@ -255,9 +291,11 @@ async fn by_token(
     };
     let snapshot = app.snapshot();
     let Some(user) = snapshot.site.user(&token.person).filter(|u| u.is_active(now)) else { return Ok(None) };
-    if !token.scopes.iter().any(|s| s == scope) {
+    if !token.scopes.iter().any(|s| scope.has(s)) {
+        let or = scope.or.map(|or| format!(" or {or:?}")).unwrap_or_default();
         return Err(Failure::Forbidden(format!(
-            "this token may not do that: make one with the scope {scope:?}"
+            "this token may not do that: make one with the scope {:?}{or}",
+            scope.first
         )));
     }
     Ok(Some(Viewer {

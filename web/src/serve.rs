@@ -26,6 +26,7 @@ use tower::ServiceExt as _;
 use url::Url;
 
 use crate::{
+    admin::Background,
     headers,
     passkeys::Passkeys,
     routes,
@@ -73,6 +74,8 @@ pub(crate) fn app(services: Arc<Services>) -> Result<App, WebError> {
         services,
         passkeys: Arc::new(passkeys),
         streams: Arc::default(),
+        doors: Arc::default(),
+        desk: Arc::default(),
         board: Arc::default(),
         background: Arc::default(),
     })
@@ -91,7 +94,14 @@ pub fn serve(
 ) -> Result<(), WebError> {
     let most = services.settings.max_connections;
     let public = services.public_url.clone();
-    let router = routes::router(app(services)?).layer(middleware::from_fn(headers::secure));
+    let app = app(services)?;
+    let router = routes::router(app.clone()).layer(middleware::from_fn(headers::secure));
+    // What takes longer than a page may is looked at before somebody asks.
+    tasks.spawn(async move {
+        if let Err(e) = Background::metrics(&app).await {
+            tracing::warn!(error = %e, "the metrics could not be computed");
+        }
+    });
     if let Some(socket) = listening.redirect {
         tasks.spawn(redirect(socket, public, stop.clone()));
     }

@@ -14,8 +14,13 @@ use tokio::sync::watch;
 use url::Url;
 
 use crate::{
-    admin::Background, pages::Board, passkeys::Passkeys, recordings::Recordings, streams::Streams,
-    terminals::Terminals, watching::LiveSessions,
+    admin::Background,
+    pages::{Board, Desk},
+    passkeys::Passkeys,
+    recordings::Recordings,
+    streams::{Doors, Streams},
+    terminals::Terminals,
+    watching::LiveSessions,
 };
 
 /// Bounds and times.
@@ -96,6 +101,8 @@ pub struct HealthItem {
 pub trait Health: Send + Sync + fmt::Debug {
     /// Each part.
     async fn look(&self) -> Vec<HealthItem>;
+    /// When the certificate that browsers are shown ends.
+    fn certificate_ends(&self) -> Timestamp;
 }
 
 /// What handlers are given.
@@ -104,6 +111,8 @@ pub(crate) struct App {
     pub(crate) services: Arc<Services>,
     pub(crate) passkeys: Arc<Passkeys>,
     pub(crate) streams: Arc<Streams>,
+    pub(crate) doors: Arc<Doors>,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) board: Arc<Board>,
     pub(crate) background: Arc<Background>,
 }

@@ -1,12 +1,13 @@
 //! Connections that stay open (live listings, watching, terminals): few per person, and over when the log-in is.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use cofferdam_access::ids::Name;
+use cofferdam_access::ids::{Name, WebSessionId};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::Failure,
@@ -73,27 +74,111 @@ pub(crate) enum Use {
 /// be asked counts as over.
 pub(crate) async fn over(app: &App, viewer: &Viewer, rule: Rule, of: Use) {
     let Credential::Session { id, .. } = viewer.credential else { return };
-    let idle = if of == Use::Works { u32::MAX } else { app.settings.idle_seconds };
+    let idle_seconds = if of == Use::Works { u32::MAX } else { app.settings.idle_seconds };
+    let over = CancellationToken::new();
+    let open = Open { session: id, who: viewer.user.name.clone(), rule, idle_seconds, over: over.clone() };
+    let _door = app.doors.enter(app, open);
+    // What ended before the door was there, nobody would look at for a while.
+    if matches!(app.store.web_session_stands(id, idle_seconds, app.now()).await, Ok(true)) {
+        over.cancelled().await;
+    }
+}
+
+/// All open streams of this node, looked after together: with a thousand of them, each asking for itself would keep the
+/// store busy with nothing else at every change.
+#[derive(Debug, Default)]
+pub(crate) struct Doors(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    open: HashMap<u64, Open>,
+    next: u64,
+    /// Somebody looks after them.
+    watched: bool,
+}
+
+/// One open stream.
+#[derive(Debug, Clone)]
+struct Open {
+    session: WebSessionId,
+    who: Name,
+    rule: Rule,
+    idle_seconds: u32,
+    over: CancellationToken,
+}
+
+/// A stream's place among the doors; gone with the stream.
+struct Door {
+    doors: Arc<Doors>,
+    number: u64,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.doors.state().open.remove(&self.number);
+    }
+}
+
+impl Doors {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(self: &Arc<Self>, app: &App, open: Open) -> Door {
+        let mut state = self.state();
+        let number = state.next;
+        state.next += 1;
+        state.open.insert(number, open);
+        if !std::mem::replace(&mut state.watched, true) {
+            tokio::spawn(look_after(app.clone()));
+        }
+        Door { doors: self.clone(), number }
+    }
+
+    /// All that are open; where there are none, nobody looks after them any longer.
+    fn open(&self) -> Vec<Open> {
+        let mut state = self.state();
+        state.watched = !state.open.is_empty();
+        state.open.values().cloned().collect()
+    }
+}
+
+async fn look_after(app: App) {
     let mut snapshots = app.snapshots.clone();
     loop {
-        let now = app.now();
-        let admitted = app
-            .snapshot()
-            .site
-            .user(&viewer.user.name)
-            .is_some_and(|user| user.is_active(now) && rule.admits(user));
-        if !admitted || !matches!(app.store.web_session_stands(id, idle, now).await, Ok(true)) {
-            return;
-        }
         tokio::select! {
             changed = snapshots.changed() => {
-                if changed.is_err() {
-                    return;
-                }
+                let gone = changed.is_err();
                 tokio::time::sleep(GATHER).await;
                 snapshots.mark_unchanged();
+                if gone {
+                    app.doors.open().iter().for_each(|open| open.over.cancel());
+                    return;
+                }
             }
             () = tokio::time::sleep(LOOK) => {}
+        }
+        let open = app.doors.open();
+        if open.is_empty() {
+            return;
+        }
+        close_those_over(&app, &open).await;
+    }
+}
+
+async fn close_those_over(app: &App, open: &[Open]) {
+    let (now, snapshot) = (app.now(), app.snapshot());
+    let sessions: BTreeSet<WebSessionId> = open.iter().map(|o| o.session).collect();
+    let sessions: Vec<WebSessionId> = sessions.into_iter().collect();
+    // What cannot be asked counts as over.
+    let standing = app.store.web_sessions_standing(&sessions, now).await.unwrap_or_default();
+    for one in open {
+        let user = snapshot.site.user(&one.who);
+        let admitted = user.is_some_and(|user| user.is_active(now) && one.rule.admits(user));
+        let idle_since = now.plus_seconds(-i64::from(one.idle_seconds));
+        let stands = standing.get(&one.session).is_some_and(|seen| *seen > idle_since);
+        if !admitted || !stands {
+            one.over.cancel();
         }
     }
 }
@@ -101,6 +186,10 @@ pub(crate) async fn over(app: &App, viewer: &Viewer, rule: Rule, of: Use) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        routes::WATCHERS,
+        testing::{Site, name},
+    };
 
     #[test]
     fn a_person_gets_so_many_streams_and_their_places_back() {
@@ -113,5 +202,38 @@ mod tests {
         assert!(streams.enter(&vera).is_ok());
         drop(places);
         assert!(streams.0.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_over_when_its_log_in_is_or_its_person_may_no_longer() {
+        let site = Site::new().await;
+        let app = site.app();
+        let log_in = async |who: &str, idle_seconds: u32| {
+            let browser = site.log_in(who).await;
+            let token =
+                crate::token::Token::parse(&browser.cookie(crate::cookies::SESSION).unwrap()).unwrap();
+            let session =
+                site.store().web_session(&token.digest(), 1800, site.now()).await.unwrap().unwrap().id;
+            Open { session, who: name(who), rule: WATCHERS, idle_seconds, over: CancellationToken::new() }
+        };
+        let (olga, sam) = (log_in("olga", 1800).await, log_in("sam", 1800).await);
+        let (reads, works) = (log_in("sam", 1800).await, log_in("sam", u32::MAX).await);
+        let vera = log_in("vera", 1800).await;
+        let open = [olga, sam, reads, works, vera];
+        let over = async || {
+            close_those_over(&app, &open).await;
+            open.iter().map(|o| o.over.is_cancelled()).collect::<Vec<_>>()
+        };
+        assert_eq!(over().await, [false, false, false, false, true], "vera watches nothing");
+        site.store().close_web_session(&site.act("sam"), &name("sam"), open[1].session).await.unwrap();
+        site.disable("olga").await;
+        assert_eq!(over().await, [true, true, false, false, true]);
+        site.clock().advance(1801);
+        assert_eq!(over().await, [true, true, true, false, true], "work keeps a log-in from idling");
+        let app = site.app();
+        let door = app.doors.enter(&app, open[3].clone());
+        assert_eq!(app.doors.open().len(), 1);
+        drop(door);
+        assert!(app.doors.open().is_empty());
     }
 }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use cofferdam_access::clock::{SharedClock, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, SanType,
@@ -21,6 +22,9 @@ use zeroize::Zeroizing;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(5);
+/// A certificate that ends within so long is spoken of, seconds: 30 days.
+pub const ENDS_SOON: i64 = 30 * DAY;
+const DAY: i64 = 86_400;
 
 /// Why there is no TLS. The operator's, all of them.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +58,14 @@ pub enum TlsError {
 pub struct Certificates {
     chain_file: PathBuf,
     key_file: PathBuf,
-    current: RwLock<Arc<ServerConfig>>,
+    current: RwLock<Current>,
+}
+
+/// What is served, and until when browsers take it.
+#[derive(Debug, Clone)]
+struct Current {
+    config: Arc<ServerConfig>,
+    ends: Timestamp,
 }
 
 impl Certificates {
@@ -63,24 +74,42 @@ impl Certificates {
     /// # Errors
     /// When they cannot be read, or do not fit each other.
     pub fn load(chain_file: &Path, key_file: &Path) -> Result<Self, TlsError> {
-        let config = read(chain_file, key_file)?;
+        let current = read(chain_file, key_file)?;
         Ok(Self {
             chain_file: chain_file.to_owned(),
             key_file: key_file.to_owned(),
-            current: RwLock::new(Arc::new(config)),
+            current: RwLock::new(current),
         })
     }
 
     /// What new connections are served with.
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).config.clone()
+    }
+
+    /// When the certificate in use ends; browsers refuse it from then on.
+    pub fn ends(&self) -> Timestamp {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).ends
+    }
+
+    /// The file that holds it, for whoever has to replace it.
+    pub fn chain_file(&self) -> &Path {
+        &self.chain_file
     }
 
     /// Takes the files anew whenever they change, until `stop`. Files that cannot be used are reported, and the certificate
-    /// of before stays.
-    pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
+    /// of before stays. One that ends soon is spoken of once a day.
+    pub async fn follow(self: Arc<Self>, clock: SharedClock, stop: CancellationToken) {
         let mut before = self.stamp();
+        let mut warned: Option<Timestamp> = None;
         loop {
+            let now = clock.now();
+            let left = self.ends().since(now) / 1_000_000;
+            if left < ENDS_SOON && warned.is_none_or(|at| now.since(at) >= DAY * 1_000_000) {
+                warned = Some(now);
+                let (file, days) = (self.chain_file.display(), left.div_euclid(DAY));
+                tracing::warn!(%file, days, "the web interface's certificate ends soon: put another pair in place");
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(LOOK) => {}
@@ -91,8 +120,9 @@ impl Certificates {
             }
             before = now;
             match read(&self.chain_file, &self.key_file) {
-                Ok(config) => {
-                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+                Ok(current) => {
+                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+                    warned = None;
                     tracing::info!("the web interface's certificate was taken anew");
                 }
                 Err(e) => {
@@ -114,16 +144,19 @@ impl Certificates {
     }
 }
 
-fn read(chain_file: &Path, key_file: &Path) -> Result<ServerConfig, TlsError> {
+fn read(chain_file: &Path, key_file: &Path) -> Result<Current, TlsError> {
     let content = |path: &Path, what: String| TlsError::Content { path: path.to_owned(), what };
     let text =
         fs::read(chain_file).map_err(|source| TlsError::File { path: chain_file.to_owned(), source })?;
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()
         .map_err(|e| content(chain_file, format!("not a certificate chain in PEM ({e})")))?;
-    if chain.is_empty() {
+    let Some(own) = chain.first() else {
         return Err(content(chain_file, "holds no certificate: name a chain in PEM".into()));
-    }
+    };
+    let (_, parsed) = x509_parser::parse_x509_certificate(own)
+        .map_err(|e| content(chain_file, format!("its first certificate cannot be read ({e})")))?;
+    let ends = Timestamp::from_seconds(parsed.validity().not_after.timestamp());
     let text = Zeroizing::new(
         fs::read(key_file).map_err(|source| TlsError::File { path: key_file.to_owned(), source })?,
     );
@@ -135,7 +168,7 @@ fn read(chain_file: &Path, key_file: &Path) -> Result<ServerConfig, TlsError> {
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(Current { config: Arc::new(config), ends })
 }
 
 /// Makes an authority, has it sign one certificate for `hosts`, and throws its key away: nobody can ever sign another with
@@ -204,7 +237,8 @@ mod tests {
         let (ca, chain, key) = make_authority("North", &hosts, 1_795_600_000).unwrap();
         assert!(ca.contains("BEGIN CERTIFICATE") && chain.contains(&ca));
         let (chain, key) = (file("chain.pem", &chain), file("key.pem", &key));
-        Certificates::load(&chain, &key).unwrap();
+        let served = Certificates::load(&chain, &key).unwrap();
+        assert_eq!(served.ends(), Timestamp::from_seconds(1_795_600_000 + 397 * DAY));
         let (_, other, _) = make_authority("North", &hosts, 1_795_600_000).unwrap();
         let other = file("other.pem", &other);
         assert!(matches!(Certificates::load(&other, &key), Err(TlsError::Fit(_))));

@@ -60,6 +60,11 @@ impl Viewer {
         duties.iter().any(|d| self.holds(*d))
     }
 
+    /// Whether they come with a token of that scope.
+    pub(crate) fn has_scope(&self, scope: &str) -> bool {
+        matches!(&self.credential, Credential::Token { scopes, .. } if scopes.iter().any(|s| s == scope))
+    }
+
     /// The approving duty that they hold, where it is one alone.
     pub(crate) fn approving_duties(&self) -> Vec<Duty> {
         self.user.duties.iter().copied().filter(|d| d.approves()).collect()

@@ -28,6 +28,13 @@ pub enum Edit {
     Organisation(Organisation),
     /// An organisation goes.
     RemoveOrganisation(Name),
+    /// Whether sessions on an asset need somebody who watches.
+    Supervision {
+        /// The asset.
+        asset: Name,
+        /// They do.
+        on: bool,
+    },
 }
 
 impl Edit {
@@ -47,6 +54,10 @@ impl Edit {
             }
             Self::Disable(name) => set_disabled(&mut site, &name, true)?,
             Self::Enable(name) => set_disabled(&mut site, &name, false)?,
+            Self::Supervision { asset, on } => {
+                let known = site.assets.iter_mut().find(|a| a.name == asset);
+                known.ok_or_else(|| none("asset", &asset))?.supervised = on;
+            }
         }
         Ok(site)
     }
@@ -143,7 +154,8 @@ mod tests {
     #[test]
     fn what_is_not_there_cannot_be_changed() {
         let site = fixture::site();
-        for edit in [Edit::Disable(name("nobody")), Edit::RemoveOrganisation(name("nobody"))] {
+        let supervision = Edit::Supervision { asset: name("nobody"), on: true };
+        for edit in [Edit::Disable(name("nobody")), Edit::RemoveOrganisation(name("nobody")), supervision] {
             assert!(edit.proposed(&site).unwrap_err().to_string().contains("nobody"));
         }
     }

@@ -10,6 +10,7 @@ use cedar_policy::{
 
 use super::{entities, facts::Question};
 use crate::{
+    clock::Timestamp,
     local_time::{SiteZone, TimeError},
     site::Site,
 };
@@ -112,7 +113,25 @@ struct Engine {
 struct Looks {
     files: bool,
     sizes: bool,
-    times: bool,
+    times: Option<Resolution>,
+}
+
+/// How finely policies can tell one time from another; the finer one first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Resolution {
+    /// Each moment may be another: they speak of seconds, or of the present as such.
+    Seconds,
+    /// Only hours and days of the site's zone, which begin with whole minutes of UTC wherever the zone lies.
+    Minutes,
+}
+
+impl Resolution {
+    const fn seconds(self) -> i64 {
+        match self {
+            Self::Seconds => 1,
+            Self::Minutes => 60,
+        }
+    }
 }
 
 /// Names that every question needs, parsed once.
@@ -191,10 +210,12 @@ impl CompiledPolicies {
         self.state.as_ref().map_or(true, |engine| engine.looks.sizes)
     }
 
-    /// Whether a policy of the site's own may answer otherwise only because time passes. What the shipped ones say of time is
-    /// the window's, and sessions know its end.
-    pub fn look_at_times(&self) -> bool {
-        self.state.as_ref().map_or(true, |engine| engine.looks.times)
+    /// The first moment after `now` at which a policy of the site's own may answer otherwise only because time passes; none
+    /// where it cannot. What the shipped ones say of time is the window's, and sessions know its end.
+    pub fn may_change_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let resolution = self.state.as_ref().map_or(Some(Resolution::Seconds), |e| e.looks.times)?;
+        let step = resolution.seconds();
+        Some(Timestamp::from_seconds((now.seconds().div_euclid(step) + 1).saturating_mul(step)))
     }
 
     /// What the policy of that id says to people.
@@ -266,7 +287,9 @@ impl Engine {
 impl Looks {
     /// By the words of the policy, so that one too many rather than one too few is asked.
     fn of(policy: &Policy) -> Self {
-        let Ok(json) = policy.to_json() else { return Self { files: true, sizes: true, times: true } };
+        let Ok(json) = policy.to_json() else {
+            return Self { files: true, sizes: true, times: Some(Resolution::Seconds) };
+        };
         let part = |name: &str| json.get(name).map(ToString::to_string).unwrap_or_default();
         let (scope, conditions) = (part("action"), part("conditions"));
         let speaks = |words: &[&str]| words.iter().any(|word| conditions.contains(word));
@@ -274,7 +297,11 @@ impl Looks {
         Self {
             files: named || speaks(&["path", "bytes", "size_allowed", "action"]),
             sizes: speaks(&["bytes", "size_allowed"]),
-            times: speaks(&["now", "local_hour", "local_weekday", "seconds"]),
+            times: if speaks(&["now", "seconds"]) {
+                Some(Resolution::Seconds)
+            } else {
+                speaks(&["local_hour", "local_weekday"]).then_some(Resolution::Minutes)
+            },
         }
     }
 
@@ -282,7 +309,8 @@ impl Looks {
         Self {
             files: self.files || other.files,
             sizes: self.sizes || other.sizes,
-            times: self.times || other.times,
+            // The finer of the two, where both look.
+            times: self.times.into_iter().chain(other.times).min(),
         }
     }
 }

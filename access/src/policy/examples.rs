@@ -236,6 +236,7 @@ fn made_window(
                 duty,
                 digest: digest.clone(),
                 at: at.plus_seconds(from - 60),
+                remark: None,
             })
         };
         window.approvals = [

@@ -301,7 +301,8 @@ fn files_are_asked_for_only_where_a_policy_of_the_site_can_tell_one_from_another
         ("nonsense", (true, true, true)),
     ] {
         let policies = with_policy(text).policies;
-        let found = (policies.look_at_files(), policies.look_at_sizes(), policies.look_at_times());
+        let found =
+            (policies.look_at_files(), policies.look_at_sizes(), policies.may_change_at(INSIDE).is_some());
         assert_eq!(found, looks, "{text}");
     }
     let world = with_policy(paths);
@@ -355,6 +356,36 @@ fn a_machines_own_loopback_opens_only_where_its_asset_says_so_and_to_whom_a_shel
     ] {
         assert!(matches!(ask(world, host, port), ChannelDecision::Deny { .. }), "{host}:{port}");
     }
+}
+
+#[test]
+fn a_rule_of_the_hour_or_of_the_moment_ends_a_live_session_in_the_second_in_which_it_begins_to_hold() {
+    let rule = |condition: &str| format!("forbid (principal, action, resource) when {{ {condition} }};");
+    let hour = rule("context.local_hour >= 15");
+    let moment = rule("context.now >= datetime(\"2026-11-23T14:00:00Z\")");
+    let both = format!("{} {hour}", rule("context.window.seconds_left < 10"));
+    // 14:30:34 at the site; the hour begins at 15:00.
+    let begun = INSIDE.plus_seconds(-1766);
+    for text in [&hour, &moment, &both] {
+        let world = with_policy(text);
+        let Decision::Permit(grant, _) = ask(&world, &access("pump-hmi", begun), begun) else {
+            panic!("refused: {text}")
+        };
+        // A clock that jumps from one moment that matters to the next, as the watch over a session does.
+        let (mut now, mut looks) = (begun, 0);
+        let ended = loop {
+            match grant.recheck(&world, now) {
+                Recheck::Ended(reason) => break reason,
+                Recheck::StillGood { .. } => now = world.policies.may_change_at(now).unwrap(),
+            }
+            looks += 1;
+        };
+        assert!(matches!(ended, EndReason::Policy { .. }), "{ended}");
+        assert_eq!(now, INSIDE, "{text}");
+        let expected = if *text == hour { 30 } else { 1766 };
+        assert!(looks <= expected, "{looks} looks: hours begin with whole minutes");
+    }
+    assert_eq!(world().policies.may_change_at(begun), None, "the shipped ones say nothing of the time");
 }
 
 #[test]

@@ -9,21 +9,34 @@ use super::{
 pub(super) struct Select {
     sql: String,
     values: Vec<Value>,
+    conditions: bool,
 }
 
 impl Select {
     /// Starts with `SELECT … FROM …`, without `WHERE`.
     pub(super) fn new(sql: &'static str) -> Self {
-        Self { sql: sql.to_owned(), values: Vec::new() }
+        Self { sql: sql.to_owned(), values: Vec::new(), conditions: false }
     }
 
     /// Adds a condition; each `?` in it is the value.
     pub(super) fn and(mut self, condition: &'static str, value: impl Into<Value>) -> Self {
-        self.sql.push_str(if self.values.is_empty() { " WHERE (" } else { " AND (" });
+        self.begin();
         self.values.push(value.into());
         self.sql.push_str(&condition.replace('?', &format!("${}", self.values.len())));
         self.sql.push(')');
         self
+    }
+
+    /// Adds a condition without a value.
+    pub(super) fn and_literal(mut self, condition: &'static str) -> Self {
+        self.begin();
+        self.sql.push_str(condition);
+        self.sql.push(')');
+        self
+    }
+
+    fn begin(&mut self) {
+        self.sql.push_str(if std::mem::replace(&mut self.conditions, true) { " AND (" } else { " WHERE (" });
     }
 
     /// Adds a condition if there is a value for it.
@@ -32,6 +45,20 @@ impl Select {
             Some(v) => self.and(condition, v),
             None => self,
         }
+    }
+
+    /// Adds that a column is one of the values. There has to be one: of none, nothing needs to be asked.
+    pub(super) fn and_in(
+        mut self,
+        column: &'static str,
+        values: impl IntoIterator<Item = impl Into<Value>>,
+    ) -> Self {
+        self.begin();
+        let first = self.values.len();
+        self.values.extend(values.into_iter().map(Into::into));
+        let places: Vec<String> = (first..self.values.len()).map(|n| format!("${}", n + 1)).collect();
+        self.sql.push_str(&format!("{column} IN ({}))", places.join(", ")));
+        self
     }
 
     /// Ends with the order and the most rows wanted (0: the most there can be).

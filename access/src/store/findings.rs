@@ -4,15 +4,26 @@ use serde::Serialize;
 
 use super::{
     Store,
+    change::{Change, to_i64},
     db::{Row, args},
     error::StoreError,
     filter::Select,
+    notifications::{put, told},
 };
 use crate::{
     audit::{Act, AuditEvent, AuditKind, Checkpoint},
     clock::Timestamp,
     ids::{FindingId, SessionId},
+    notice::{self, Bound},
 };
+
+/// The same trigger in the same session is mailed about once in so long, seconds.
+const MAIL_AGAIN: i64 = 600;
+/// Findings mailed about in an hour; the last of them says so.
+const MAILS_AN_HOUR: u64 = 20;
+/// Findings that a program is told of in an hour; the last of them says so.
+const EVENTS_AN_HOUR: u64 = 1000;
+const HOUR: i64 = 3600;
 
 /// A finding as kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -51,14 +62,18 @@ pub struct FindingFilter {
 }
 
 impl Store {
-    /// Keeps a finding.
+    /// Keeps a finding, and the messages about it: to a program, and by mail where it matters to those who watch sessions.
+    /// Neither more often than people and programs can take: the listing has every one.
     pub async fn record_finding(&self, act: &Act, finding: &FindingRecord) -> Result<Checkpoint, StoreError> {
         let session = finding.session.map(|s| s.to_string());
         let mut change = self.change(act).await?;
+        let mail = mail_bound(&mut change, finding).await?;
+        let event = event_bound(&mut change, finding).await?;
+        tell(&mut change, act, finding, mail, event).await?;
         change
             .execute(
-                "INSERT INTO finding (id, session, at, trigger_name, severity, message, response) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                "INSERT INTO finding (id, session, at, trigger_name, severity, message, response, mailed) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
                 args![
                     finding.id.to_string(),
                     session.clone(),
@@ -67,6 +82,7 @@ impl Store {
                     &finding.severity,
                     finding.text.replace('\0', "\u{fffd}"),
                     &finding.response,
+                    i64::from(mail != Bound::Reached),
                 ],
             )
             .await?;
@@ -92,6 +108,74 @@ impl Store {
                 .finish("id DESC", filter.limit);
         self.0.pools.rows(sql, values).await?.iter().map(record).collect()
     }
+}
+
+/// Whether people are told of it by mail: it matters, they were not told the same a moment ago, and not too often.
+async fn mail_bound(change: &mut Change<'_>, finding: &FindingRecord) -> Result<Bound, StoreError> {
+    if !notice::matters(&finding.severity, &finding.response) {
+        return Ok(Bound::Reached);
+    }
+    let again = change
+        .row(
+            "SELECT id FROM finding WHERE session = $1 AND at > $2 AND trigger_name = $3 AND mailed = 1 LIMIT 1",
+            args![
+                finding.session.map(|s| s.to_string()),
+                finding.at.plus_seconds(-MAIL_AGAIN),
+                &finding.trigger
+            ],
+        )
+        .await?;
+    if again.is_some() {
+        return Ok(Bound::Reached);
+    }
+    let mailed = change
+        .row(
+            "SELECT COUNT(*) AS n FROM finding WHERE mailed = 1 AND at > $1",
+            args![finding.at.plus_seconds(-HOUR)],
+        )
+        .await?;
+    Ok(Bound::after(mailed.map_or(Ok(0), |r| r.count("n"))?, MAILS_AN_HOUR))
+}
+
+async fn event_bound(change: &mut Change<'_>, finding: &FindingRecord) -> Result<Bound, StoreError> {
+    let told = change
+        .row(
+            "SELECT COUNT(*) AS n FROM (SELECT id FROM finding WHERE at > $1 LIMIT $2) AS lately",
+            args![finding.at.plus_seconds(-HOUR), to_i64(EVENTS_AN_HOUR)],
+        )
+        .await?;
+    Ok(Bound::after(told.map_or(Ok(0), |r| r.count("n"))?, EVENTS_AN_HOUR))
+}
+
+async fn tell(
+    change: &mut Change<'_>,
+    act: &Act,
+    finding: &FindingRecord,
+    mail: Bound,
+    event: Bound,
+) -> Result<(), StoreError> {
+    if mail == Bound::Reached && event == Bound::Reached {
+        return Ok(());
+    }
+    let session = match finding.session {
+        Some(id) => {
+            let sql = "SELECT person, asset, login FROM session WHERE id = $1";
+            change.row(sql, args![id.to_string()]).await?
+        }
+        None => None,
+    };
+    let session = match &session {
+        Some(row) => {
+            let account = format!("{}@{}", row.text("login")?, row.text("asset")?);
+            Some((row.parsed("person")?, account))
+        }
+        None => None,
+    };
+    let (people, _) = told(change).await?;
+    for message in notice::of_finding(act, finding, session.as_ref(), &people, mail, event) {
+        put(change, &message).await?;
+    }
+    Ok(())
 }
 
 fn record(row: &Row) -> Result<FindingRecord, StoreError> {

@@ -19,6 +19,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "retention", sql: include_str!("../../../migrations/0002_retention.sql") },
     Migration { version: 3, name: "web", sql: include_str!("../../../migrations/0003_web.sql") },
     Migration { version: 4, name: "web_admin", sql: include_str!("../../../migrations/0004_web_admin.sql") },
+    Migration { version: 5, name: "web_scale", sql: include_str!("../../../migrations/0005_web_scale.sql") },
     Migration { version: 6, name: "rotation", sql: include_str!("../../../migrations/0006_rotation.sql") },
 ];
 

@@ -18,6 +18,7 @@ mod logins;
 mod migrate;
 mod notifications;
 mod orders;
+mod past;
 mod people;
 mod plant;
 mod recordings;

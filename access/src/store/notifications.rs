@@ -127,17 +127,23 @@ pub(super) async fn tell_of_window(
     kind: AuditKind,
     window: &Window,
 ) -> Result<(), StoreError> {
-    let rows = change.rows("SELECT body FROM site_item WHERE kind = 'user' ORDER BY name", vec![]).await?;
-    let people: Vec<User> = rows.iter().map(|r| r.json("body")).collect::<Result<_, _>>()?;
-    let settings = change.row("SELECT body FROM site_item WHERE kind = 'settings'", vec![]).await?;
-    let settings: Settings = settings.map(|r| r.json("body")).transpose()?.unwrap_or_default();
+    let (people, settings) = told(change).await?;
     for message in notice::of_window(kind, act, window, &people, &settings) {
         put(change, &message).await?;
     }
     Ok(())
 }
 
-async fn put(change: &mut Change<'_>, message: &Message) -> Result<(), StoreError> {
+/// The people who may be told, and how the site writes times.
+pub(super) async fn told(change: &mut Change<'_>) -> Result<(Vec<User>, Settings), StoreError> {
+    let rows = change.rows("SELECT body FROM site_item WHERE kind = 'user' ORDER BY name", vec![]).await?;
+    let people: Vec<User> = rows.iter().map(|r| r.json("body")).collect::<Result<_, _>>()?;
+    let settings = change.row("SELECT body FROM site_item WHERE kind = 'settings'", vec![]).await?;
+    let settings = settings.map(|r| r.json("body")).transpose()?.unwrap_or_default();
+    Ok((people, settings))
+}
+
+pub(super) async fn put(change: &mut Change<'_>, message: &Message) -> Result<(), StoreError> {
     let at = change.at();
     let body = match message {
         Message::Mail(mail) => serde_json::to_string(mail),

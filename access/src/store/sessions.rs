@@ -39,6 +39,9 @@ pub enum SessionState {
 }
 
 impl SessionState {
+    /// All but the end.
+    pub const OPEN: [Self; 4] = [Self::Authenticating, Self::Waiting, Self::Active, Self::Suspended];
+
     /// As written in listings.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -301,14 +304,17 @@ impl Store {
 
     /// Lists sessions, the newest first.
     pub async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRecord>, StoreError> {
-        let ended = filter.open_only.then_some("ended");
-        let (sql, values) = Select::new(ALL)
+        let mut select = Select::new(ALL);
+        if filter.open_only {
+            // Found by index; as those whose state is not the end, all that ever were would be looked at.
+            select = select.and_literal("ended_at IS NULL");
+        }
+        let (sql, values) = select
             .and_some("person = ?", filter.person.as_ref())
             .and_some("asset = ?", filter.asset.as_ref())
             .and_some("window_id = ?", filter.window.map(|w| w.to_string()))
             .and_some("node = ?", filter.node.as_ref())
             .and_some("state = ?", filter.state.map(SessionState::as_str))
-            .and_some("state <> ?", ended)
             .and_some("started_at >= ?", filter.from)
             .and_some("started_at < ?", filter.until)
             .and_some("id < ?", filter.before.map(|id| id.to_string()))
@@ -320,10 +326,11 @@ impl Store {
     /// process. They end here with the reason `crash`, and are answered so that their recordings can be sealed.
     pub async fn end_orphans(&self, act: &Act, node: &str) -> Result<Vec<SessionRecord>, StoreError> {
         let mut orphans = Vec::new();
+        let open = SessionState::OPEN.map(SessionState::as_str);
         loop {
             let mut change = self.change(act).await?;
             let (sql, values) =
-                Select::new(ALL).and("node = ?", node).and("state <> ?", "ended").finish("id", 100);
+                Select::new(ALL).and("node = ?", node).and_in("state", open).finish("id", 100);
             let batch = change.rows(sql, values).await?.iter().map(record).collect::<Result<Vec<_>, _>>()?;
             let end = SessionEnd { reason: "crash".to_owned(), ..SessionEnd::default() };
             let mut events = Vec::new();
@@ -349,7 +356,8 @@ impl Store {
 async fn holder_of(change: &mut Change<'_>, new: &NewSession) -> Result<Option<SessionId>, StoreError> {
     let row = change
         .row(
-            "SELECT id FROM session WHERE asset = $1 AND login = $2 AND state <> 'ended' LIMIT 1",
+            "SELECT id FROM session WHERE asset = $1 AND login = $2 \
+             AND state IN ('authenticating', 'waiting', 'active', 'suspended') LIMIT 1",
             args![&new.asset, &new.login],
         )
         .await?;

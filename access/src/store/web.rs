@@ -1,10 +1,13 @@
 //! Log-ins to the web interface: sessions, challenges, passkeys, tokens. Of a cookie or token only its digest is kept.
 
+use std::collections::HashMap;
+
 use super::{
     Store,
     change::{Change, Quiet},
     db::{Row, args},
     error::StoreError,
+    filter::Select,
     people::ensure_row,
 };
 use crate::{
@@ -154,6 +157,25 @@ impl Store {
             )
             .await?;
         Ok(row.is_some())
+    }
+
+    /// Of these log-ins, those that are not over by `now`, each with its last use: for many streams at once.
+    pub async fn web_sessions_standing(
+        &self,
+        ids: &[WebSessionId],
+        now: Timestamp,
+    ) -> Result<HashMap<WebSessionId, Timestamp>, StoreError> {
+        let mut standing = HashMap::new();
+        for some in ids.chunks(super::MAX_ROWS as usize) {
+            let (sql, values) = Select::new("SELECT id, seen_at FROM web_session")
+                .and("expires_at > ?", now)
+                .and_in("id", some.iter().map(ToString::to_string))
+                .finish("id", 0);
+            for row in self.0.pools.rows(sql, values).await? {
+                standing.insert(row.parsed("id")?, row.time("seen_at")?);
+            }
+        }
+        Ok(standing)
     }
 
     async fn seen(&self, now: Timestamp, sql: &'static str, digest: &str) -> Result<(), StoreError> {

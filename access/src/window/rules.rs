@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Approval, Operation, RequestDigest, RequestError, Standing, Times, Window, WindowRequest,
-    text::{self, LONGEST_FIELD},
+    text::{self, LONGEST_FIELD, LONGEST_REMARK},
 };
 use crate::{
     clock::Timestamp,
@@ -192,6 +192,21 @@ impl Window {
         digest: RequestDigest,
         now: Timestamp,
     ) -> Result<ApprovalStep, Refusal> {
+        self.approve_saying(person, duty, digest, "", now)
+    }
+
+    /// As [`Self::approve`], with a remark (empty for none): the second approver and those who asked read it.
+    ///
+    /// # Errors
+    /// As [`Self::approve`]; also for a remark that is too long or cannot be shown.
+    pub fn approve_saying(
+        &mut self,
+        person: &User,
+        duty: Duty,
+        digest: RequestDigest,
+        remark: &str,
+        now: Timestamp,
+    ) -> Result<ApprovalStep, Refusal> {
         self.may_decide(person, duty, now)?;
         if self.approvals.iter().any(|a| a.by == person.name) {
             return Err(Refusal::AlreadyApproved(person.name.clone()));
@@ -203,7 +218,9 @@ impl Window {
         if ours != digest {
             return Err(Refusal::OtherText);
         }
-        self.approvals.push(Approval { by: person.name.clone(), duty, digest: ours.to_string(), at: now });
+        let remark = checked_remark(remark)?;
+        let by = person.name.clone();
+        self.approvals.push(Approval { by, duty, digest: ours.to_string(), at: now, remark });
         if self.is_proven() {
             self.standing = Standing::Approved;
             return Ok(ApprovalStep::Approved);
@@ -464,6 +481,12 @@ fn active(person: &User, now: Timestamp) -> Result<(), Refusal> {
 fn checked_reason(reason: &str) -> Result<String, Refusal> {
     text::text("reason", reason, 1, LONGEST_FIELD)?;
     Ok(reason.trim().to_owned())
+}
+
+fn checked_remark(remark: &str) -> Result<Option<String>, Refusal> {
+    text::text("remark", remark, 0, LONGEST_REMARK)?;
+    let remark = remark.trim();
+    Ok((!remark.is_empty()).then(|| remark.to_owned()))
 }
 
 #[cfg(test)]

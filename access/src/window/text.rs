@@ -21,6 +21,8 @@ pub const MOST_PATHS: usize = 100;
 pub const LONGEST_PURPOSE: usize = 2000;
 /// Longest work order number, and longest path pattern, characters.
 pub const LONGEST_FIELD: usize = 256;
+/// Longest remark with an approval, characters.
+pub const LONGEST_REMARK: usize = 500;
 /// How far in the past a start may lie, seconds: forms take a while to fill in.
 pub const START_SLACK_SECONDS: i64 = 300;
 

@@ -41,7 +41,7 @@ fn window() -> Window {
 }
 
 fn approve(mut window: Window, who: &str, duty: Duty) -> Window {
-    window.approvals.push(Approval { by: name(who), duty, digest: "d".into(), at: NOW });
+    window.approvals.push(Approval { by: name(who), duty, digest: "d".into(), at: NOW, remark: None });
     if window.approvals.len() == 2 {
         window.standing = Standing::Approved;
     }

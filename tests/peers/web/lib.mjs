@@ -4,7 +4,7 @@
 // Environment: COFFERDAM_DEMO names demo.json, COFFERDAM_SCRATCH a folder for the test's files, COFFERDAM_WEB_MODULES the
 // folder with node_modules, COFFERDAM_SHOTS (if set) a folder for screenshots.
 import assert from "node:assert/strict";
-import { execFile, execFileSync } from "node:child_process";
+import { execFile, execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -20,7 +20,7 @@ const axe = readFileSync(load.resolve("axe-core/axe.min.js"), "utf8");
 const peers = join(dirname(fileURLToPath(import.meta.url)), "..");
 
 export const demo = JSON.parse(readFileSync(need("COFFERDAM_DEMO"), "utf8"));
-const authority = readFileSync(demo.ca_cert);
+export const authority = readFileSync(demo.ca_cert);
 /** Passkeys are bound to a name: the demo's is `localhost`. */
 export const base = new URL(demo.web);
 base.hostname = "localhost";
@@ -220,6 +220,25 @@ export const command = (name, ...more) => {
       done({ code: error ? (error.code ?? -1) : 0, out, err }),
     ),
   );
+};
+
+/** A shell of vera's that stays: the command line in COFFERDAM_SSH. */
+export const shell = () => {
+  const [program, ...rest] = JSON.parse(need("COFFERDAM_SSH"));
+  const child = spawn(program, rest, { stdio: ["pipe", "pipe", "pipe"] });
+  // Apart: what comes by two pipes comes in no order.
+  const state = { child, out: "", err: "", ended: undefined };
+  child.stdout.on("data", (part) => (state.out += part));
+  child.stderr.on("data", (part) => (state.err += part));
+  child.on("exit", () => (state.ended = performance.now()));
+  return state;
+};
+
+/** Whether the shell shows its prompt now. */
+export const prompted = (live) => {
+  assert(!live.ended, live.out + live.err);
+  // Without colours and titles.
+  return /[$#] *$/.test(live.out.replace(/\x1b(\[[0-9;?]*[a-zA-Z]|\][^\x07]*\x07)/g, ""));
 };
 
 /** Waits until `probe` answers something; fails after `longest` milliseconds. Answers it and how long that took. */

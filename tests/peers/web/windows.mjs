@@ -1,11 +1,11 @@
 // Vera asks for a window, olga and sam approve, `ssh` works, olga watches, sam revokes: the session is cut while olga's pages
 // show it. COFFERDAM_SSH: the command line of an interactive `ssh` as vera, JSON.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { code, command, picture, seat, story, until } from "./lib.mjs";
+import { code, command, picture, prompted, seat, shell, story, until } from "./lib.mjs";
 
 const purpose = "Yearly service <script>alert(1)</script> of “P-101” & its panel";
 const said = "by-hand-in-the-window";
+const remark = "Mind valve 7 <b>& its</b> seal";
 
 /** `2026-11-25T21:00` in that zone, for a field of a form. */
 const local = (zone, minutes) => {
@@ -40,22 +40,13 @@ const approve = async (page, person, id) => {
   assert((await page.locator("main").innerText()).includes(purpose), "what is approved is shown");
   const choice = page.locator("details.choice", { hasText: "Approve" }).first();
   if ((await choice.getAttribute("open")) === null) await choice.locator("summary").click();
+  // The first leaves a remark, the second reads it.
+  if (person === "olga") await page.getByLabel("Remark").fill(remark);
+  else assert((await page.locator("main").innerText()).includes(remark), "the first approver's remark is shown");
   await picture(page, `approval-by-${person}`);
   await page.locator("#code-approve").fill(code(person));
   await page.getByRole("button", { name: "Approve this window" }).click();
   await page.waitForURL((url) => url.pathname !== `/approvals/${id}/approve`);
-};
-
-/** A shell of vera's that stays. */
-const shell = () => {
-  const [program, ...rest] = JSON.parse(process.env.COFFERDAM_SSH);
-  const child = spawn(program, rest, { stdio: ["pipe", "pipe", "pipe"] });
-  // Apart: what comes by two pipes comes in no order.
-  const state = { child, out: "", err: "", ended: undefined };
-  child.stdout.on("data", (part) => (state.out += part));
-  child.stderr.on("data", (part) => (state.err += part));
-  child.on("exit", () => (state.ended = performance.now()));
-  return state;
 };
 
 await story(async (browser) => {
@@ -72,7 +63,8 @@ await story(async (browser) => {
 
   await approve(olga.page, "olga", id);
   await vera.page.reload();
-  assert((await vera.page.locator("main").innerText()).includes("Olga"), "the requester sees who was first");
+  const seen = await vera.page.locator("main").innerText();
+  assert(seen.includes("Olga") && seen.includes(remark), "the requester sees who was first, and what they said");
   await approve(sam.page, "sam", id);
   await vera.page.reload();
   assert.match(await vera.page.locator("h1").innerText(), /open/);
@@ -82,11 +74,7 @@ await story(async (browser) => {
   assert((await vera.page.locator("main").innerText()).includes("pump-hmi"));
 
   const live = shell();
-  await until("a prompt", 90_000, () => {
-    assert(!live.ended, live.out);
-    // Without colours and titles.
-    return /[$#] *$/.test(live.out.replace(/\x1b(\[[0-9;?]*[a-zA-Z]|\][^\x07]*\x07)/g, ""));
-  });
+  await until("a prompt", 90_000, () => prompted(live));
   live.child.stdin.write(`echo ${said}\n`);
   await until("the echo", 5_000, () => live.out.split(said).length > 2);
   await olga.page.goto("/live");

@@ -6,7 +6,10 @@ use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use cofferdam_access::metrics::{Checked, Metric, six};
+use cofferdam_access::{
+    clock::Timestamp,
+    metrics::{Checked, Metric, six},
+};
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
@@ -78,20 +81,20 @@ async fn metrics(State(app): State<App>) -> Reply<Vec<Shown>> {
     Ok(Json(shown.collect()))
 }
 
-/// The six metrics and the live sessions of this node in Prometheus' text format.
+/// The six metrics, the live sessions of this node and the end of its certificate in Prometheus' text format.
 #[utoipa::path(get, path = "/api/v1/metrics/prometheus", tag = "metrics",
     responses((status = 200, content_type = "text/plain", body = String)))]
 async fn prometheus(State(app): State<App>) -> Result<Response, Problem> {
     let looked = Background::metrics(&app).await?;
     let all = six(&app.snapshot().site, &looked.trend.sum(), Checked::BySeal);
-    let body = exposition(&all, app.live.list().len());
+    let body = exposition(&all, app.live.list().len(), app.health.certificate_ends());
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
 }
 
 /// Prometheus' text format 0.0.4. A metric that cannot be computed is left out. Names and texts are ours alone, so nothing
 /// needs to be escaped.
-fn exposition(metrics: &[Metric], live: usize) -> String {
+fn exposition(metrics: &[Metric], live: usize, certificate_ends: Timestamp) -> String {
     let mut text = String::new();
     for (metric, value) in metrics.iter().filter_map(|m| Some((m, m.value?))) {
         let name = match metric.id {
@@ -107,6 +110,9 @@ fn exposition(metrics: &[Metric], live: usize) -> String {
     }
     let name = "cofferdam_live_sessions";
     text.push_str(&format!("# HELP {name} live sessions of this node\n# TYPE {name} gauge\n{name} {live}\n"));
+    let (name, ends) = ("cofferdam_web_certificate_end_seconds", certificate_ends.seconds());
+    let help = "when the web interface's certificate ends, seconds since 1970";
+    text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {ends}\n"));
     text
 }
 

@@ -17,8 +17,8 @@ use crate::routes::Routes;
 /// What a token may do, and how a person reads it.
 pub(crate) const SCOPES: &[(&str, &str)] = &[
     ("read", "read what I may read: windows, sessions, site, metrics"),
-    ("request", "ask for windows and withdraw my requests"),
-    ("decide", "approve and refuse windows (a fresh code for each)"),
+    ("request", "ask for windows; withdraw, shorten and revoke what I asked for"),
+    ("decide", "approve, refuse, shorten and revoke windows (a fresh code for each but refusing)"),
     ("control", "suspend, resume and end sessions (a fresh code for each end)"),
     ("investigate", "read recordings and the audit log"),
     ("administer", "change the site, people and plant state (a fresh code for each)"),

@@ -152,9 +152,10 @@ pub(crate) async fn transcript(
     Ok(Json(read.lines.into_iter().map(|line| LineView::new(session.started_at, line)).collect()))
 }
 
-/// A recording as `asciicast`, `text`, `events` (JSON lines) or `bundle` (evidence).
+/// A recording as `asciicast`, `text`, `events` (JSON lines), `bundle` (evidence) or `files` (an archive of the files that
+/// moved, as far as they were kept).
 #[utoipa::path(get, path = "/api/v1/recordings/{id}/download/{form}", tag = "recordings",
-    params(("id" = String, Path, description = "its id"), ("form" = String, Path, description = "asciicast, text, events or bundle")),
+    params(("id" = String, Path, description = "its id"), ("form" = String, Path, description = "asciicast, text, events, bundle or files")),
     responses((status = 200), (status = 404), (status = 409)))]
 pub(crate) async fn download(
     State(app): State<App>,

@@ -15,7 +15,10 @@ use utoipa::ToSchema;
 use super::body::Body;
 use crate::{
     error::{Failure, Problem},
-    pages::control,
+    pages::{
+        control,
+        windows::act::{self, Step},
+    },
     routes::{Routes, Rule, WATCHERS},
     services::App,
     step_up::Proof,
@@ -310,6 +313,9 @@ pub(crate) async fn end(
 pub(crate) struct NewEnd {
     /// RFC 3339, a time in the site's zone (`22:00`), or from now (`+30m`).
     end: String,
+    /// A fresh code of the person.
+    #[serde(default)]
+    code: String,
 }
 
 /// When a window ends now.
@@ -321,18 +327,20 @@ pub(crate) struct Ends {
     ends: String,
 }
 
-/// Brings the end of the session's window forward.
+/// Brings the end of the session's window forward; takes a fresh code.
 #[utoipa::path(post, path = "/api/v1/sessions/{id}/shorten", params(("id" = String, Path, description = "its id")),
-    request_body = NewEnd, tag = "sessions", responses((status = 200, body = Ends), (status = 404), (status = 422)))]
+    request_body = NewEnd, tag = "sessions", responses((status = 200, body = Ends), (status = 403), (status = 404), (status = 409), (status = 422)))]
 pub(crate) async fn shorten(
     State(app): State<App>,
     viewer: Viewer,
     Path(id): Path<String>,
     Body(wanted): Body<NewEnd>,
 ) -> Result<Json<Ends>, Problem> {
-    let session = parsed(&id)?;
-    let end = control::bring_forward(&app, &viewer, session, &wanted.end).await?;
-    Ok(Json(Ends { id: session.to_string(), ends: end.to_string() }))
+    let session = app.store.session(parsed(&id)?).await?;
+    let window = app.store.window(session.window.ok_or(Failure::NotFound)?).await?.window;
+    let end = super::windows::moment(&app, &wanted.end, app.now())?;
+    let window = act::shorten(&app, &viewer, &window, end, &Step::of_code(wanted.code)).await?;
+    Ok(Json(Ends { id: session.id.to_string(), ends: window.effective_end().to_string() }))
 }
 
 /// What these routes say of themselves.

@@ -69,8 +69,8 @@ async fn site(State(app): State<App>) -> Reply<Site> {
     Ok(Json(app.store.site().await?))
 }
 
-/// A change of the site: `site` (the whole), `user`, `remove_user`, `disable`, `enable`, `organisation` or
-/// `remove_organisation`.
+/// A change of the site: `site` (the whole), `user`, `remove_user`, `disable`, `enable`, `organisation`,
+/// `remove_organisation`, or `supervision` (`{"asset": "pump-hmi", "on": true}`: its sessions need somebody who watches).
 #[derive(Deserialize, ToSchema)]
 struct Wanted {
     #[schema(value_type = Value, example = json!({"disable": "vera"}))]
@@ -293,6 +293,23 @@ mod tests {
         let done = site.api_post(&token, "/api/v1/site/apply", &body).await;
         assert_eq!(done.status, 200, "{}", done.text);
         assert!(site.store().site().await.unwrap().user(&name("vera")).unwrap().disabled);
+    }
+
+    #[tokio::test]
+    async fn an_asset_is_marked_as_supervised_by_the_plan_that_was_shown() {
+        let site = Plant::new().await;
+        let token = site.token("ada", &["administer", "read"]).await;
+        let edit = json!({"supervision": {"asset": "pump-hmi", "on": true}});
+        let plan = planned(&site, &token, &edit).await;
+        assert_eq!(plan["may_cut_sessions"], false, "open sessions stay as they are");
+        let body = json!({"edit": edit, "digest": plan["digest"], "code": site.code("ada")});
+        let done = site.api_post(&token, "/api/v1/site/apply", &body).await;
+        assert_eq!(done.status, 200, "{}", done.text);
+        let all = site.api_get(&token, "/api/v1/assets").await.json();
+        let pump = all.as_array().unwrap().iter().find(|a| a["id"] == "pump-hmi").unwrap();
+        assert_eq!(pump["supervised"], true);
+        let unknown = json!({"edit": {"supervision": {"asset": "none", "on": true}}});
+        assert_eq!(site.api_post(&token, "/api/v1/site/plan", &unknown).await.status, 422);
     }
 
     #[tokio::test]

@@ -28,6 +28,8 @@ use crate::{
 
 /// Most windows in one answer.
 const MOST: u32 = 200;
+/// Scopes that may end a window early: deciding, any that the person may end; asking, what they asked for themselves.
+const ENDERS: [&str; 2] = ["decide", "request"];
 
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
@@ -38,8 +40,8 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .api_post("/api/v1/windows/{id}/refuse", APPROVERS, "decide", refuse)
         .api_post("/api/v1/windows/{id}/withdraw", Rule::LoggedIn, "request", withdraw)
         .api_post("/api/v1/windows/{id}/extend", WORKERS, "request", extend)
-        .api_post("/api/v1/windows/{id}/shorten", Rule::LoggedIn, "request", shorten)
-        .api_post("/api/v1/windows/{id}/revoke", Rule::LoggedIn, "request", revoke)
+        .api_post("/api/v1/windows/{id}/shorten", Rule::LoggedIn, ENDERS, shorten)
+        .api_post("/api/v1/windows/{id}/revoke", Rule::LoggedIn, ENDERS, revoke)
 }
 
 /// One person's yes.
@@ -53,6 +55,9 @@ pub(super) struct ApprovalBody {
     digest: String,
     /// When, RFC 3339.
     at: String,
+    /// What they said with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remark: Option<String>,
 }
 
 /// Times that would suit instead.
@@ -153,6 +158,7 @@ impl WindowBody {
                     duty: a.duty.as_str(),
                     digest: a.digest.clone(),
                     at: a.at.to_string(),
+                    remark: a.remark.clone(),
                 })
                 .collect(),
             ended_by: ended_by.map(ToString::to_string),
@@ -304,6 +310,9 @@ pub(super) struct ApproveBody {
     /// `operations` or `security`; none: the one that the person holds.
     #[serde(default)]
     duty: String,
+    /// A remark, 500 characters at most; the second approver and whoever asked read it.
+    #[serde(default)]
+    remark: String,
     /// A fresh code of the person.
     code: String,
 }
@@ -330,7 +339,8 @@ pub(super) async fn approve(
     let window = act::visible(&app, &viewer, &id).await?.window;
     let duty = act::approving_duty(&given.duty)?;
     let step = Step::of_code(given.code);
-    let (window, came_to) = act::approve(&app, &viewer, &window, duty, &given.digest, &step).await?;
+    let (digest, remark) = (&given.digest, &given.remark);
+    let (window, came_to) = act::approve(&app, &viewer, &window, duty, digest, remark, &step).await?;
     let missing = match came_to {
         ApprovalStep::Approved => None,
         ApprovalStep::Waits { missing } => Some(missing.as_str()),
@@ -422,11 +432,15 @@ pub(super) async fn extend(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ShortenBody {
-    /// The new end.
+    /// The new end: RFC 3339, a time in the site's zone (`22:00`), or from now (`+30m`).
     end: String,
+    /// A fresh code of the person.
+    #[serde(default)]
+    code: String,
 }
 
-/// Brings the end forward.
+/// Brings the end forward; takes a fresh code. With the scope `decide` the end of any window that the person may end, with
+/// `request` of their own requests only.
 #[utoipa::path(post, path = "/api/v1/windows/{id}/shorten", tag = "windows", request_body = ShortenBody,
     params(("id" = String, Path)), responses((status = 200, body = WindowBody), (status = 403), (status = 409)))]
 pub(super) async fn shorten(
@@ -436,8 +450,9 @@ pub(super) async fn shorten(
     Json(given): Json<ShortenBody>,
 ) -> Result<Json<WindowBody>, Problem> {
     let window = act::visible(&app, &viewer, &id).await?.window;
+    within_scope(&viewer, &window)?;
     let end = moment(&app, &given.end, app.now())?;
-    let window = act::shorten(&app, &viewer, window.id(), end).await?;
+    let window = act::shorten(&app, &viewer, &window, end, &Step::of_code(given.code)).await?;
     Ok(body(&app, &window))
 }
 
@@ -451,7 +466,7 @@ pub(super) struct RevokeBody {
     code: String,
 }
 
-/// Ends an approved window for good; its sessions are cut.
+/// Ends an approved window for good; its sessions are cut. Scopes as for shortening.
 #[utoipa::path(post, path = "/api/v1/windows/{id}/revoke", tag = "windows", request_body = RevokeBody,
     params(("id" = String, Path)), responses((status = 200, body = WindowBody), (status = 403), (status = 409)))]
 pub(super) async fn revoke(
@@ -461,16 +476,28 @@ pub(super) async fn revoke(
     Json(given): Json<RevokeBody>,
 ) -> Result<Json<WindowBody>, Problem> {
     let window = act::visible(&app, &viewer, &id).await?.window;
+    within_scope(&viewer, &window)?;
     let step = Step::of_code(given.code);
     let window = act::revoke(&app, &viewer, &window, &given.reason, &step).await?;
     Ok(body(&app, &window))
+}
+
+/// A program that may only ask ends only what its own person asked for.
+fn within_scope(viewer: &Viewer, window: &Window) -> Result<(), Failure> {
+    let decides = viewer.has_scope("decide");
+    if decides || window.request.requested_by == viewer.user.name {
+        return Ok(());
+    }
+    let why = "this token may end only what its own person asked for: make one with the scope \"decide\"";
+    Err(Failure::Forbidden(why.into()))
 }
 
 fn clock(app: &App) -> Clock {
     Clock::new(&app.snapshot().site.settings.time_zone)
 }
 
-fn moment(app: &App, text: &str, base: Timestamp) -> Result<Timestamp, Failure> {
+/// A moment as people write it; `+2h` counts from `base`.
+pub(super) fn moment(app: &App, text: &str, base: Timestamp) -> Result<Timestamp, Failure> {
     clock(app).zone()?.parse(text, base).map_err(Failure::invalid)
 }
 

@@ -33,6 +33,7 @@ use crate::{
     viewer::Viewer,
 };
 
+pub(crate) use approvals::Desk;
 pub(crate) use live::{Board, control};
 
 /// All of them.

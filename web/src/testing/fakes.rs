@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use cofferdam_access::{
     audit::{Act, AuditSigner},
+    clock::Timestamp,
     ids::{Name, SessionId},
     prover::SecondFactors,
     totp::TotpSecret,
@@ -137,5 +138,8 @@ impl Health for FakeHealth {
     async fn look(&self) -> Vec<HealthItem> {
         let item = |name, well, text: &str| HealthItem { name, well, text: text.to_owned() };
         vec![item("store", true, "answers"), item("recorder", false, "the disk is full: make room")]
+    }
+    fn certificate_ends(&self) -> Timestamp {
+        Timestamp::from_seconds(1_800_000_000)
     }
 }

@@ -37,6 +37,23 @@ fn two_people_of_two_duties_open_a_window_and_nothing_less_does() {
 }
 
 #[test]
+fn a_remark_is_kept_with_the_approval_and_changes_nothing_of_what_is_approved() {
+    let mut w = Window::requested(asked());
+    let digest = w.request.digest();
+    let olga = person("olga");
+    for wrong in ["x".repeat(501), "two\nlines".into(), "turned \u{202e}".into(), "\u{1b}[2J".into()] {
+        let refusal = w.approve_saying(&olga, Duty::Operations, digest, &wrong, NOON).unwrap_err();
+        assert!(matches!(refusal, Refusal::Reason(_)), "{wrong:?}: {refusal}");
+    }
+    assert!(w.approvals.is_empty());
+    let _step = w.approve_saying(&olga, Duty::Operations, digest, "  mind valve 7 ", NOON).unwrap();
+    let _step = w.approve_saying(&person("sam"), Duty::Security, digest, " ", NOON).unwrap();
+    let remarks: Vec<Option<&str>> = w.approvals.iter().map(|a| a.remark.as_deref()).collect();
+    assert_eq!(remarks, [Some("mind valve 7"), None]);
+    assert!(w.is_proven() && w.request.digest() == digest);
+}
+
+#[test]
 fn one_person_with_both_duties_counts_once() {
     let mut w = Window::requested(asked());
     let digest = w.request.digest();

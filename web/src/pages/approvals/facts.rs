@@ -1,13 +1,16 @@
 //! What somebody should know before they decide on a request, worst first.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use cofferdam_access::{
-    audit::AuditKind,
-    ids::{Name, SessionId},
+    clock::Timestamp,
+    ids::{Name, SessionId, WindowId},
     site::{Criticality, PlantState},
     snapshot::Snapshot,
-    store::{AuditFilter, FindingFilter, PlantStateRecord, SessionFilter, Store, StoreError},
+    store::{FindingFilter, PlantStateRecord, SessionFilter, Store, StoreError},
     window::{Operation, Phase, Window},
 };
 
@@ -75,6 +78,39 @@ impl Fact {
     }
 }
 
+/// What the store knows of several requests, asked for all at once.
+#[derive(Debug)]
+pub(super) struct Past {
+    plant: Vec<PlantStateRecord>,
+    /// Who has been on which machine.
+    been: BTreeSet<(Name, Name)>,
+    asked_from: BTreeMap<WindowId, IpAddr>,
+    /// Addresses that sessions of their requesters came from, with the first time.
+    seen: BTreeMap<(Name, IpAddr), Timestamp>,
+}
+
+impl Past {
+    /// Of these requests.
+    pub(super) async fn of(store: &Store, windows: &[&Window]) -> Result<Self, StoreError> {
+        let pairs = windows
+            .iter()
+            .flat_map(|w| assets(w).into_iter().map(|a| (w.request.requested_by.clone(), a.clone())))
+            .collect();
+        let ids: Vec<WindowId> = windows.iter().map(|w| w.id()).collect();
+        let asked_from = store.asked_from(&ids).await?;
+        let origins = windows
+            .iter()
+            .filter_map(|w| Some((w.request.requested_by.clone(), *asked_from.get(&w.id())?)))
+            .collect();
+        Ok(Self {
+            plant: store.plant_states().await?,
+            been: store.been_there(&pairs).await?,
+            seen: store.seen_from(&origins).await?,
+            asked_from,
+        })
+    }
+}
+
 /// All there is to know. `replays`: whether the reader may see recordings.
 pub(super) async fn gather(
     store: &Store,
@@ -83,14 +119,23 @@ pub(super) async fn gather(
     window: &Window,
     replays: bool,
 ) -> Result<Vec<Fact>, StoreError> {
-    let mut facts = machines(snapshot, window);
-    facts.extend(plant(frame, snapshot, window, &store.plant_states().await?));
-    facts.extend(overlaps(frame, snapshot, window));
-    facts.extend(history(store, frame, window, replays).await?);
-    facts.extend(origin(store, frame, snapshot, window).await?);
-    facts.extend(words(snapshot, window));
+    let past = Past::of(store, &[window]).await?;
+    let mut facts = at_a_glance(frame, snapshot, window, &past);
+    facts.extend(visits(store, frame, window, &past, replays).await?);
     facts.sort_by_key(|f| f.weight);
     Ok(facts)
+}
+
+/// What needs no look at single sessions; enough for the marks of the queue.
+pub(super) fn at_a_glance(frame: &Frame, snapshot: &Snapshot, window: &Window, past: &Past) -> Vec<Fact> {
+    let mut facts = machines(snapshot, window);
+    facts.extend(plant(frame, snapshot, window, &past.plant));
+    facts.extend(overlaps(frame, snapshot, window));
+    facts.extend(first_times(window, past));
+    facts.extend(origin(frame, snapshot, window, past));
+    facts.extend(words(snapshot, window));
+    facts.sort_by_key(|f| f.weight);
+    facts
 }
 
 fn machines(snapshot: &Snapshot, window: &Window) -> Vec<Fact> {
@@ -153,12 +198,13 @@ fn plant_in(
 fn overlaps(frame: &Frame, snapshot: &Snapshot, window: &Window) -> Vec<Fact> {
     let ours: BTreeSet<&Name> = assets(window).into_iter().collect();
     let overlapping = snapshot.windows.iter().filter(|w| {
-        w.id() != window.id()
-            && Some(w.id()) != window.request.extends
-            && matches!(w.phase(frame.now), Phase::Requested | Phase::Upcoming | Phase::Open)
-            && w.request.start < window.effective_end()
+        w.request.start < window.effective_end()
             && window.request.start < w.effective_end()
+            && w.id() != window.id()
+            && Some(w.id()) != window.request.extends
             && assets(w).iter().any(|a| ours.contains(a))
+            // Last, because its approvals are proven anew for this.
+            && matches!(w.phase(frame.now), Phase::Requested | Phase::Upcoming | Phase::Open)
     });
     overlapping
         .take(5)
@@ -179,27 +225,36 @@ fn overlaps(frame: &Frame, snapshot: &Snapshot, window: &Window) -> Vec<Fact> {
         .collect()
 }
 
+/// Machines that the requester has not been on.
+fn first_times(window: &Window, past: &Past) -> Vec<Fact> {
+    let who = &window.request.requested_by;
+    let new = assets(window).into_iter().filter(|a| !past.been.contains(&(who.clone(), (*a).clone())));
+    new.map(|asset| {
+        let text = format!("{who} has had no session on {asset} before.");
+        fact(Weight::Warn, format!("First time on {asset}"), text).marked("first time")
+    })
+    .collect()
+}
+
 /// What the requester did on these machines before.
-async fn history(
+async fn visits(
     store: &Store,
     frame: &Frame,
     window: &Window,
+    past: &Past,
     replays: bool,
 ) -> Result<Vec<Fact>, StoreError> {
     let mut facts = Vec::new();
-    for asset in assets(window) {
+    let who = &window.request.requested_by;
+    for asset in assets(window).into_iter().filter(|a| past.been.contains(&(who.clone(), (*a).clone()))) {
         let filter = SessionFilter {
-            person: Some(window.request.requested_by.clone()),
+            person: Some(who.clone()),
             asset: Some(asset.clone()),
             limit: COUNTED,
             ..SessionFilter::default()
         };
         let sessions = store.sessions(&filter).await?;
-        let Some(last) = sessions.first() else {
-            let text = format!("{} has had no session on {asset} before.", window.request.requested_by);
-            facts.push(fact(Weight::Warn, format!("First time on {asset}"), text).marked("first time"));
-            continue;
-        };
+        let Some(last) = sessions.first() else { continue };
         let more = if sessions.len() >= COUNTED as usize { " or more" } else { "" };
         let seen = found(store, last.id).await?;
         let text = format!(
@@ -231,36 +286,22 @@ async fn found(store: &Store, session: SessionId) -> Result<Option<String>, Stor
 }
 
 /// Where the request came from, and whether the requester's sessions came from there before.
-async fn origin(
-    store: &Store,
-    frame: &Frame,
-    snapshot: &Snapshot,
-    window: &Window,
-) -> Result<Option<Fact>, StoreError> {
-    let filter = AuditFilter {
-        kind: Some(AuditKind::WindowRequested),
-        subject: Some(window.id().to_string()),
-        limit: 1,
-        ..AuditFilter::default()
-    };
-    let asked = store.audit(&filter).await?;
-    let body = asked.first().and_then(|e| serde_json::from_str::<serde_json::Value>(&e.body).ok());
-    let source = body.as_ref().and_then(|b| b.get("source")).and_then(|s| s.as_str());
-    let Some(source) = source.and_then(|s| s.parse::<IpAddr>().ok()) else { return Ok(None) };
+fn origin(frame: &Frame, snapshot: &Snapshot, window: &Window, past: &Past) -> Option<Fact> {
+    let source = *past.asked_from.get(&window.id())?;
     let zone = snapshot.site.zone_of(source).map(|z| zone_title(&snapshot.site, z));
     let from = format!("It was asked for from {source} ({})", zone.as_deref().unwrap_or("no known zone"));
     let who = &window.request.requested_by;
-    Ok(Some(match store.source_seen(who, source).await? {
+    Some(match past.seen.get(&(who.clone(), source)) {
         None => {
             let text = format!("{from}. No session of {who} came from there before.");
             fact(Weight::Warn, "New origin", text).marked("new origin")
         }
-        Some((first, _)) => {
+        Some(first) => {
             let text =
-                format!("{from}, where sessions of {who} have come from since {}.", frame.at(&first).site);
+                format!("{from}, where sessions of {who} have come from since {}.", frame.at(first).site);
             fact(Weight::Fine, "Known origin", text)
         }
-    }))
+    })
 }
 
 /// What follows from the words of the request itself.
@@ -290,7 +331,8 @@ fn words(snapshot: &Snapshot, window: &Window) -> Vec<Fact> {
     }
     for approval in &window.approvals {
         let title = format!("{} approved first", full_name(&snapshot.site, &approval.by));
-        facts.push(fact(Weight::Info, title, format!("As {}.", approval.duty.as_str())));
+        let remark = approval.remark.as_ref().map(|r| format!(" Remark: “{r}”")).unwrap_or_default();
+        facts.push(fact(Weight::Info, title, format!("As {}.{remark}", approval.duty.as_str())));
     }
     facts
 }

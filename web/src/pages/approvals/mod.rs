@@ -1,8 +1,11 @@
 //! Approving: what waits for whom, what there is to know about a request, and the decision.
 
+mod desk;
 mod facts;
 mod queue;
 mod show;
+
+pub(crate) use desk::Desk;
 
 use crate::routes::{APPROVERS, Routes};
 

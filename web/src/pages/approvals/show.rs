@@ -31,6 +31,7 @@ use crate::{
 #[derive(Debug, Default)]
 struct Typed {
     reason: String,
+    remark: String,
     start: String,
     end: String,
     /// Which form is open.
@@ -144,6 +145,8 @@ pub(super) struct Approving {
     digest: String,
     #[serde(default)]
     duty: String,
+    #[serde(default)]
+    remark: String,
     #[serde(flatten)]
     step: Step,
 }
@@ -157,11 +160,12 @@ pub(super) async fn approve(
     let window = act::visible(&app, &viewer, &id).await?.window;
     let result = match act::approving_duty(&approving.duty) {
         Ok(duty) => {
-            act::approve(&app, &viewer, &window, duty, &approving.digest, &approving.step).await.map(drop)
+            let Approving { digest, remark, step, .. } = &approving;
+            act::approve(&app, &viewer, &window, duty, digest, remark, step).await.map(drop)
         }
         Err(problem) => Err(problem),
     };
-    let typed = Typed { open: "approve", ..Typed::default() };
+    let typed = Typed { remark: approving.remark, open: "approve", ..Typed::default() };
     done(&app, &viewer, &window, typed, result).await
 }
 
@@ -201,7 +205,8 @@ pub(super) async fn suggest(
         Err(problem) => Err(problem),
     };
     let Refusing { reason, start, end, .. } = refusing;
-    done(&app, &viewer, &window, Typed { reason, start, end, open: "suggest" }, result).await
+    done(&app, &viewer, &window, Typed { reason, start, end, open: "suggest", ..Typed::default() }, result)
+        .await
 }
 
 async fn decline(

@@ -65,6 +65,34 @@ async fn programs_approve_by_the_same_rules_and_hear_whose_approval_is_missing()
 }
 
 #[tokio::test]
+async fn a_remark_is_read_by_the_second_approver_and_by_who_asked_and_stands_in_the_audit_log() {
+    let site = Site::new().await;
+    let id = site.ask(|_| ()).await;
+    let shown = digest(&site, id).await;
+    let olga = site.log_in("olga").await;
+    let path = format!("/approvals/{id}/approve");
+    let long = "x".repeat(501);
+    let code = site.code("olga");
+    let refused = olga.post(&path, &[("digest", &shown), ("remark", &long), ("code", &code)]).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.text);
+    assert!(refused.text.contains(&long), "what was typed is kept");
+    // The code was not spent on it.
+    let said = "mind <b>valve 7</b>";
+    let done = olga.post(&path, &[("digest", &shown), ("remark", said), ("code", &code)]).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.text);
+    for (who, page) in [("sam", format!("/approvals/{id}")), ("vera", format!("/windows/{id}"))] {
+        let page = site.log_in(who).await.get(&page).await.text;
+        assert!(page.contains("mind &#60;b&#62;valve 7"), "{who}: {page}");
+    }
+    assert!(site.audited("window.approved").await.iter().any(|e| e.contains(said)));
+    let token = site.token("sam", &["decide", "read"]).await;
+    let body = json!({"digest": shown, "code": site.code("sam"), "remark": "until noon"});
+    let second = site.api_post(&token, &format!("/api/v1/windows/{id}/approve"), &body).await.json();
+    assert_eq!(second["window"]["approvals"][0]["remark"], said);
+    assert_eq!(second["window"]["approvals"][1]["remark"], "until noon");
+}
+
+#[tokio::test]
 async fn a_second_approval_by_the_same_person_or_duty_is_refused_on_page_and_api() {
     let site = Site::with(|s| {
         s.users.iter_mut().filter(|u| u.name == name("ivan")).for_each(|u| {

@@ -8,11 +8,9 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use cofferdam_access::{
-    clock::Timestamp,
     control::{self, ControlError},
     ids::{OrderId, SessionId},
     store::{OrderKind, SessionState},
-    windowing,
 };
 use serde::Deserialize;
 
@@ -20,7 +18,6 @@ use super::parsed;
 use crate::{
     error::Failure,
     form::Form,
-    frame::Clock,
     services::App,
     step_up::{self, Proof, Purpose},
     viewer::Viewer,
@@ -85,21 +82,6 @@ pub(crate) async fn give(
     Ok((order, None))
 }
 
-/// Brings the end of the session's window forward: restricting takes no second factor.
-pub(crate) async fn bring_forward(
-    app: &App,
-    viewer: &Viewer,
-    id: SessionId,
-    end: &str,
-) -> Result<Timestamp, Failure> {
-    let window = app.store.session(id).await?.window.ok_or(Failure::NotFound)?;
-    let act = viewer.act(app.now());
-    let clock = Clock::new(&app.snapshot().site.settings.time_zone);
-    let end = clock.zone()?.parse(end, act.at).map_err(Failure::invalid)?;
-    windowing::shorten(&app.store, &act, &viewer.user, window, end).await?;
-    Ok(end)
-}
-
 #[derive(Debug, Deserialize)]
 pub(super) struct Ordered {
     #[serde(default)]
@@ -160,24 +142,10 @@ pub(super) async fn end(
     order(app, viewer, &id, OrderKind::End, form).await
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Shorten {
-    end: String,
-}
-
-pub(super) async fn shorten(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(id): Path<String>,
-    Form(form): Form<Shorten>,
-) -> Result<Response, Failure> {
-    let id = parsed(&id)?;
-    bring_forward(&app, &viewer, id, &form.end).await?;
-    Ok(Redirect::to(&format!("/live/{id}")).into_response())
-}
-
 #[cfg(test)]
 mod tests {
+    use cofferdam_access::clock::Timestamp;
+
     use super::*;
 
     #[test]

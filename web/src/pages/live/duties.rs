@@ -125,13 +125,24 @@ async fn a_window_is_shortened_and_never_lengthened_from_here() {
     let site = Site::new().await;
     let id = session_of(&site, "vera").await;
     let olga = site.log_in("olga").await;
-    let path = format!("/live/{id}/shorten");
-    assert_eq!(olga.post(&path, &[("end", "+30m")]).await.status, 303);
     let window = site.store().session(id).await.unwrap().window.unwrap();
-    let end = site.store().window(window).await.unwrap().window.effective_end();
-    assert_eq!(end.since(site.now()), 1_800_000_000);
+    let page = olga.get(&format!("/live/{id}")).await.text;
+    let path = format!("/windows/{window}/shorten");
+    assert!(page.contains(&format!("action=\"{path}\" target=\"_blank\"")), "watching goes on: {page}");
+    let ends = async || site.store().window(window).await.unwrap().window.effective_end();
+    let exact = olga.post(&path, &[("end", "+30m")]).await.field("end").unwrap();
+    let sent = [("end", exact.as_str()), ("code", &site.code("olga"))];
+    assert_eq!(olga.post(&format!("{path}/send"), &sent).await.status, 303);
+    assert_eq!(ends().await.to_string(), exact);
     let longer = olga.post(&path, &[("end", "+2h")]).await;
     assert!(longer.status.is_client_error(), "{}", longer.text);
+    // Programs do it by the session.
+    let token = site.token("sam", &["control"]).await;
+    let path = format!("/api/v1/sessions/{id}/shorten");
+    assert_eq!(site.api_post(&token, &path, &json!({"end": "+10m"})).await.status, 403, "without a code");
+    let done = site.api_post(&token, &path, &json!({"end": "+10m", "code": site.code("sam")})).await;
+    assert_eq!(done.status, 200, "{}", done.text);
+    assert_eq!(done.json()["ends"], ends().await.to_string());
 }
 
 #[tokio::test]

@@ -39,7 +39,6 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/live/{id}/resume", WATCHERS, control::resume)
         .post("/live/{id}/message", WATCHERS, control::message)
         .post("/live/{id}/end", WATCHERS, control::end)
-        .post("/live/{id}/shorten", WATCHERS, control::shorten)
 }
 
 /// An open session with what this node knows of it.

@@ -13,6 +13,7 @@ async fn only_investigators_and_security_look_into_recordings() {
         format!("/recordings/{id}"),
         format!("/recordings/{id}/cast"),
         format!("/recordings/{id}/download/bundle"),
+        format!("/recordings/{id}/download/files"),
     ];
     for person in ["vera", "emil", "olga", "ada"] {
         let browser = site.log_in(person).await;

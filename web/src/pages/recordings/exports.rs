@@ -35,6 +35,7 @@ fn form_of(name: &str) -> Option<(Export, &'static str, &'static str)> {
         "text" => (Export::Text, "txt", "text/plain; charset=utf-8"),
         "events" => (Export::Events, "jsonl", "application/x-ndjson"),
         "bundle" => (Export::Bundle, "evidence.tar", "application/x-tar"),
+        "files" => (Export::Files, "files.tar", "application/x-tar"),
         _ => return None,
     })
 }
@@ -96,6 +97,7 @@ mod tests {
     #[test]
     fn only_known_forms_are_given_out() {
         assert_eq!(form_of("bundle").unwrap().0, Export::Bundle);
+        assert_eq!(form_of("files").unwrap().0, Export::Files);
         assert!(form_of("../key").is_none() && form_of("replay").is_none());
     }
 }

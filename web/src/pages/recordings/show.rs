@@ -48,6 +48,7 @@ struct Approved {
     by: String,
     duty: &'static str,
     at: Moment,
+    remark: String,
 }
 
 /// The five answers in words.
@@ -269,7 +270,12 @@ fn answers(frame: &Frame, d: &DecisionRecord) -> Answers {
             .context
             .approvals
             .iter()
-            .map(|a| Approved { by: a.by.to_string(), duty: a.duty.as_str(), at: frame.at(&a.at) })
+            .map(|a| Approved {
+                by: a.by.to_string(),
+                duty: a.duty.as_str(),
+                at: frame.at(&a.at),
+                remark: a.remark.clone().unwrap_or_default(),
+            })
             .collect(),
         digest: digest.as_bytes().chunks(8).map(|part| String::from_utf8_lossy(part).into_owned()).collect(),
     }
@@ -347,7 +353,12 @@ mod tests {
                 behaviour: String::new(),
                 policies: String::new(),
                 fits: false,
-                approvals: vec![Approved { by: "olga".into(), duty: "operations", at: at.clone() }],
+                approvals: vec![Approved {
+                    by: "olga".into(),
+                    duty: "operations",
+                    at: at.clone(),
+                    remark: "<script>".into(),
+                }],
                 digest: vec!["00000000".into()],
             }),
             findings: vec![Finding { at: hit(), severity: "high".into(), text: "<script>".into() }],

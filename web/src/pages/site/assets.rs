@@ -6,6 +6,7 @@ use axum::{
     response::Response,
 };
 use cofferdam_access::{
+    apply::Edit,
     clock::Timestamp,
     ids::Name,
     site::{AccountRef, Asset, Protocol, Site},
@@ -16,7 +17,7 @@ use serde::Deserialize;
 use crate::{
     error::Failure,
     frame::{self, Frame, Moment},
-    routes::{Routes, SITE_READERS},
+    routes::{ADMINISTRATORS, Routes, SITE_READERS},
     services::App,
     viewer::Viewer,
 };
@@ -30,7 +31,11 @@ const SHOWN: u32 = 10;
 type Secrets = Vec<(AccountRef, u64, Timestamp)>;
 
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.get("/assets", SITE_READERS, list).get("/assets/{asset}", SITE_READERS, show)
+    routes.get("/assets", SITE_READERS, list).get("/assets/{asset}", SITE_READERS, show).get(
+        "/assets/{asset}/plan/{what}",
+        ADMINISTRATORS,
+        plan,
+    )
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -58,6 +63,7 @@ struct AssetRow {
     criticality: &'static str,
     crown: bool,
     disabled: bool,
+    supervised: bool,
     dangerous: String,
     /// `none pinned`, or how many; empty for an asset without SSH.
     host_keys: String,
@@ -100,6 +106,8 @@ struct AssetPage {
     conduits: Vec<String>,
     windows: Vec<WindowRow>,
     sessions: Vec<SessionRow>,
+    /// The viewer describes the site.
+    may_change: bool,
 }
 
 async fn list(
@@ -158,6 +166,7 @@ fn row(frame: &Frame, site: &Site, asset: &Asset, secrets: &Secrets) -> AssetRow
         criticality: asset.criticality.as_str(),
         crown: asset.crown_jewel,
         disabled: asset.disabled,
+        supervised: asset.supervised,
         dangerous: asset.dangerous_ssh_algorithms.join(" "),
         host_keys: match (ssh, asset.host_keys.len()) {
             (false, _) => String::new(),
@@ -196,12 +205,12 @@ async fn show(
     Path(asset): Path<String>,
 ) -> Result<Response, Failure> {
     let frame = Frame::new(&app, &viewer, "/assets");
-    let snapshot = app.snapshot();
+    // From the store: whoever is led here after changing it sees it changed.
+    let site = app.store.site().await?;
     let name = Name::new(&asset).map_err(|_| Failure::NotFound)?;
-    let asset = snapshot.site.asset(&name).ok_or(Failure::NotFound)?;
+    let asset = site.asset(&name).ok_or(Failure::NotFound)?;
     let secrets = app.store.secrets().await?;
-    let lead_there = snapshot
-        .site
+    let lead_there = site
         .conduits
         .iter()
         .filter(|c| c.to == asset.zone && (c.assets.is_empty() || c.assets.contains(&name)))
@@ -210,14 +219,31 @@ async fn show(
             format!("{} from {} ({})", c.name, c.from, protocols.join(", "))
         });
     let page = AssetPage {
-        asset: row(&frame, &snapshot.site, asset, &secrets),
+        asset: row(&frame, &site, asset, &secrets),
         prints: asset.host_key_fingerprints(),
         conduits: lead_there.collect(),
         windows: windows(&app, &frame, &name).await?,
         sessions: sessions(&app, &frame, &name).await?,
+        may_change: ADMINISTRATORS.admits(&viewer.user),
         frame,
     };
     frame::page(&page)
+}
+
+/// What marking an asset, or taking the mark away, would change.
+async fn plan(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path((asset, what)): Path<(String, String)>,
+) -> Result<Response, Failure> {
+    let name = Name::new(&asset).map_err(|_| Failure::NotFound)?;
+    let asset = app.snapshot().site.asset(&name).ok_or(Failure::NotFound)?.name.clone();
+    let on = match what.as_str() {
+        "supervise" => true,
+        "unsupervise" => false,
+        _ => return Err(Failure::NotFound),
+    };
+    super::plan_page(&app, &viewer, Edit::Supervision { asset, on }).await
 }
 
 async fn windows(app: &App, frame: &Frame, asset: &Name) -> Result<Vec<WindowRow>, Failure> {
@@ -263,6 +289,7 @@ mod tests {
             criticality: "high",
             crown: true,
             disabled: true,
+            supervised: true,
             dangerous: "ssh-rsa".into(),
             host_keys: "none pinned".into(),
             accounts: vec![AccountRow {
@@ -301,9 +328,11 @@ mod tests {
                 state: "active",
                 since: at.clone(),
             }],
+            may_change: true,
             frame,
         };
         let html = one.render().unwrap();
         assert!(!html.contains("<script>") && html.contains("missing"));
+        assert!(html.contains("/assets/plc-7/plan/unsupervise"));
     }
 }

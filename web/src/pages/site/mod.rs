@@ -117,12 +117,13 @@ fn home_of(edit: &Edit) -> String {
         Edit::Site(_) => "/site".to_owned(),
         Edit::User(user) => format!("/people/{}", user.name),
         Edit::Disable(name) | Edit::Enable(name) => format!("/people/{name}"),
+        Edit::Supervision { asset, .. } => format!("/assets/{asset}"),
         Edit::RemoveUser(_) | Edit::Organisation(_) | Edit::RemoveOrganisation(_) => "/people".to_owned(),
     }
 }
 
 fn way_of(home: &str) -> &'static str {
-    if home.starts_with("/people") { "/people" } else { "/zones" }
+    ["/people", "/assets"].into_iter().find(|way| home.starts_with(way)).unwrap_or("/zones")
 }
 
 async fn upload_form(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {

@@ -28,6 +28,29 @@ async fn a_person_is_disabled_and_enabled_by_what_was_shown() {
 }
 
 #[tokio::test]
+async fn an_administrator_has_the_sessions_of_an_asset_watched_and_others_only_read_that() {
+    let site = Plant::new().await;
+    let ada = site.log_in("ada").await;
+    let supervised = async || site.store().site().await.unwrap().asset(&name("pump-hmi")).unwrap().supervised;
+    assert!(ada.get("/assets/pump-hmi").await.text.contains("/assets/pump-hmi/plan/supervise"));
+    assert_eq!(agreed(&site, &ada, "ada", "/assets/pump-hmi/plan/supervise").await, 303);
+    assert!(supervised().await);
+    let sam = site.log_in("sam").await;
+    let page = sam.get("/assets/pump-hmi").await.text;
+    assert!(page.contains(">supervised</span>") && !page.contains("/plan/"), "{page}");
+    assert!(sam.get("/assets").await.text.contains(">supervised</span>"));
+    for person in ["olga", "sam", "ivan", "vera"] {
+        let browser = site.log_in(person).await;
+        assert_eq!(browser.get("/assets/pump-hmi/plan/unsupervise").await.status, 403, "{person}");
+    }
+    for wrong in ["/assets/none/plan/supervise", "/assets/pump-hmi/plan/remove"] {
+        assert_eq!(ada.get(wrong).await.status, 404, "{wrong}");
+    }
+    assert_eq!(agreed(&site, &ada, "ada", "/assets/pump-hmi/plan/unsupervise").await, 303);
+    assert!(!supervised().await);
+}
+
+#[tokio::test]
 async fn a_plan_is_not_carried_out_for_another_change_or_without_a_code() {
     let site = Plant::new().await;
     let ada = site.log_in("ada").await;

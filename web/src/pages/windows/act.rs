@@ -181,13 +181,14 @@ pub(crate) fn approval_purpose(digest: RequestDigest) -> Purpose {
     Purpose::of_digest("window approve", digest.to_string())
 }
 
-/// Approves exactly the text behind `digest`, as shown to the viewer.
+/// Approves exactly the text behind `digest`, as shown to the viewer, with a remark (empty for none).
 pub(crate) async fn approve(
     app: &App,
     viewer: &Viewer,
     window: &Window,
     duty: Option<Duty>,
     digest: &str,
+    remark: &str,
     step: &Step,
 ) -> Result<(Window, ApprovalStep), Failure> {
     let digest: RequestDigest = digest.parse()?;
@@ -195,9 +196,10 @@ pub(crate) async fn approve(
     // Who holds only a duty that approved already hears that, not that they hold none.
     let duty = duty.or_else(|| viewer.approving_duties().first().copied());
     let duty = duty.ok_or_else(|| Refusal::DecidesNothing(viewer.user.name.clone()))?;
-    let _step = window.clone().approve(&viewer.user, duty, digest, app.now())?;
+    let (user, id) = (&viewer.user, window.id());
+    let _step = window.clone().approve_saying(user, duty, digest, remark, app.now())?;
     let proved = step_up::prove(app, viewer, &approval_purpose(digest), step.proof()).await?;
-    Ok(windowing::approve(&app.store, &proved.act, &viewer.user, window.id(), duty, digest).await?)
+    Ok(windowing::approve(&app.store, &proved.act, user, id, duty, digest, remark).await?)
 }
 
 /// Refuses, with times that would suit instead if there are any. It only restricts, so that it needs no fresh factor.
@@ -236,14 +238,32 @@ pub(crate) async fn revoke(
     Ok(windowing::revoke(&app.store, &proved.act, &viewer.user, window.id(), reason).await?)
 }
 
-/// Brings the end forward. It only restricts, so that it needs no fresh factor.
+/// What a step-up for an earlier end is bound to: the window and exactly that end.
+pub(crate) fn shortening_purpose(id: WindowId, end: Timestamp) -> Purpose {
+    Purpose::new("window shorten", &[&id.to_string(), &end.micros().to_string()])
+}
+
+/// Whether the viewer could bring the end forward to `end` now: nothing is written.
+pub(crate) fn try_shortening(
+    app: &App,
+    viewer: &Viewer,
+    window: &Window,
+    end: Timestamp,
+) -> Result<(), Failure> {
+    Ok(window.clone().shorten(&viewer.user, end, app.now())?)
+}
+
+/// Brings the end forward to exactly `end`.
 pub(crate) async fn shorten(
     app: &App,
     viewer: &Viewer,
-    id: WindowId,
+    window: &Window,
     end: Timestamp,
+    step: &Step,
 ) -> Result<Window, Failure> {
-    Ok(windowing::shorten(&app.store, &viewer.act(app.now()), &viewer.user, id, end).await?)
+    try_shortening(app, viewer, window, end)?;
+    let proved = step_up::prove(app, viewer, &shortening_purpose(window.id(), end), step.proof()).await?;
+    Ok(windowing::shorten(&app.store, &proved.act, &viewer.user, window.id(), end).await?)
 }
 
 /// A text of several lines as a form sends it, with the line ends that are kept.

@@ -74,7 +74,11 @@ fn event(frame: &Frame, site: &Site, entry: &AuditEntry) -> Event {
     let (tone, what) = if is(AuditKind::WindowRequested) {
         ("", "asked for this window".to_owned())
     } else if is(AuditKind::WindowApproved) {
-        ("t-ok", format!("approved as {}", text("duty")))
+        let remark = match text("remark") {
+            none if none.is_empty() => none,
+            remark => format!(": “{remark}”"),
+        };
+        ("t-ok", format!("approved as {}{remark}", text("duty")))
     } else if is(AuditKind::WindowRefused) {
         let suggested = if text("suggested_start").is_empty() {
             String::new()

@@ -5,6 +5,7 @@ pub(crate) mod events;
 pub(crate) mod form;
 mod list;
 mod request;
+mod shorten;
 mod show;
 pub(crate) mod view;
 
@@ -26,7 +27,8 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/windows/{id}/withdraw", Rule::LoggedIn, show::withdraw)
         .post("/windows/{id}/extend", WORKERS, show::check_extension)
         .post("/windows/{id}/extend/send", WORKERS, show::extend)
-        .post("/windows/{id}/shorten", Rule::LoggedIn, show::shorten)
+        .post("/windows/{id}/shorten", Rule::LoggedIn, shorten::check)
+        .post("/windows/{id}/shorten/send", Rule::LoggedIn, shorten::send)
         .post("/windows/{id}/revoke", Rule::LoggedIn, show::revoke)
 }
 

@@ -175,25 +175,6 @@ pub(super) async fn revoke(
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Shortening {
-    end: String,
-}
-
-pub(super) async fn shorten(
-    State(app): State<App>,
-    viewer: Viewer,
-    Path(id): Path<String>,
-    Form(shortening): Form<Shortening>,
-) -> Result<Response, Failure> {
-    let window = act::visible(&app, &viewer, &id).await?.window;
-    let result = match read_end(&app, &shortening.end, app.now()) {
-        Ok(end) => act::shorten(&app, &viewer, window.id(), end).await,
-        Err(problem) => Err(problem),
-    };
-    done(&app, &viewer, &window, result).await
-}
-
-#[derive(Debug, Deserialize)]
 pub(super) struct Extending {
     end: String,
     purpose: String,
@@ -278,7 +259,8 @@ async fn extension_page(
     Ok((status, frame::page(&page)?).into_response())
 }
 
-fn read_end(app: &App, text: &str, base: Timestamp) -> Result<Timestamp, Failure> {
+/// A moment as people type it; `+2h` counts from `base`.
+pub(super) fn read_end(app: &App, text: &str, base: Timestamp) -> Result<Timestamp, Failure> {
     let clock = frame::Clock::new(&app.snapshot().site.settings.time_zone);
     clock.zone()?.parse(text, base).map_err(Failure::invalid)
 }

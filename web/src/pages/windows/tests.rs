@@ -220,18 +220,71 @@ async fn more_time_is_a_new_request_with_fresh_approvals() {
 }
 
 #[tokio::test]
-async fn revoking_takes_a_reason_and_a_fresh_code_and_shortening_only_goes_forward() {
+async fn shortening_is_shown_first_and_takes_a_fresh_factor_for_exactly_that_end() {
     let site = Site::new().await;
     let id = site.approved(|_| ()).await;
     let olga = site.log_in("olga").await;
     olga.get(&format!("/windows/{id}")).await;
-    let later = olga.post(&format!("/windows/{id}/shorten"), &[("end", "2026-11-25T23:00")]).await;
+    let (check, send) = (format!("/windows/{id}/shorten"), format!("/windows/{id}/shorten/send"));
+    let ends = async || site.store().window(id).await.unwrap().window.effective_end();
+    let before = ends().await;
+    let later = olga.post(&check, &[("end", "2026-11-25T23:00")]).await;
     assert_eq!(later.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", later.text);
-    let sooner = olga.post(&format!("/windows/{id}/shorten"), &[("end", "2026-11-25T11:30")]).await;
-    assert_eq!(sooner.status, StatusCode::SEE_OTHER, "{}", sooner.text);
-    let end = site.store().window(id).await.unwrap().window.effective_end();
-    assert_eq!(end, Timestamp::from_seconds(1_795_602_600));
+    let shown = olga.post(&check, &[("end", "+30m")]).await;
+    assert_eq!(shown.status, StatusCode::OK, "{}", shown.text);
+    let exact = shown.field("end").unwrap();
+    let end = site.now().plus_seconds(1800);
+    assert_eq!(exact, end.to_string(), "what is sent is the moment that was shown, whenever it is sent");
+    assert_eq!(ends().await, before, "nothing is done yet");
+    for code in ["", "000000"] {
+        let refused = olga.post(&send, &[("end", &exact), ("code", code)]).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{code:?}: {}", refused.text);
+    }
+    let code = site.code("olga");
+    let late = olga.post(&send, &[("end", "2026-11-25T23:00"), ("code", &code)]).await;
+    assert_eq!(late.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", late.text);
+    // The code was not spent on what the rules refuse anyway.
+    let done = olga.post(&send, &[("end", &exact), ("code", &code)]).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.text);
+    assert_eq!(ends().await, end);
+    let used = site.audited("second_factor.used").await;
+    let bound = super::act::shortening_purpose(id, end).digest;
+    assert!(used.iter().any(|e| e.contains("window shorten") && e.contains(&bound)), "{used:?}");
+    assert_ne!(super::act::shortening_purpose(id, end.plus_seconds(1)).digest, bound);
+}
 
+#[tokio::test]
+async fn a_token_that_asks_ends_its_own_requests_only_and_one_that_decides_ends_others() {
+    let site = Site::new().await;
+    let id = site.approved(|_| ()).await;
+    let path = |what: &str| format!("/api/v1/windows/{id}/{what}");
+    let reads = site.token("olga", &["read", "control"]).await;
+    let asks = site.token("olga", &["request"]).await;
+    let decides = site.token("olga", &["decide"]).await;
+    let body = |code: &str| serde_json::json!({"end": "+30m", "code": code});
+    let code = site.code("olga");
+    for (token, why) in [(&reads, "\"decide\" or \"request\""), (&asks, "its own person asked for")] {
+        let refused = site.api_post(token, &path("shorten"), &body(&code)).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.text);
+        assert!(refused.json()["detail"].as_str().unwrap().contains(why), "{}", refused.text);
+        let body = serde_json::json!({"reason": "leak", "code": code});
+        assert_eq!(site.api_post(token, &path("revoke"), &body).await.status, StatusCode::FORBIDDEN);
+    }
+    assert_eq!(site.api_post(&decides, &path("shorten"), &body("")).await.status, StatusCode::FORBIDDEN);
+    let done = site.api_post(&decides, &path("shorten"), &body(&code)).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text);
+    let own = site.token("vera", &["request"]).await;
+    let body = serde_json::json!({"reason": "done early", "code": site.code("vera")});
+    let done = site.api_post(&own, &path("revoke"), &body).await;
+    assert_eq!((done.status, done.json()["state"].clone()), (StatusCode::OK, "revoked".into()));
+}
+
+#[tokio::test]
+async fn revoking_takes_a_reason_and_a_fresh_code() {
+    let site = Site::new().await;
+    let id = site.approved(|_| ()).await;
+    let olga = site.log_in("olga").await;
+    olga.get(&format!("/windows/{id}")).await;
     let path = format!("/windows/{id}/revoke");
     let no_code = olga.post(&path, &[("reason", "pump tripped")]).await;
     assert_eq!(no_code.status, StatusCode::FORBIDDEN, "{}", no_code.text);
