@@ -16,8 +16,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cofferdam_vault::rotation::{
     Backoff, Claim, Clock as _, Dependent, Engine, EngineError, FORMER_SECRETS, Fault, FindingKind, Keeper,
-    Ledger, LedgerError, Managed, MemoryLedger, OnDrift, Outcome, Plan, Progress, Reason, Record, Reporter,
-    Scheduler, SealedBytes, State, Trouble,
+    Ledger, LedgerError, Limits, Managed, MemoryLedger, OnDrift, Outcome, Plan, Progress, Reason, Record,
+    Reporter, Scheduler, SealedBytes, State, Trouble,
 };
 use cofferdam_vault::{Context, SealError, Sealer, SecretBytes, SystemEntropy};
 use proptest::prelude::*;
@@ -108,6 +108,7 @@ impl Bench {
         ledger.inner.insert(ACCOUNT, Progress::new(SealedBytes(sealed), START, START));
         let (ledger, target) = (Arc::new(ledger), Arc::new(target));
         let managed = Managed {
+            target: ACCOUNT.into(),
             rotator: Arc::new(SimulatedRotator(Arc::clone(&target))),
             plan: Plan::default(),
             dependents: Vec::new(),
@@ -646,6 +647,7 @@ async fn a_tampered_row_is_refused_named_and_not_tried_in_a_loop() {
     );
     let target = Arc::new(Target::new(FIRST));
     let managed = Managed {
+        target: ACCOUNT.into(),
         rotator: Arc::new(SimulatedRotator(Arc::clone(&target))),
         plan: Plan::default(),
         dependents: Vec::new(),
@@ -678,6 +680,10 @@ impl Reporter for Counting {
     }
 }
 
+fn at_once(at_once: usize) -> Limits {
+    Limits { at_once, per_target: 2 }
+}
+
 fn fleet_of(count: usize, target: impl Fn(usize) -> Target) -> (SimulatedFleet, Arc<ShakyLedger>) {
     let (mut fleet, ledger) = (SimulatedFleet::default(), Arc::new(ShakyLedger::default()));
     for n in 0..count {
@@ -700,15 +706,87 @@ async fn a_pass_tries_each_due_account_once_and_no_more_at_a_time_than_allowed()
     let clock = TestClock::new();
     let (fleet, reporter) = (Arc::new(fleet), Arc::new(Counting::default()));
     let engine = Arc::new(engine("node-a", &ledger, &clock, 3));
-    let scheduler = Scheduler::new(engine, Arc::clone(&fleet) as _, Arc::clone(&reporter) as _, 16);
+    let scheduler = Scheduler::new(engine, Arc::clone(&fleet) as _, Arc::clone(&reporter) as _, at_once(16));
     let began = tokio::time::Instant::now();
     let pass = scheduler.pass().await.unwrap();
     assert_eq!((pass.tried, pass.rotated, pass.troubled), (501, 450, 51));
     assert_eq!(reporter.0.lock().unwrap().len(), 501);
+    assert!(!ledger.inner.record("not-described").unwrap().is_due(clock.now()), "it waits like any other");
     // 450 accounts take two steps of 50 ms and 50 take one: with 16 at a time no less than this.
     let least = Duration::from_millis(950 * 50 / 16);
     assert!(began.elapsed() >= least, "{:?} is too fast for 16 at a time", began.elapsed());
     assert!(began.elapsed() < least * 2, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_hangs_takes_two_places_and_not_all() {
+    // Two hundred accounts of one machine, due first, and a hundred elsewhere.
+    let (fleet, ledger) = fleet_of(300, |n| {
+        let slow = n < 200;
+        Target {
+            takes: if slow { Duration::from_secs(20) } else { Duration::from_millis(20) },
+            host: slow.then(|| "plc-7".to_owned()),
+            ..Target::new(FIRST)
+        }
+    });
+    let (clock, fleet) = (TestClock::new(), Arc::new(fleet));
+    let engine = Arc::new(engine("node-a", &ledger, &clock, 3));
+    let quick = Arc::new(Mutex::new(Vec::new()));
+    struct Quick(Arc<Mutex<Vec<Duration>>>, tokio::time::Instant);
+    #[async_trait]
+    impl Reporter for Quick {
+        async fn report(&self, account: &str, _: Result<Outcome, Trouble>) {
+            let number: usize = account.trim_start_matches("account-").parse().unwrap();
+            if number >= 200 {
+                self.0.lock().unwrap().push(self.1.elapsed());
+            }
+        }
+    }
+    let reporter = Arc::new(Quick(Arc::clone(&quick), tokio::time::Instant::now()));
+    let scheduler = Scheduler::new(engine, fleet as _, reporter, at_once(8));
+    assert_eq!(scheduler.pass().await.unwrap().rotated, 300);
+    let quick = quick.lock().unwrap();
+    assert_eq!(quick.len(), 100);
+    assert!(quick.iter().all(|took| *took < Duration::from_secs(2)), "{:?}", quick.iter().max());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_outlives_a_policy_that_makes_no_password_and_an_account_nobody_describes() {
+    #[derive(Debug)]
+    struct NoPolicy(SimulatedRotator);
+    #[async_trait]
+    impl cofferdam_vault::rotation::Rotator for NoPolicy {
+        fn candidate(
+            &self,
+            entropy: &dyn cofferdam_vault::Entropy,
+        ) -> Result<SecretBytes, cofferdam_vault::rotation::password::PolicyError> {
+            let policy = cofferdam_vault::rotation::password::PasswordPolicy::old_device(3);
+            policy.generate("root", entropy).map(|password| SecretBytes::from(&password))
+        }
+        async fn change(&self, current: &SecretBytes, candidate: &SecretBytes) -> Result<(), Fault> {
+            self.0.change(current, candidate).await
+        }
+        async fn verify(&self, secret: &SecretBytes) -> Result<cofferdam_vault::rotation::Verdict, Fault> {
+            self.0.verify(secret).await
+        }
+    }
+    let mut bench = Bench::new(Target::new(FIRST));
+    bench.managed.plan.rotate_every = None;
+    let good = bench.managed.clone();
+    bench.managed.rotator = Arc::new(NoPolicy(SimulatedRotator(Arc::clone(&bench.target))));
+    let error = bench.engine.rotate(ACCOUNT, &bench.managed, Reason::BreakGlass).await.unwrap_err();
+    assert!(error.to_string().contains("found by trying"), "{error}");
+    assert!(!bench.record().is_due(bench.clock.now()), "not in a loop");
+    bench.managed = good;
+    bench.wait_until_due();
+    assert_eq!(bench.advance().await.rotated, Some(Reason::BreakGlass));
+
+    bench.ledger.inner.want(ACCOUNT, Reason::AfterUse).await.unwrap();
+    bench.engine.postpone(ACCOUNT, "the site does not describe it").await.unwrap();
+    assert!(!bench.record().is_due(bench.clock.now()));
+    assert_eq!(bench.record().progress.trouble.as_deref(), Some("the site does not describe it"));
+    bench.wait_until_due();
+    assert_eq!(bench.advance().await.rotated, Some(Reason::AfterUse));
 }
 
 #[tokio::test(start_paused = true)]
@@ -745,7 +823,8 @@ async fn a_rotator_that_panics_is_reported_and_stops_nobody_else() {
     let clock = TestClock::new();
     let reporter = Arc::new(Counting::default());
     let engine = Arc::new(engine("node-a", &ledger, &clock, 3));
-    let scheduler = Scheduler::new(engine, Arc::new(OnePanics(fleet)), Arc::clone(&reporter) as _, 2);
+    let scheduler =
+        Scheduler::new(engine, Arc::new(OnePanics(fleet)), Arc::clone(&reporter) as _, at_once(2));
     let pass = scheduler.pass().await.unwrap();
     assert_eq!((pass.tried, pass.rotated, pass.troubled), (8, 7, 1));
     assert!(reporter.0.lock().unwrap().contains(&("account-3".to_owned(), false)));

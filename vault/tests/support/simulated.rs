@@ -116,6 +116,8 @@ pub(crate) struct Target {
     pub(crate) busiest: AtomicUsize,
     /// How long it takes for each step.
     pub(crate) takes: Duration,
+    /// The machine that it is on, shared with others; none: its own.
+    pub(crate) host: Option<String>,
 }
 
 impl Target {
@@ -131,6 +133,7 @@ impl Target {
             busy: AtomicUsize::new(0),
             busiest: AtomicUsize::new(0),
             takes: Duration::ZERO,
+            host: None,
         }
     }
 
@@ -302,6 +305,7 @@ impl Fleet for SimulatedFleet {
     async fn managed(&self, account: &str) -> Result<Managed, String> {
         let target = self.targets.get(account).ok_or("the site does not describe it")?;
         Ok(Managed {
+            target: target.host.clone().unwrap_or_else(|| account.to_owned()),
             rotator: Arc::new(SimulatedRotator(Arc::clone(target))),
             plan: self.plan.clone(),
             dependents: Vec::new(),
