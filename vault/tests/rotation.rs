@@ -301,36 +301,61 @@ proptest! {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_wakes_up_after_its_claim_ended_loses_nothing() {
     for sleeps_after in 1..60 {
-        let bench = Bench::new(Target::new(FIRST));
-        let other = engine("node-b", &bench.ledger, &bench.clock, 2);
-        bench.ledger.inner.want(ACCOUNT, Reason::Demand).await.unwrap();
-
-        let mut sleeper = pin!(bench.engine.advance(ACCOUNT, &bench.managed));
-        let early = crash_after(sleeper.as_mut(), sleeps_after, |_| ()).await;
-        bench.outlive_claims();
-        // The other node finishes the rotation, and begins none of its own in between.
-        other.advance(ACCOUNT, &bench.managed).await.unwrap();
-        assert!(bench.open_to_somebody());
-        if early.is_some() {
+        if !sleep_and_wake(sleeps_after, &[]).await {
             return;
         }
-        // The sleeper goes on as if nothing had been, with a clock that stood still for it.
-        let late = crash_after(sleeper, usize::MAX, |_| assert!(bench.open_to_somebody())).await.unwrap();
-        match late {
-            Err(EngineError::Ledger(LedgerError::Conflict { .. })) => {}
-            // It had written all it had to before it fell asleep, or had not yet begun.
-            Ok(_) if bench.target.changes.load(Ordering::SeqCst) == 1 => assert!(bench.current_opens()),
-            other => panic!("after {sleeps_after} polls: {other:?}"),
-        }
-        for _ in 0..2 {
-            bench.outlive_claims();
-            bench.clock.advance(DAY);
-            other.advance(ACCOUNT, &bench.managed).await.unwrap();
-        }
-        assert_eq!(bench.state(), State::Idle);
-        assert!(bench.current_opens(), "after {sleeps_after} polls");
     }
     panic!("the attempt never ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_candidate_that_was_rejected_may_still_arrive_from_a_node_that_slept() {
+    // The node that takes over is told that the target does not like it, and uses another one; then the sleeper wakes up,
+    // logged in long since, and the target takes what it sends.
+    for sleeps_after in 1..60 {
+        if !sleep_and_wake(sleeps_after, &[Mischief::Rejects]).await {
+            return;
+        }
+    }
+    panic!("the attempt never ended");
+}
+
+/// One node sleeps in the middle of its attempt, another takes over and finishes, then the first goes on. Answers whether it
+/// was asleep at all.
+async fn sleep_and_wake(sleeps_after: usize, script: &[Mischief]) -> bool {
+    let bench = Bench::new(Target::scripted(FIRST, script));
+    let other = engine("node-b", &bench.ledger, &bench.clock, 2);
+    bench.ledger.inner.want(ACCOUNT, Reason::Demand).await.unwrap();
+
+    let mut sleeper = pin!(bench.engine.advance(ACCOUNT, &bench.managed));
+    let early = crash_after(sleeper.as_mut(), sleeps_after, |_| ()).await;
+    bench.outlive_claims();
+    // The other node finishes the rotation, as far as the target lets it.
+    for _ in 0..2 {
+        other.advance(ACCOUNT, &bench.managed).await.unwrap();
+        assert!(bench.open_to_somebody(), "after {sleeps_after} polls");
+        bench.clock.advance(60 * SECOND);
+    }
+    if early.is_some() {
+        return false;
+    }
+    // The sleeper goes on as if nothing had been.
+    let late = crash_after(sleeper, usize::MAX, |_| {
+        assert!(bench.open_to_somebody(), "lost by a sleeper after {sleeps_after} polls");
+    });
+    match late.await.unwrap() {
+        Err(EngineError::Ledger(LedgerError::Conflict { .. } | LedgerError::Held { .. })) | Ok(_) => {}
+        other => panic!("after {sleeps_after} polls: {other:?}"),
+    }
+    for _ in 0..4 {
+        bench.outlive_claims();
+        bench.clock.advance(DAY);
+        other.advance(ACCOUNT, &bench.managed).await.unwrap();
+        assert!(bench.open_to_somebody());
+    }
+    assert_eq!(bench.state(), State::Idle);
+    assert!(bench.current_opens(), "after {sleeps_after} polls");
+    true
 }
 
 #[tokio::test(start_paused = true)]

@@ -202,6 +202,15 @@ impl<'a> Attempt<'a> {
     }
 
     async fn search(&mut self) -> Result<Step, EngineError> {
+        // A change without an answer may have arrived between the two questions.
+        if matches!(self.answer, Some(Fault::Unsure(_))) || self.sends == 0 {
+            let Some(candidate) = self.open_candidate()? else { return Ok(Step::Check) };
+            match self.ask(&candidate).await {
+                Ok(Verdict::Opens) => return self.promote().await,
+                Ok(Verdict::Refused) => {}
+                Err(fault) => return self.retry(State::Unsure, &fault).await,
+            }
+        }
         match self.try_former().await {
             Ok(true) => {
                 self.progress().state = State::Stored;
