@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use cofferdam_vault::rotation::{
-    Engine, Keeper, MemoryLedger, Outcome, Progress, Reporter, Scheduler, SealedBytes, Trouble,
+    Engine, Keeper, Limits, MemoryLedger, Outcome, Progress, Reporter, Scheduler, SealedBytes, Trouble,
 };
 use cofferdam_vault::{Sealer, SecretBytes, SystemEntropy};
 use simulated::{START, SimulatedFleet, Target, TestClock};
@@ -66,7 +66,7 @@ async fn main() {
         Arc::new(engine),
         Arc::new(fleet),
         Arc::clone(&failures) as _,
-        usize::try_from(at_once).unwrap(),
+        Limits { at_once: usize::try_from(at_once).unwrap(), ..Limits::default() },
     );
     let began = Instant::now();
     let pass = scheduler.pass().await.unwrap();

@@ -6,6 +6,9 @@
 mod host;
 #[path = "support/rotating.rs"]
 mod rotating;
+#[path = "support/server.rs"]
+#[allow(dead_code, reason = "shared with servers that are databases")]
+mod server;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -209,7 +212,9 @@ async fn a_key_is_swapped_without_a_moment_in_which_none_opens() {
     let ((old, old_line), (other, other_line)) = (fresh_key("old"), fresh_key("emil's own"));
     let foreign = format!("# keep me\n{other_line}\ncommand=\"echo \\\"no\\\"\" ssh-rsa AAAAB3Nz vendor\n");
     user.set_keys(&format!("{foreign}from=\"127.0.0.1\",no-pty {old_line}\n"), 0o640);
-    let before = fs::metadata(user.keys_file()).unwrap();
+    // Held open, so that its number is not given to another file.
+    let held = fs::File::open(user.keys_file()).unwrap();
+    let before = held.metadata().unwrap();
     let rotator = keys_of(&user, host.target());
     let (old, other) = (SecretBytes::from(old), SecretBytes::from(other));
 
@@ -271,6 +276,30 @@ async fn root_adds_a_key_where_none_opens_any_more_and_the_owner_stays() {
     let after = fs::metadata(user.keys_file()).unwrap();
     assert_eq!((after.mode() & 0o777, after.uid()), (0o600, before.uid()));
     assert!(fs::read_to_string(user.keys_file()).unwrap().starts_with(&foreign));
+}
+
+#[tokio::test]
+async fn a_helper_with_sudo_adds_a_key_and_the_file_stays_the_owners() {
+    let host = Host::start("");
+    let (user, helper) = (LocalUser::make(FIRST), LocalUser::make("The-helpers-own-1"));
+    let _sudoers = helper.may_sudo("/usr/bin/cat, /usr/bin/sh");
+    let ((lost, _), (_, foreign)) = (fresh_key("lost"), fresh_key("foreign"));
+    user.set_keys(&format!("{foreign}\n"), 0o600);
+    let owner = fs::metadata(user.keys_file()).unwrap().uid();
+    let rotator = SshKeys {
+        helper: Some(KeyHelper {
+            login: helper.login.clone(),
+            secret: Fixed::new(b"The-helpers-own-1".to_vec()),
+            sudo: true,
+            file: user.keys_file().display().to_string(),
+        }),
+        ..keys_of(&user, host.target())
+    };
+    let rotating = Rotating::of(rotator.clone(), SecretBytes::from(lost));
+    let outcome = rotating.rotate(Reason::Demand).await;
+    assert_eq!(outcome.rotated, Some(Reason::Demand), "{outcome:?}");
+    assert!(opens(&rotator, &rotating.current()).await);
+    assert_eq!(fs::metadata(user.keys_file()).unwrap().uid(), owner);
 }
 
 #[tokio::test]

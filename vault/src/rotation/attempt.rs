@@ -100,11 +100,7 @@ impl<'a> Attempt<'a> {
             drop(self.engine.ledger.release(&self.record.account, &self.claim).await);
             return;
         }
-        self.answered();
-        let attempts = self.record.progress.attempts.saturating_add(1);
-        self.progress().attempts = attempts;
-        self.troubled(&error.to_string());
-        self.wait(attempts, 0);
+        self.record.postpone(&error.to_string(), &self.managed.plan.backoff, self.now());
         // Should this fail, too, the claim ends by itself, and the account is as the ledger says.
         drop(self.write(true).await);
     }
@@ -117,7 +113,7 @@ impl<'a> Attempt<'a> {
         if under_way && (progress.state != State::Failed || request.is_some() || check) {
             if request.is_some() {
                 // The candidate has been shown to nobody: what was asked for is what is under way. It is a fresh start.
-                self.answered();
+                self.record.answer_request();
                 self.progress().attempts = 0;
                 self.progress().silences = 0;
             }
@@ -142,7 +138,7 @@ impl<'a> Attempt<'a> {
     /// The candidate is opened again before it is sent: one that could not be would lose the account.
     fn begin(&mut self, reason: Reason) -> Result<Step, EngineError> {
         let candidate = self.new_candidate()?;
-        self.answered();
+        self.record.answer_request();
         let progress = self.progress();
         progress.secrets.candidate = Some(candidate);
         progress.reason = Some(reason);
@@ -206,6 +202,15 @@ impl<'a> Attempt<'a> {
     }
 
     async fn search(&mut self) -> Result<Step, EngineError> {
+        // A change without an answer may have arrived between the two questions.
+        if matches!(self.answer, Some(Fault::Unsure(_))) || self.sends == 0 {
+            let Some(candidate) = self.open_candidate()? else { return Ok(Step::Check) };
+            match self.ask(&candidate).await {
+                Ok(Verdict::Opens) => return self.promote().await,
+                Ok(Verdict::Refused) => {}
+                Err(fault) => return self.retry(State::Unsure, &fault).await,
+            }
+        }
         match self.try_former().await {
             Ok(true) => {
                 self.progress().state = State::Stored;
@@ -254,7 +259,7 @@ impl<'a> Attempt<'a> {
         let unfinished = self.managed.rotator.finishes();
         let stale = self.managed.dependents.iter().map(|d| d.name().to_owned()).collect();
         // Requests made up to here are answered by a secret that nobody has seen yet.
-        self.answered();
+        self.record.answer_request();
         let progress = self.progress();
         if let Some(candidate) = progress.secrets.candidate.take() {
             let replaced = std::mem::replace(&mut progress.secrets.current, candidate);
@@ -392,7 +397,12 @@ impl<'a> Attempt<'a> {
     /// Lets the account go until it is due by plan.
     async fn settle(&mut self, state: State) -> Result<Step, EngineError> {
         let now = self.now();
-        let next_at = if state == State::Failed { NEVER } else { self.next_look(now) };
+        let next_at = match (state, self.record.progress.reason) {
+            (State::Failed, _) => NEVER,
+            // A rotation that was put off.
+            (_, Some(_)) => now,
+            (_, None) => self.next_look(now),
+        };
         let progress = self.progress();
         progress.state = state;
         progress.next_at = next_at;
@@ -506,10 +516,6 @@ impl<'a> Attempt<'a> {
         &mut self.record.progress
     }
 
-    fn answered(&mut self) {
-        self.record.progress.answered = self.record.want.map_or(0, |want| want.number);
-    }
-
     fn now(&self) -> i64 {
         self.engine.clock.now()
     }
@@ -527,9 +533,7 @@ impl<'a> Attempt<'a> {
 
     fn troubled(&mut self, clause: &str) {
         let now = self.now();
-        let progress = self.progress();
-        progress.failing_since.get_or_insert(now);
-        progress.trouble = Some(clause.to_owned());
+        self.progress().troubled(clause, now);
     }
 
     fn raise(&mut self, kind: FindingKind) {

@@ -21,7 +21,7 @@ use super::attempt::Attempt;
 use super::finding::Finding;
 use super::ledger::{Claim, Ledger, LedgerError};
 use super::record::{Reason, Record, State};
-use super::rotator::Managed;
+use super::rotator::{Managed, Plan};
 use crate::entropy::{self, Entropy, EntropyError};
 use crate::rotation::password::PolicyError;
 use crate::seal::{Context, SealError, Sealer};
@@ -192,6 +192,19 @@ impl Engine {
         self.attempt(account, managed, Purpose::Check).await
     }
 
+    /// Notes why the account cannot be worked on at all, and lets it wait as after any failure.
+    ///
+    /// # Errors
+    /// [`EngineError::Ledger`].
+    pub async fn postpone(&self, account: &str, why: &str) -> Result<(), EngineError> {
+        let now = self.clock.now();
+        let claim = self.claim_until(now.saturating_add(SPARE))?;
+        let mut record = self.ledger.claim(account, &claim, now).await?;
+        record.postpone(why, &Plan::default().backoff, now);
+        self.ledger.write(&record, &claim, true).await?;
+        Ok(())
+    }
+
     async fn attempt(
         &self,
         account: &str,
@@ -216,12 +229,17 @@ impl Engine {
         }
     }
 
-    /// A name that no other claim has, for as long as one run of all its steps may take.
+    /// For as long as one run of all its steps may take.
     fn new_claim(&self, managed: &Managed, now: i64) -> Result<Claim, EngineError> {
-        let number = u64::from_be_bytes(entropy::bytes::<8>(self.entropy.as_ref())?);
-        let mut claim = Claim { holder: format!("{}/{number:016x}", self.node), until: now };
+        let mut claim = self.claim_until(now)?;
         extend(&mut claim, managed, now);
         Ok(claim)
+    }
+
+    /// By a name that no other claim has.
+    fn claim_until(&self, until: i64) -> Result<Claim, EngineError> {
+        let number = u64::from_be_bytes(entropy::bytes::<8>(self.entropy.as_ref())?);
+        Ok(Claim { holder: format!("{}/{number:016x}", self.node), until })
     }
 }
 

@@ -28,5 +28,5 @@ pub use memory::MemoryLedger;
 pub use reach::{Address, Dial, Direct, SecretSource};
 pub use record::{FORMER_SECRETS, Progress, Reason, Record, SealedBytes, Secrets, State, Want};
 pub use rotator::{Backoff, Dependent, Fault, Managed, OnDrift, Plan, Rotator, Verdict};
-pub use scheduler::{Fleet, PASS, Pass, Reporter, Scheduler, Trouble};
+pub use scheduler::{Fleet, Limits, PASS, Pass, Reporter, Scheduler, Trouble};
 pub use tls::TlsTrust;

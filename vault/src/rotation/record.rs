@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::finding::FindingKind;
+use super::rotator::Backoff;
 
 /// How many secrets that once opened the target, or may have, are kept besides current and candidate. Each of them costs a
 /// failed log-in when the right one is looked for; targets that lock accounts do so after five or more.
@@ -209,6 +210,11 @@ impl Progress {
         self.trouble = None;
         self.raised.clear();
     }
+
+    pub(super) fn troubled(&mut self, clause: &str, now: i64) {
+        self.failing_since.get_or_insert(now);
+        self.trouble = Some(clause.to_owned());
+    }
 }
 
 impl Record {
@@ -224,5 +230,28 @@ impl Record {
     #[must_use]
     pub fn is_due(&self, now: i64) -> bool {
         self.progress.next_at <= now || self.progress.touched_at > now || self.open_request().is_some()
+    }
+
+    /// A rotation has been begun for the last request, or what is under way answers it.
+    pub(super) fn answer_request(&mut self) {
+        self.progress.answered = self.want.map_or(0, |want| want.number);
+    }
+
+    /// Lets the account wait as after a failure, though the target was not asked. What was requested is not forgotten.
+    pub(super) fn postpone(&mut self, trouble: &str, backoff: &Backoff, now: i64) {
+        if let Some(reason) = self.open_request() {
+            self.answer_request();
+            let progress = &mut self.progress;
+            progress.reason.get_or_insert(reason);
+            if progress.state == State::Failed {
+                let under_way = progress.secrets.candidate.is_some();
+                progress.state = if under_way { State::Unsure } else { State::Idle };
+            }
+        }
+        let progress = &mut self.progress;
+        progress.attempts = progress.attempts.saturating_add(1);
+        progress.troubled(trouble, now);
+        progress.next_at = now.saturating_add(backoff.wait(progress.attempts, 0));
+        progress.touched_at = now;
     }
 }

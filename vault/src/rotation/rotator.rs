@@ -172,6 +172,8 @@ impl Default for Plan {
 /// All that the engine needs to rotate one account.
 #[derive(Debug, Clone)]
 pub struct Managed {
+    /// The machine that it is on: only so many accounts of one are worked on at a time.
+    pub target: String,
     /// How its kind does it.
     pub rotator: Arc<dyn Rotator>,
     /// When, and how persistently.

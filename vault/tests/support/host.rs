@@ -1,19 +1,18 @@
 //! Debian's own sshd on a loopback port, with local users that live as long as a test.
 
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use cofferdam_vault::rotation::ssh::SshTarget;
-use cofferdam_vault::rotation::{Address, Direct};
 use russh::keys::{PrivateKey, PublicKey};
 use tempfile::TempDir;
+
+use crate::server::{address, done, free_port, wait_for};
 
 const PREFIX: &str = "cdtest";
 
@@ -44,14 +43,14 @@ impl Host {
         done(as_root("mkdir").args(["-p", "/run/sshd"]));
         fs::copy(at("root_key.pub"), at("root_keys")).unwrap();
         fs::set_permissions(at("root_keys"), fs::Permissions::from_mode(0o644)).unwrap();
-        let address = free_port();
+        let listens = free_port();
         let path = folder.path().display();
         let text = format!(
             "{more}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {path}/host_key\nPidFile {path}/pid\n\
              UsePAM no\nPasswordAuthentication yes\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
              PrintMotd no\nStrictModes no\nUseDNS no\nMaxStartups 100\nLogLevel DEBUG1\n\
              Match User root\n  AuthorizedKeysFile {path}/root_keys\n",
-            port = address.port()
+            port = listens.port()
         );
         fs::write(at("sshd_config"), text).unwrap();
         let process = as_root("/usr/sbin/sshd")
@@ -62,10 +61,10 @@ impl Host {
             .stderr(fs::File::create(at("log")).unwrap())
             .spawn()
             .unwrap();
-        let mut host = Self { folder, process, address };
-        wait_for("sshd to listen", || {
+        let mut host = Self { folder, process, address: listens };
+        wait_for("sshd to listen", 20, || {
             assert!(host.process.try_wait().unwrap().is_none(), "sshd ended: {}", host.log());
-            TcpStream::connect(address).ok()
+            TcpStream::connect(listens).ok()
         });
         host
     }
@@ -74,11 +73,7 @@ impl Host {
     pub(crate) fn target(&self) -> SshTarget {
         let line = fs::read_to_string(self.folder.path().join("host_key.pub")).unwrap();
         SshTarget {
-            address: Address {
-                host: self.address.ip().to_string(),
-                port: self.address.port(),
-                dial: Arc::new(Direct),
-            },
+            address: address(self.address),
             host_keys: vec![PublicKey::from_openssh(line.trim()).unwrap()],
         }
     }
@@ -98,7 +93,7 @@ impl Host {
         let pid = fs::read_to_string(self.folder.path().join("pid")).unwrap_or_default();
         if !pid.trim().is_empty() {
             run(as_root("kill").args(["-KILL", pid.trim()]));
-            wait_for("sshd to be gone", || TcpStream::connect(self.address).err());
+            wait_for("sshd to be gone", 20, || TcpStream::connect(self.address).err());
         }
     }
 }
@@ -217,24 +212,4 @@ fn as_root(program: &str) -> Command {
 
 fn run(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"))
-}
-
-fn done(command: &mut Command) {
-    let output = run(command);
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn free_port() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
-}
-
-fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(value) = ready() {
-            return value;
-        }
-        assert!(Instant::now() < end, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(30));
-    }
 }

@@ -40,7 +40,12 @@ impl Rotating {
             Arc::new(SystemEntropy),
             Arc::new(move || time.fetch_add(1, Ordering::SeqCst)),
         );
-        let managed = Managed { rotator: Arc::new(rotator), plan: Plan::default(), dependents: Vec::new() };
+        let managed = Managed {
+            target: "target".into(),
+            rotator: Arc::new(rotator),
+            plan: Plan::default(),
+            dependents: Vec::new(),
+        };
         Self { ledger, sealer, engine, managed }
     }
 

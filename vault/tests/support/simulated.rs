@@ -84,9 +84,11 @@ pub(crate) enum Mischief {
     HangsBefore,
     /// It is done, and no answer comes.
     HangsAfter,
+    /// The connection drops, and it is done all the same, some questions later.
+    Late(u32),
 }
 
-pub(crate) const MISCHIEF: [Mischief; 11] = [
+pub(crate) const MISCHIEF: [Mischief; 15] = [
     Mischief::None,
     Mischief::Unreachable,
     Mischief::Impostor,
@@ -98,6 +100,10 @@ pub(crate) const MISCHIEF: [Mischief; 11] = [
     Mischief::Lies,
     Mischief::HangsBefore,
     Mischief::HangsAfter,
+    Mischief::Late(1),
+    Mischief::Late(2),
+    Mischief::Late(3),
+    Mischief::Late(4),
 ];
 
 /// One target with one account.
@@ -106,6 +112,8 @@ pub(crate) struct Target {
     pub(crate) secret: Mutex<Vec<u8>>,
     /// What it does with the changes to come, in order; then nothing special.
     pub(crate) script: Mutex<Vec<Mischief>>,
+    /// Changes that are still on their way, with the questions until they arrive.
+    pub(crate) late: Mutex<Vec<(u32, Vec<u8>)>>,
     /// With these, it picks from all mischief by chance, one time in two.
     pub(crate) chance: Option<Arc<Seeded>>,
     pub(crate) offline: std::sync::atomic::AtomicBool,
@@ -116,6 +124,8 @@ pub(crate) struct Target {
     pub(crate) busiest: AtomicUsize,
     /// How long it takes for each step.
     pub(crate) takes: Duration,
+    /// The machine that it is on, shared with others; none: its own.
+    pub(crate) host: Option<String>,
 }
 
 impl Target {
@@ -123,6 +133,7 @@ impl Target {
         Self {
             secret: Mutex::new(secret.as_bytes().to_vec()),
             script: Mutex::default(),
+            late: Mutex::default(),
             chance: None,
             offline: false.into(),
             reconciles: false,
@@ -131,6 +142,7 @@ impl Target {
             busy: AtomicUsize::new(0),
             busiest: AtomicUsize::new(0),
             takes: Duration::ZERO,
+            host: None,
         }
     }
 
@@ -170,6 +182,7 @@ impl Target {
 
     async fn step(&self) -> Result<(), Fault> {
         yield_now().await;
+        self.arrive();
         if !self.takes.is_zero() {
             tokio::time::sleep(self.takes).await;
         }
@@ -177,6 +190,17 @@ impl Target {
             return Err(Fault::Unreachable("the target does not answer".into()));
         }
         Ok(())
+    }
+
+    fn arrive(&self) {
+        let mut late = self.late.lock().unwrap();
+        for (questions, secret) in late.iter_mut() {
+            *questions -= 1;
+            if *questions == 0 {
+                self.set(secret);
+            }
+        }
+        late.retain(|(questions, _)| *questions > 0);
     }
 
     /// The change itself, with `allowed` saying whether whoever asks may.
@@ -200,9 +224,12 @@ impl Target {
         if done {
             self.set(candidate.expose());
         }
+        if let Mischief::Late(questions) = mischief {
+            self.late.lock().unwrap().push((questions, candidate.expose().to_vec()));
+        }
         yield_now().await;
         match mischief {
-            Mischief::DropsBefore | Mischief::DropsAfter => dropped(),
+            Mischief::DropsBefore | Mischief::DropsAfter | Mischief::Late(_) => dropped(),
             Mischief::DoneButRejected | Mischief::Rejects => {
                 Err(Fault::Rejected("it wants a better password".into()))
             }
@@ -229,8 +256,10 @@ impl Rotator for SimulatedRotator {
         let target = &self.0;
         let busy = target.busy.fetch_add(1, Ordering::SeqCst) + 1;
         target.busiest.fetch_max(busy, Ordering::SeqCst);
+        // Logging in is one thing, and sending the command another, which may come much later.
+        let allowed = target.takes(current.expose());
         let answer = match target.step().await {
-            Ok(()) => target.replace(target.takes(current.expose()), candidate).await,
+            Ok(()) => target.replace(allowed, candidate).await,
             Err(fault) => Err(fault),
         };
         target.busy.fetch_sub(1, Ordering::SeqCst);
@@ -302,6 +331,7 @@ impl Fleet for SimulatedFleet {
     async fn managed(&self, account: &str) -> Result<Managed, String> {
         let target = self.targets.get(account).ok_or("the site does not describe it")?;
         Ok(Managed {
+            target: target.host.clone().unwrap_or_else(|| account.to_owned()),
             rotator: Arc::new(SimulatedRotator(Arc::clone(target))),
             plan: self.plan.clone(),
             dependents: Vec::new(),

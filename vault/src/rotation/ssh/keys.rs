@@ -224,4 +224,34 @@ mod tests {
         assert!(super::super::link::plain_login("root:x").is_err());
         assert!(!script("a", 1, 2).contains('\''), "it is put between single quotes");
     }
+
+    /// Runs the script as a target would, on `there`, with `input` for it.
+    fn run(there: &std::path::Path, old: usize, new: usize, input: &[u8]) -> Option<i32> {
+        use std::io::Write as _;
+        let path = there.to_str().unwrap();
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", &script(path, old, new)])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It may end before it has read all.
+        drop(child.stdin.take().unwrap().write_all(input));
+        child.wait().unwrap().code()
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_changed_meanwhile_or_that_arrives_cut_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("keys"), folder.path().join("link"));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        std::fs::write(&file, "theirs\n").unwrap();
+        assert_eq!(run(&file, 4, 3, b"old\nnew"), i32::try_from(CHANGED).ok());
+        assert_eq!(run(&file, 7, 9, b"theirs\nnew"), i32::try_from(CUT).ok());
+        assert_eq!(std::fs::read(&file).unwrap(), b"theirs\n");
+        // A link stays one, and what it leads to is replaced.
+        assert_eq!(run(&link, 7, 3, b"theirs\nnew"), Some(0));
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left beside it");
+    }
 }

@@ -1,193 +1,17 @@
-//! The rotation engine against targets that fail in every way, and a process that ends at every point.
+//! What people see: states, findings, drift, requests, dependents.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
-
-#[path = "support/simulated.rs"]
-#[allow(dead_code, reason = "shared with the example that measures")]
-mod simulated;
-
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
-use std::task::Poll;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use cofferdam_vault::rotation::{
-    Backoff, Claim, Clock as _, Dependent, Engine, EngineError, FORMER_SECRETS, Fault, FindingKind, Keeper,
-    Ledger, LedgerError, Managed, MemoryLedger, OnDrift, Outcome, Plan, Progress, Reason, Record, Reporter,
-    Scheduler, SealedBytes, State, Trouble,
+    Clock as _, Dependent, Engine, Fault, FindingKind, Keeper, Ledger, Managed, MemoryLedger, OnDrift, Plan,
+    Progress, Reason, SealedBytes, State,
 };
-use cofferdam_vault::{Context, SealError, Sealer, SecretBytes, SystemEntropy};
-use proptest::prelude::*;
-use simulated::*;
-use tokio::task::yield_now;
+use cofferdam_vault::{Sealer, SecretBytes, SystemEntropy};
 
-const ACCOUNT: &str = "root@pump-hmi";
-const FIRST: &str = "the-first-secret";
-
-/// Seals so fast that ten thousand rotations take seconds; the engine must treat it as opaque all the same.
-struct FastKeeper;
-
-impl Keeper for FastKeeper {
-    fn seal(&self, account: &str, secret: &SecretBytes) -> Result<Vec<u8>, SealError> {
-        Ok([account.as_bytes(), b"|", &secret.expose().iter().map(|b| b ^ 0xa5).collect::<Vec<_>>()].concat())
-    }
-
-    fn open(&self, account: &str, sealed: &[u8]) -> Result<SecretBytes, SealError> {
-        let prefix = [account.as_bytes(), b"|"].concat();
-        let body = sealed
-            .strip_prefix(prefix.as_slice())
-            .ok_or_else(|| SealError::Refused { context: Context::account(account) })?;
-        Ok(SecretBytes::new(body.iter().map(|b| b ^ 0xa5).collect()))
-    }
-}
-
-/// A ledger that can be interrupted around every call, and that fails by chance before or after it wrote.
-#[derive(Default)]
-struct ShakyLedger {
-    inner: MemoryLedger,
-    chance: Option<Arc<Seeded>>,
-}
-
-impl ShakyLedger {
-    fn shake(&self) -> Result<(), LedgerError> {
-        match &self.chance {
-            Some(chance) if chance.below(24) == 0 => Err(LedgerError::Store("the database is away".into())),
-            _ => Ok(()),
-        }
-    }
-}
-
-#[async_trait]
-impl Ledger for ShakyLedger {
-    async fn want(&self, account: &str, reason: Reason) -> Result<u64, LedgerError> {
-        self.inner.want(account, reason).await
-    }
-    async fn due(&self, now: i64, limit: usize) -> Result<Vec<String>, LedgerError> {
-        self.inner.due(now, limit).await
-    }
-    async fn claim(&self, account: &str, claim: &Claim, now: i64) -> Result<Record, LedgerError> {
-        yield_now().await;
-        let answer = self.inner.claim(account, claim, now).await;
-        yield_now().await;
-        answer
-    }
-    async fn write(&self, record: &Record, claim: &Claim, release: bool) -> Result<Record, LedgerError> {
-        yield_now().await;
-        self.shake()?;
-        let answer = self.inner.write(record, claim, release).await;
-        yield_now().await;
-        self.shake()?;
-        answer
-    }
-    async fn release(&self, account: &str, claim: &Claim) -> Result<(), LedgerError> {
-        yield_now().await;
-        self.inner.release(account, claim).await
-    }
-}
-
-/// One account, its target, and an engine.
-struct Bench {
-    ledger: Arc<ShakyLedger>,
-    clock: TestClock,
-    target: Arc<Target>,
-    managed: Managed,
-    engine: Engine,
-}
-
-impl Bench {
-    fn new(target: Target) -> Self {
-        Self::with(target, ShakyLedger::default(), 1)
-    }
-
-    fn with(target: Target, ledger: ShakyLedger, seed: u64) -> Self {
-        let clock = TestClock::new();
-        let sealed = FastKeeper.seal(ACCOUNT, &SecretBytes::from(FIRST.as_bytes().to_vec())).unwrap();
-        ledger.inner.insert(ACCOUNT, Progress::new(SealedBytes(sealed), START, START));
-        let (ledger, target) = (Arc::new(ledger), Arc::new(target));
-        let managed = Managed {
-            rotator: Arc::new(SimulatedRotator(Arc::clone(&target))),
-            plan: Plan::default(),
-            dependents: Vec::new(),
-        };
-        let engine = engine("node-a", &ledger, &clock, seed);
-        Self { ledger, clock, target, managed, engine }
-    }
-
-    fn record(&self) -> Record {
-        self.ledger.inner.record(ACCOUNT).unwrap()
-    }
-
-    fn state(&self) -> State {
-        self.record().progress.state
-    }
-
-    /// What must hold at every moment: a stored secret opens the target.
-    fn open_to_somebody(&self) -> bool {
-        let record = self.record();
-        let secrets = &record.progress.secrets;
-        assert!(secrets.former.len() <= FORMER_SECRETS);
-        secrets.all().any(|sealed| {
-            FastKeeper.open(ACCOUNT, &sealed.0).is_ok_and(|secret| self.target.takes(secret.expose()))
-        })
-    }
-
-    fn current_opens(&self) -> bool {
-        let current = self.record().progress.secrets.current;
-        self.target.takes(FastKeeper.open(ACCOUNT, &current.0).unwrap().expose())
-    }
-
-    async fn advance(&self) -> Outcome {
-        self.engine.advance(ACCOUNT, &self.managed).await.unwrap()
-    }
-
-    async fn rotate(&self, reason: Reason) -> Outcome {
-        self.engine.rotate(ACCOUNT, &self.managed, reason).await.unwrap()
-    }
-
-    /// To the time at which the account is due, and a little.
-    fn wait_until_due(&self) {
-        let next_at = self.record().progress.next_at;
-        self.clock.set(next_at.max(self.clock.now()) + 1);
-    }
-
-    /// Past any claim that a process left behind.
-    fn outlive_claims(&self) {
-        self.clock.advance(cofferdam_vault::rotation::LONGEST_CLAIM);
-    }
-}
-
-fn engine(node: &str, ledger: &Arc<ShakyLedger>, clock: &TestClock, seed: u64) -> Engine {
-    Engine::new(
-        node,
-        Arc::clone(ledger) as Arc<dyn Ledger>,
-        Arc::new(FastKeeper),
-        Arc::new(Seeded::new(seed)),
-        Arc::new(clock.clone()),
-    )
-}
-
-/// Runs `future` for `polls` polls and then drops it, as the end of the process would; `after_each` looks in between.
-async fn crash_after<F: Future>(
-    future: F,
-    polls: usize,
-    mut after_each: impl FnMut(usize),
-) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut polled = 0;
-    poll_fn(|cx| {
-        if polled == polls {
-            return Poll::Ready(None);
-        }
-        polled += 1;
-        let answer = future.as_mut().poll(cx);
-        after_each(polled);
-        answer.map(Some)
-    })
-    .await
-}
+use crate::bench::*;
+use crate::simulated::*;
 
 #[tokio::test(start_paused = true)]
 async fn a_secret_is_changed_proved_and_only_then_current() {
@@ -200,136 +24,6 @@ async fn a_secret_is_changed_proved_and_only_then_current() {
     assert_eq!(progress.secrets.former.len(), 1, "the replaced one is kept for a target that is put back");
     assert!(!bench.target.takes(FIRST.as_bytes()));
     assert_eq!(outcome.next_at, START + DAY, "the daily check comes first");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_crash_at_any_point_of_any_half_done_change_leaves_a_stored_secret_that_opens() {
-    for mischief in MISCHIEF {
-        for reconciles in [false, true] {
-            for crash in 1..200 {
-                let target = Target { reconciles, ..Target::scripted(FIRST, &[mischief]) };
-                let bench = Bench::new(target);
-                bench.ledger.inner.want(ACCOUNT, Reason::Demand).await.unwrap();
-                let done = crash_after(bench.engine.advance(ACCOUNT, &bench.managed), crash, |polled| {
-                    assert!(bench.open_to_somebody(), "{mischief:?}: lost at poll {polled}");
-                })
-                .await;
-                let whole = done.is_some();
-                // The next process takes over once the dead one's claim has ended.
-                for _ in 0..4 {
-                    bench.outlive_claims();
-                    bench.clock.advance(DAY);
-                    bench.advance().await;
-                    assert!(bench.open_to_somebody());
-                }
-                assert_eq!(bench.state(), State::Idle, "{mischief:?}, crash after {crash} polls");
-                assert!(bench.current_opens(), "{mischief:?}, crash after {crash} polls");
-                assert!(!bench.target.takes(FIRST.as_bytes()), "{mischief:?}: not rotated in the end");
-                if whole {
-                    break;
-                }
-            }
-        }
-    }
-}
-
-/// Crashes, failing targets and a failing ledger by chance, `rotations` times over. Answers how many crashes there were.
-async fn torment(rotations: u64, first_seed: u64) -> u64 {
-    let mut crashes = 0;
-    for seed in first_seed..first_seed + rotations {
-        let chance = Arc::new(Seeded::new(seed));
-        let target = Target { reconciles: seed % 2 == 0, ..Target::by_chance(FIRST, Arc::clone(&chance)) };
-        let ledger = ShakyLedger { chance: Some(Arc::clone(&chance)), ..ShakyLedger::default() };
-        let bench = Bench::with(target, ledger, seed);
-        bench.ledger.inner.want(ACCOUNT, Reason::Schedule).await.unwrap();
-        for _ in 0..3 {
-            let crash = 1 + chance.below(40);
-            let done = crash_after(bench.engine.advance(ACCOUNT, &bench.managed), crash, |polled| {
-                assert!(bench.open_to_somebody(), "seed {seed}: lost at poll {polled}");
-            })
-            .await;
-            crashes += u64::from(done.is_none());
-            bench.outlive_claims();
-        }
-        settle(&bench, seed).await;
-    }
-    crashes
-}
-
-/// From here on people see to it: whatever was given up is asked for again, until the account is well.
-async fn settle(bench: &Bench, seed: u64) {
-    for _ in 0..200 {
-        bench.ledger.inner.want(ACCOUNT, Reason::Demand).await.unwrap();
-        let outcome = bench.engine.advance(ACCOUNT, &bench.managed).await;
-        assert!(bench.open_to_somebody(), "seed {seed}: lost while settling");
-        if outcome.is_ok_and(|o| o.rotated.is_some()) {
-            assert!(bench.current_opens(), "seed {seed}: said to be rotated, and was not");
-            assert_eq!(bench.state(), State::Idle);
-            return;
-        }
-        bench.outlive_claims();
-    }
-    panic!("seed {seed}: does not settle: {:?}", bench.record());
-}
-
-#[tokio::test(start_paused = true)]
-async fn ten_thousand_rotations_with_a_random_crash_in_each_lose_no_account() {
-    let crashes = torment(10_000, 1).await;
-    assert!(crashes > 5_000, "the crashes come too late to say anything: {crashes}");
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
-    #[test]
-    fn no_seed_whatever_finds_a_lost_account(seed in any::<u32>()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(torment(8, u64::from(seed)));
-    }
-
-    #[test]
-    fn a_wait_grows_to_its_ceiling_and_never_overflows(failures in any::<u32>(), chance in any::<u8>(), first in 0_u64..10_000_000, ceiling in any::<u64>()) {
-        let backoff = Backoff { first: Duration::from_secs(first), ceiling: Duration::from_secs(ceiling) };
-        let wait = backoff.wait(failures, chance);
-        prop_assert!(wait >= 1);
-        let bound = i64::try_from(Duration::from_secs(ceiling).as_micros()).unwrap_or(i64::MAX);
-        prop_assert!(wait <= bound.max(2));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_node_that_wakes_up_after_its_claim_ended_loses_nothing() {
-    for sleeps_after in 1..60 {
-        let bench = Bench::new(Target::new(FIRST));
-        let other = engine("node-b", &bench.ledger, &bench.clock, 2);
-        bench.ledger.inner.want(ACCOUNT, Reason::Demand).await.unwrap();
-
-        let mut sleeper = pin!(bench.engine.advance(ACCOUNT, &bench.managed));
-        let early = crash_after(sleeper.as_mut(), sleeps_after, |_| ()).await;
-        bench.outlive_claims();
-        // The other node finishes the rotation, and begins none of its own in between.
-        other.advance(ACCOUNT, &bench.managed).await.unwrap();
-        assert!(bench.open_to_somebody());
-        if early.is_some() {
-            return;
-        }
-        // The sleeper goes on as if nothing had been, with a clock that stood still for it.
-        let late = crash_after(sleeper, usize::MAX, |_| assert!(bench.open_to_somebody())).await.unwrap();
-        match late {
-            Err(EngineError::Ledger(LedgerError::Conflict { .. })) => {}
-            // It had written all it had to before it fell asleep, or had not yet begun.
-            Ok(_) if bench.target.changes.load(Ordering::SeqCst) == 1 => assert!(bench.current_opens()),
-            other => panic!("after {sleeps_after} polls: {other:?}"),
-        }
-        for _ in 0..2 {
-            bench.outlive_claims();
-            bench.clock.advance(DAY);
-            other.advance(ACCOUNT, &bench.managed).await.unwrap();
-        }
-        assert_eq!(bench.state(), State::Idle);
-        assert!(bench.current_opens(), "after {sleeps_after} polls");
-    }
-    panic!("the attempt never ended");
 }
 
 #[tokio::test(start_paused = true)]
@@ -646,6 +340,7 @@ async fn a_tampered_row_is_refused_named_and_not_tried_in_a_loop() {
     );
     let target = Arc::new(Target::new(FIRST));
     let managed = Managed {
+        target: ACCOUNT.into(),
         rotator: Arc::new(SimulatedRotator(Arc::clone(&target))),
         plan: Plan::default(),
         dependents: Vec::new(),
@@ -667,86 +362,41 @@ async fn a_record_survives_being_written_as_text_and_shows_no_secret() {
     assert!(!format!("{progress:?}").contains(FIRST) && !text.contains(FIRST));
 }
 
-/// Counts what is reported.
-#[derive(Default)]
-struct Counting(Mutex<Vec<(String, bool)>>);
-
-#[async_trait]
-impl Reporter for Counting {
-    async fn report(&self, account: &str, result: Result<Outcome, Trouble>) {
-        self.0.lock().unwrap().push((account.to_owned(), result.is_ok()));
-    }
-}
-
-fn fleet_of(count: usize, target: impl Fn(usize) -> Target) -> (SimulatedFleet, Arc<ShakyLedger>) {
-    let (mut fleet, ledger) = (SimulatedFleet::default(), Arc::new(ShakyLedger::default()));
-    for n in 0..count {
-        let account = format!("account-{n}");
-        let sealed = FastKeeper.seal(&account, &SecretBytes::from(FIRST.as_bytes().to_vec())).unwrap();
-        ledger.inner.insert(&account, Progress::new(SealedBytes(sealed), START, START));
-        fleet.targets.insert(account, Arc::new(target(n)));
-    }
-    (fleet, ledger)
-}
-
 #[tokio::test(start_paused = true)]
-async fn a_pass_tries_each_due_account_once_and_no_more_at_a_time_than_allowed() {
-    let (fleet, ledger) = fleet_of(500, |n| Target {
-        takes: Duration::from_millis(50),
-        offline: (n % 10 == 0).into(),
-        ..Target::new(FIRST)
-    });
-    ledger.inner.insert("not-described", Progress::new(SealedBytes(Vec::new()), START, START));
-    let clock = TestClock::new();
-    let (fleet, reporter) = (Arc::new(fleet), Arc::new(Counting::default()));
-    let engine = Arc::new(engine("node-a", &ledger, &clock, 3));
-    let scheduler = Scheduler::new(engine, Arc::clone(&fleet) as _, Arc::clone(&reporter) as _, 16);
-    let began = tokio::time::Instant::now();
-    let pass = scheduler.pass().await.unwrap();
-    assert_eq!((pass.tried, pass.rotated, pass.troubled), (501, 450, 51));
-    assert_eq!(reporter.0.lock().unwrap().len(), 501);
-    // 450 accounts take two steps of 50 ms and 50 take one: with 16 at a time no less than this.
-    let least = Duration::from_millis(950 * 50 / 16);
-    assert!(began.elapsed() >= least, "{:?} is too fast for 16 at a time", began.elapsed());
-    assert!(began.elapsed() < least * 2, "{:?}", began.elapsed());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_rotator_that_panics_is_reported_and_stops_nobody_else() {
+async fn a_request_outlives_a_policy_that_makes_no_password_and_an_account_nobody_describes() {
     #[derive(Debug)]
-    struct Panics;
+    struct NoPolicy(SimulatedRotator);
     #[async_trait]
-    impl cofferdam_vault::rotation::Rotator for Panics {
+    impl cofferdam_vault::rotation::Rotator for NoPolicy {
         fn candidate(
             &self,
-            _: &dyn cofferdam_vault::Entropy,
+            entropy: &dyn cofferdam_vault::Entropy,
         ) -> Result<SecretBytes, cofferdam_vault::rotation::password::PolicyError> {
-            Ok(SecretBytes::from(vec![1]))
+            let policy = cofferdam_vault::rotation::password::PasswordPolicy::old_device(3);
+            policy.generate("root", entropy).map(|password| SecretBytes::from(&password))
         }
-        async fn change(&self, _: &SecretBytes, _: &SecretBytes) -> Result<(), Fault> {
-            panic!("a fault of ours")
+        async fn change(&self, current: &SecretBytes, candidate: &SecretBytes) -> Result<(), Fault> {
+            self.0.change(current, candidate).await
         }
-        async fn verify(&self, _: &SecretBytes) -> Result<cofferdam_vault::rotation::Verdict, Fault> {
-            Ok(cofferdam_vault::rotation::Verdict::Opens)
-        }
-    }
-    struct OnePanics(SimulatedFleet);
-    #[async_trait]
-    impl cofferdam_vault::rotation::Fleet for OnePanics {
-        async fn managed(&self, account: &str) -> Result<Managed, String> {
-            let mut managed = self.0.managed(account).await?;
-            if account == "account-3" {
-                managed.rotator = Arc::new(Panics);
-            }
-            Ok(managed)
+        async fn verify(&self, secret: &SecretBytes) -> Result<cofferdam_vault::rotation::Verdict, Fault> {
+            self.0.verify(secret).await
         }
     }
-    let (fleet, ledger) = fleet_of(8, |_| Target::new(FIRST));
-    let clock = TestClock::new();
-    let reporter = Arc::new(Counting::default());
-    let engine = Arc::new(engine("node-a", &ledger, &clock, 3));
-    let scheduler = Scheduler::new(engine, Arc::new(OnePanics(fleet)), Arc::clone(&reporter) as _, 2);
-    let pass = scheduler.pass().await.unwrap();
-    assert_eq!((pass.tried, pass.rotated, pass.troubled), (8, 7, 1));
-    assert!(reporter.0.lock().unwrap().contains(&("account-3".to_owned(), false)));
+    let mut bench = Bench::new(Target::new(FIRST));
+    bench.managed.plan.rotate_every = None;
+    let good = bench.managed.clone();
+    bench.managed.rotator = Arc::new(NoPolicy(SimulatedRotator(Arc::clone(&bench.target))));
+    let error = bench.engine.rotate(ACCOUNT, &bench.managed, Reason::BreakGlass).await.unwrap_err();
+    assert!(error.to_string().contains("found by trying"), "{error}");
+    assert!(!bench.record().is_due(bench.clock.now()), "not in a loop");
+    bench.managed = good;
+    bench.wait_until_due();
+    assert_eq!(bench.advance().await.rotated, Some(Reason::BreakGlass));
+
+    bench.ledger.inner.want(ACCOUNT, Reason::AfterUse).await.unwrap();
+    bench.engine.postpone(ACCOUNT, "the site does not describe it").await.unwrap();
+    assert!(!bench.record().is_due(bench.clock.now()));
+    assert_eq!(bench.record().progress.trouble.as_deref(), Some("the site does not describe it"));
+    bench.wait_until_due();
+    assert_eq!(bench.advance().await.rotated, Some(Reason::AfterUse));
 }
