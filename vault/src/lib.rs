@@ -2,7 +2,7 @@
 //!
 //! What a session needs to enter a target is kept sealed ([`Sealer`]), is handed out only against a
 //! [`Warrant`] ([`Vault::lease`]), and is either a stored secret or a certificate made for that one
-//! session by the built-in authority ([`SshCa`]). The crate does no I/O except for [`keyfile`], reads no
+//! session by the built-in authority ([`SshCa`]). The keys come and go by [`unseal`]. The crate does no I/O except for files of keys, reads no
 //! clock (every `now` is an argument, in UTC microseconds) and takes its randomness from an [`Entropy`].
 //!
 //! Invariant: a secret leaves its type only through a method called `expose`.
@@ -11,15 +11,22 @@
 mod ca;
 mod entropy;
 pub mod keyfile;
+mod keyring;
+mod keyring_store;
 mod lease;
+mod root;
 mod seal;
 mod secret;
 mod signing;
+pub mod unseal;
 
 pub use ca::{CaError, CertificateTerms, HostTerms, MAX_CERTIFICATE_SECONDS, SshCa};
 pub use entropy::{Entropy, EntropyError, SystemEntropy};
 pub use keyfile::KeyFileError;
+pub use keyring::{GenerationInfo, KeyringDocument, KeyringError, MAX_GENERATIONS};
+pub use keyring_store::{FileKeyring, KeyringStore, KeyringStoreError};
 pub use lease::{HeldLease, Lease, LeaseError, Material, SealedSecret, Sharing, Vault, Warrant};
-pub use seal::{Context, MAX_SECRET_BYTES, SealError, Sealer};
+pub use root::{NotARoot, ROOT_BYTES, Root, VaultId};
+pub use seal::{Context, MAX_SECRET_BYTES, NextKeyring, SealError, Sealer};
 pub use secret::{NotText, SecretBytes, SecretString};
 pub use signing::{KeyId, SigningError, SigningKey, VerifyingKey};
