@@ -9,11 +9,14 @@
 //! Invariant: nothing here depends on another crate of the workspace.
 
 mod ca;
+mod checkout;
 mod entropy;
+pub mod envelope;
 pub mod keyfile;
 mod keyring;
 mod keyring_store;
 mod lease;
+mod ledger;
 mod root;
 mod seal;
 mod secret;
@@ -21,11 +24,16 @@ mod signing;
 pub mod unseal;
 
 pub use ca::{CaError, CertificateTerms, HostTerms, MAX_CERTIFICATE_SECONDS, SshCa};
+pub use checkout::{
+    Because, CROWN_JEWEL_PEOPLE, HeldCheckOut, MAX_STEP_UP_SECONDS, MAX_VIEW_SECONDS, RotationDue, ViewError,
+    ViewTerms, ViewWarrant,
+};
 pub use entropy::{Entropy, EntropyError, SystemEntropy};
 pub use keyfile::KeyFileError;
 pub use keyring::{GenerationInfo, KeyringDocument, KeyringError, MAX_GENERATIONS};
 pub use keyring_store::{FileKeyring, KeyringStore, KeyringStoreError};
-pub use lease::{HeldLease, Lease, LeaseError, Material, SealedSecret, Sharing, Vault, Warrant};
+pub use lease::{Lease, LeaseError, Material, SealedSecret, Vault, Warrant};
+pub use ledger::{HeldLease, Sharing};
 pub use root::{NotARoot, ROOT_BYTES, Root, VaultId};
 pub use seal::{Context, MAX_SECRET_BYTES, NextKeyring, SealError, Sealer};
 pub use secret::{NotText, SecretBytes, SecretString};
