@@ -2,12 +2,14 @@
 //!
 //! What a session needs to enter a target is kept sealed ([`Sealer`]), is handed out only against a
 //! [`Warrant`] ([`Vault::lease`]), and is either a stored secret or a certificate made for that one
-//! session by the built-in authority ([`SshCa`]). The keys come and go by [`unseal`]. The crate does no I/O except for files of keys, reads no
+//! session by the built-in authority ([`SshCa`]). The keys come and go by [`unseal`], and are held by a process of
+//! their own ([`agent`]). The crate does no I/O except for files of keys, [`agent`], reads no
 //! clock (every `now` is an argument, in UTC microseconds) and takes its randomness from an [`Entropy`].
 //!
 //! Invariant: a secret leaves its type only through a method called `expose`.
 //! Invariant: nothing here depends on another crate of the workspace.
 
+pub mod agent;
 mod ca;
 mod checkout;
 mod entropy;
@@ -21,6 +23,7 @@ mod root;
 mod seal;
 mod secret;
 mod signing;
+mod totp;
 pub mod unseal;
 
 pub use ca::{CaError, CertificateTerms, HostTerms, MAX_CERTIFICATE_SECONDS, SshCa};
@@ -38,3 +41,4 @@ pub use root::{NotARoot, ROOT_BYTES, Root, VaultId};
 pub use seal::{Context, MAX_SECRET_BYTES, NextKeyring, SealError, Sealer};
 pub use secret::{NotText, SecretBytes, SecretString};
 pub use signing::{KeyId, SigningError, SigningKey, VerifyingKey};
+pub use totp::{SEED_BYTES, STEP_SECONDS, check_code};
