@@ -6,6 +6,7 @@
 
 mod gate;
 mod shares;
+mod token;
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
@@ -18,6 +19,7 @@ use zeroize::Zeroizing;
 
 pub use gate::{Gate, GateError, GateEvent, Happened, MAX_NAME_BYTES, Phase, Progress};
 pub use shares::{MAX_SHARES, MIN_THRESHOLD, Share, ShareError, combine, split};
+pub use token::{Token, TokenCipher, TokenError, WrappedRoot};
 
 use crate::keyfile::{self, KeyFileError, MAX_KEY_FILE_BYTES};
 use crate::keyring::KeyringError;
@@ -97,6 +99,9 @@ pub enum UnsealError {
     /// A share is at fault, or the shares do not fit together.
     #[error(transparent)]
     Share(#[from] ShareError),
+    /// The token did not open the root.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The keyring does not open with this root.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
