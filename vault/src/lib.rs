@@ -3,7 +3,7 @@
 //! What a session needs to enter a target is kept sealed ([`Sealer`]), is handed out only against a
 //! [`Warrant`] ([`Vault::lease`]), and is either a stored secret or a certificate made for that one
 //! session by the built-in authority ([`SshCa`]). The keys come and go by [`unseal`], and are held by a process of
-//! their own ([`agent`]). The crate does no I/O except for files of keys, [`agent`], reads no
+//! their own ([`agent`]). The crate does no I/O except for files of keys, [`agent`], [`import`], reads no
 //! clock (every `now` is an argument, in UTC microseconds) and takes its randomness from an [`Entropy`].
 //!
 //! Invariant: a secret leaves its type only through a method called `expose`.
@@ -14,6 +14,7 @@ mod ca;
 mod checkout;
 mod entropy;
 pub mod envelope;
+pub mod import;
 pub mod keyfile;
 mod keyring;
 mod keyring_store;
