@@ -3,13 +3,14 @@
 //! What a session needs to enter a target is kept sealed ([`Sealer`]), is handed out only against a
 //! [`Warrant`] ([`Vault::lease`]), and is either a stored secret or a certificate made for that one
 //! session by the built-in authority ([`SshCa`]). The keys come and go by [`unseal`], and are held by a process of
-//! their own ([`agent`]). The crate does no I/O except for files of keys, [`agent`], [`import`], reads no
+//! their own ([`agent`]). The crate does no I/O except for files of keys, [`agent`], [`import`] and [`backup`], reads no
 //! clock (every `now` is an argument, in UTC microseconds) and takes its randomness from an [`Entropy`].
 //!
 //! Invariant: a secret leaves its type only through a method called `expose`.
 //! Invariant: nothing here depends on another crate of the workspace.
 
 pub mod agent;
+pub mod backup;
 mod ca;
 mod checkout;
 mod entropy;
