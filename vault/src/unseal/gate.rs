@@ -34,6 +34,11 @@ pub enum GateError {
         /// By whom.
         by: String,
     },
+    /// The keyring is not where it has to be.
+    #[error(
+        "the vault's keyring is not there; restore it from a backup. Without it only what was sealed before the first re-keying could be opened, and a new one would not fit to the rest"
+    )]
+    NoKeyring,
     /// One person gave two shares.
     #[error("{by} has given a share already; the next one has to come from another person")]
     SamePerson {
@@ -175,6 +180,7 @@ pub struct Gate {
     sealer: Sealer,
     keyrings: Arc<dyn KeyringStore>,
     share_micros: i64,
+    needs_keyring: bool,
     inner: Mutex<Inner>,
 }
 
@@ -190,7 +196,14 @@ impl Gate {
             refused_unkept: 0,
         };
         let share_micros = i64::from(share_seconds).saturating_mul(1_000_000);
-        Self { sealer, keyrings, share_micros, inner: Mutex::new(inner) }
+        Self { sealer, keyrings, share_micros, needs_keyring: false, inner: Mutex::new(inner) }
+    }
+
+    /// Refuses to open without a keyring: for every vault that has had one.
+    #[must_use]
+    pub fn requiring_keyring(mut self) -> Self {
+        self.needs_keyring = true;
+        self
     }
 
     /// What seals and opens, while the gate is open.
@@ -369,6 +382,9 @@ impl Gate {
             return Err(GateError::AlreadyOpen { since: *since, by: people.join(", ") });
         }
         let document = self.keyrings.load()?;
+        if self.needs_keyring && document.is_none() {
+            return Err(GateError::NoKeyring);
+        }
         self.sealer.unlock(root, document.as_ref())?;
         inner.document = document;
         let by = people.last().cloned().unwrap_or_default();

@@ -143,6 +143,17 @@ fn after_a_change_of_the_root_only_the_new_one_opens() {
 }
 
 #[test]
+fn a_vault_that_has_lost_its_keyring_does_not_open_as_if_it_had_never_had_one() {
+    let site = site();
+    std::fs::remove_file(site.dir.path().join("keyring")).unwrap();
+    let gate = gate_at(&site.dir).requiring_keyring();
+    let text = gate.open(&site.root, "ada", 0).unwrap_err().to_string();
+    assert!(text.contains("restore it"), "{text}");
+    assert_eq!(gate.phase(0), Phase::Sealed);
+    gate_at(&site.dir).open(&site.root, "ada", 0).unwrap();
+}
+
+#[test]
 fn names_that_would_forge_a_line_of_the_log_are_refused() {
     let site = site();
     for name in ["", "sam\nopened by olga", &"x".repeat(MAX_NAME_BYTES + 1)] {
