@@ -254,6 +254,24 @@ impl Client {
         self.due(&Request::Expire)
     }
 
+    /// Makes a break-glass envelope of a sealed secret, for the recipients that the vault process knows; its text.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn envelope(
+        &self,
+        id: &str,
+        account_id: &str,
+        version: u64,
+        sealed: &[u8],
+    ) -> Result<String, ClientError> {
+        let (id, account_id, sealed) = (id.to_owned(), account_id.to_owned(), sealed.to_vec());
+        match self.ask(&Request::Envelope { id, account_id, version, sealed })? {
+            Response::Envelope(text) => Ok(text),
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// Seals the vault.
     ///
     /// # Errors

@@ -65,6 +65,13 @@ pub(super) enum Request {
         checkout_id: String,
     },
     Expire,
+    /// For the day on which nothing runs.
+    Envelope {
+        id: String,
+        account_id: String,
+        version: u64,
+        sealed: Vec<u8>,
+    },
     /// For people who operate the vault.
     Seal {
         by: String,
@@ -103,6 +110,7 @@ pub(super) enum Response {
     Step(Option<u64>),
     Sealed(Vec<u8>),
     Secret(Passing),
+    Envelope(String),
     Generation(u32),
     Rewrapped(Option<Vec<u8>>),
     Held { leases: Vec<HeldForm>, check_outs: Vec<CheckOutForm> },
@@ -133,7 +141,7 @@ pub struct Status {
     pub leases: usize,
     /// How many check-outs are open.
     pub check_outs: usize,
-    /// Events that wait for the audit log, and refused attempts that were too many to keep.
+    /// The id of the vault process.
     pub process_id: u32,
 }
 

@@ -16,6 +16,7 @@ use super::registry::{Claim, Entitlement, Registry};
 use super::wire::{PROTOCOL_VERSION, Passing};
 use crate::ca::{HostTerms, SshCa};
 use crate::checkout::ViewWarrant;
+use crate::envelope::{Envelope, Label};
 use crate::lease::{Lease, Material, Vault, Warrant};
 use crate::root::Root;
 use crate::seal::{Context, SealError};
@@ -49,6 +50,8 @@ pub struct Keys {
     pub signing: Option<SigningKey>,
     /// The gateway's own host keys: host certificates are made for these and for no other.
     pub host_keys: Vec<PublicKey>,
+    /// Who can open break-glass envelopes (`age1…`): not for a caller to say.
+    pub envelope_recipients: Vec<String>,
 }
 
 /// Brings the root from where the configuration says: a file, a credential, a token. `passphrase` is there when a person
@@ -229,6 +232,9 @@ impl Service {
             Request::GiveBack { checkout_id } => {
                 let due = self.vault.give_back(&checkout_id).map_err(text)?;
                 Ok(Response::Due(vec![due.into()]))
+            }
+            Request::Envelope { id, account_id, version, sealed } => {
+                self.envelope(id, account_id, version, &sealed).map(Response::Envelope)
             }
             Request::Expire => {
                 Ok(Response::Due(self.vault.expire(self.now()).into_iter().map(Into::into).collect()))
@@ -414,6 +420,15 @@ impl Service {
         let warrant = ViewWarrant::new(terms, now).map_err(text)?;
         let secret = self.vault.check_out(&warrant, &sealed, now).map_err(text)?;
         Ok(Response::Secret(Passing::bytes(&secret)))
+    }
+
+    fn envelope(&self, id: String, account: String, version: u64, sealed: &[u8]) -> Result<String, String> {
+        self.bounded("envelopes", self.bounds.leases_per_minute)?;
+        let secret =
+            self.gate.sealer().open(&self.context("account", account.clone())?, sealed).map_err(text)?;
+        let recipients = self.keys.envelope_recipients.clone();
+        let label = Label { id, account, made_at: self.now(), version, recipients };
+        Envelope::seal(label, &secret).and_then(|e| e.to_text()).map_err(text)
     }
 
     fn context(&self, purpose: &str, id: String) -> Result<Context, String> {

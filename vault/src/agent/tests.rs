@@ -85,6 +85,7 @@ struct Rig {
     host: PrivateKey,
     clock: Arc<AtomicI64>,
     seed: Vec<u8>,
+    row: Vec<u8>,
     _dir: tempfile::TempDir,
 }
 
@@ -111,7 +112,9 @@ fn rig_with(bounds: Bounds) -> Rig {
     let keys = Keys {
         signing: Some(SigningKey::generate(&SystemEntropy).unwrap()),
         host_keys: vec![host.public_key().clone()],
+        envelope_recipients: vec![root.recipient()],
     };
+    let row = sealed.clone();
     let ports = Ports {
         registry: Arc::new(Site { sealed, not_after: NOON + 60 * MINUTE }),
         root: Some(Arc::new(Known(SecretBytes::from(&root.to_text().unwrap())))),
@@ -126,7 +129,7 @@ fn rig_with(bounds: Bounds) -> Rig {
         Arc::new(move || time.load(Ordering::Relaxed)),
         Hardening { no_core: Measure::InForce, not_dumpable: Measure::InForce, locked: Measure::InForce },
     );
-    Rig { service: Arc::new(service), root, host, clock, seed, _dir: dir }
+    Rig { service: Arc::new(service), root, host, clock, seed, row, _dir: dir }
 }
 
 impl Rig {
@@ -411,6 +414,19 @@ fn a_person_sees_a_secret_once_and_it_is_due_afterwards() {
 }
 
 #[test]
+fn an_envelope_is_for_the_recipients_that_the_vault_process_knows() {
+    let rig = rig();
+    rig.open();
+    let text = rig.network().envelope("e-1", "pump-hmi/root", 3, &rig.row).unwrap();
+    assert!(!text.contains("hunter2"));
+    let envelope = crate::envelope::Envelope::parse(&text).unwrap();
+    assert_eq!((envelope.label().version, envelope.label().recipients.len()), (3, 1));
+    assert_eq!(envelope.open(&rig.root).unwrap().0.expose(), b"hunter2");
+    let other = rig.network().envelope("e-2", "eng-ws/svc", 3, &rig.row).unwrap_err();
+    assert!(other.to_string().contains("eng-ws/svc"), "{other}");
+}
+
+#[test]
 fn believing_the_caller_has_to_be_asked_for_by_name() {
     let told = Told {
         user_name: "vera".into(),
@@ -480,6 +496,10 @@ fn the_table_of_who_may_ask_what_holds_for_every_request() {
         (Request::SealSecret { purpose: purpose(), id: id(), secret: passing() }, [false, true, false, true]),
         (Request::CheckOut { checkout_id: id() }, [false, true, false, true]),
         (Request::GiveBack { checkout_id: id() }, [true; 4]),
+        (
+            Request::Envelope { id: id(), account_id: id(), version: 1, sealed: vec![] },
+            [false, true, false, true],
+        ),
         (Request::Expire, [true, true, false, false]),
         (Request::Seal { by: by() }, [false, false, true, true]),
         (Request::Rekey { by: by() }, [false, false, false, true]),
@@ -532,7 +552,7 @@ proptest! {
 
     #[test]
     fn no_request_whatever_makes_the_service_panic(
-        tag in 0u8..24, bytes in proptest::collection::vec(any::<u8>(), 0..200), open in any::<bool>(),
+        tag in 0u8..25, bytes in proptest::collection::vec(any::<u8>(), 0..200), open in any::<bool>(),
     ) {
         let rig = rig();
         if open {
