@@ -2,14 +2,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use cofferdam_vault::backup::BackupWriter;
 use cofferdam_vault::envelope::{Envelope, Label};
-use cofferdam_vault::unseal::{create_file, from_file};
-use cofferdam_vault::{Root, SecretBytes, SystemEntropy};
+use cofferdam_vault::unseal::{create_file, from_file, from_passphrase};
+use cofferdam_vault::{Root, SecretBytes, SecretString, SystemEntropy};
 
 fn run(command: &mut Command) -> Output {
     let out = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; ./test installs it"));
@@ -33,6 +34,28 @@ fn an_identity_of_age_keygen_is_a_root_and_ours_is_one_for_age() {
     create_file(&path, &ours).unwrap();
     let shown = run(Command::new("age-keygen").arg("-y").arg(path));
     assert_eq!(String::from_utf8(shown.stdout).unwrap().trim(), ours.recipient());
+}
+
+/// `age -p` asks a terminal, which `script` gives it.
+#[test]
+fn an_identity_that_age_encrypted_with_a_passphrase_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = identity(dir.path());
+    let mut script = Command::new("script")
+        .args(["-qec", "age -p -o sealed.age identity", "/dev/null"])
+        .current_dir(dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut typed = script.stdin.take().unwrap();
+    typed.write_all(b"correct horse battery\ncorrect horse battery\n").unwrap();
+    assert!(script.wait().unwrap().success());
+    let path = dir.path().join("sealed.age");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let opened = from_passphrase(&path, &SecretString::from("correct horse battery")).unwrap();
+    assert_eq!(opened.vault_id(), root.vault_id());
+    assert!(from_passphrase(&path, &SecretString::from("another horse battery")).is_err());
 }
 
 #[test]

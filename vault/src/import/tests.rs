@@ -160,6 +160,23 @@ fn a_keepass_database_is_read_with_its_groups_and_without_its_bin() {
     assert!(matches!(odd, ImportError::Form { .. }), "{odd}");
 }
 
+/// Made by keepassxc-cli 2.7: two entries, one of them in a group, and one in the recycle bin.
+#[test]
+fn a_database_that_keepassxc_wrote_is_read() {
+    let file = SecretBytes::new(include_bytes!("../../tests/data/keepassxc.kdbx").to_vec());
+    let plan = read_keepass(&file, &SecretString::from("correct horse")).unwrap();
+    let mut found: Vec<_> = rows(&plan).into_iter().map(|(p, _, l, s)| (p, l, s.to_vec())).collect();
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            ("Plant/eng-ws", "svc", "hunter3 with \u{fc}".as_bytes().to_vec()),
+            ("pump-hmi", "root", b"hunter2-of-KeePassXC".to_vec())
+        ]
+    );
+    assert!(plan.faults().is_empty(), "{:?}", plan.faults());
+}
+
 #[test]
 fn a_keepass_file_that_asks_for_all_memory_is_refused_before_it_gets_any() {
     let mut file = kdbx("correct horse");
