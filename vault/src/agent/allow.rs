@@ -18,9 +18,10 @@ pub(super) fn allow(role: Role, open: bool, network_may_unseal: bool, request: &
     match request {
         // Once, at the beginning; the server has taken that one out.
         R::Hello { .. } => false,
-        R::Status | R::PublicKeys => true,
-        // Signing goes on while the vault is sealed: that somebody tried to unseal it has to be written down.
-        R::Sign { .. } | R::TakeEvents => role == Network,
+        // Signing goes on while the vault is sealed: that somebody tried to unseal it has to be written down. The command line
+        // writes the audit log as the gateway does.
+        R::Status | R::PublicKeys | R::Sign { .. } => true,
+        R::TakeEvents => role == Network,
         R::Share { .. } | R::Passphrase { .. } | R::Configured { .. } => {
             !open && (role == Operator || network_may_unseal)
         }

@@ -32,5 +32,13 @@ pub use service::{Clock, Keys, Ports, RootSource, RotationPort, Service};
 pub use spawn::{Spawned, ignore_stop_signals, parent_socket, spawn};
 pub use wire::{MAX_FRAME, PROTOCOL_VERSION, WireError};
 
+/// Both kinds of message, from a frame's content.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_messages(bytes: &[u8]) {
+    // Whatever it is, it is a message or it is refused.
+    std::hint::black_box(wire::decode::<message::Request>(bytes).is_ok());
+    std::hint::black_box(wire::decode::<message::Response>(bytes).is_ok());
+}
+
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use russh::keys::PrivateKey;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 
 use super::dangerous::BelieveCaller;
-use super::message::{Request, Response};
+use super::message::Request;
 use super::service::Connection;
 use super::wire::{Passing, decode};
 use super::*;
@@ -214,13 +214,13 @@ fn the_network_side_can_neither_operate_nor_unseal() {
 }
 
 #[test]
-fn the_operators_side_can_neither_lease_nor_sign() {
+fn the_operators_side_can_neither_lease_nor_check_codes() {
     let rig = rig();
     rig.open();
     let operator = Arc::new(rig.operator());
     let no = |e: ClientError| assert!(matches!(&e, ClientError::Refused(_)), "{e}");
     no(operator.lease(claim("s-1", "pump-hmi/root")).unwrap_err());
-    no(operator.sign(&audit_entry(1)).unwrap_err());
+    assert!(operator.sign(&audit_entry(1)).is_ok(), "the command line writes the audit log too");
     no(operator.check_code("vera", &rig.seed, &SecretString::from("000000"), None).unwrap_err());
     assert_eq!(operator.rekey("ada").unwrap(), 2);
     assert!(operator.rotate("pump-hmi/root", "ada").unwrap_err().to_string().contains("does not rotate"));
@@ -482,7 +482,7 @@ fn the_table_of_who_may_ask_what_holds_for_every_request() {
         (Request::Passphrase { passphrase: passing(), by: by() }, [false, false, true, false]),
         (Request::Configured { by: by() }, [false, false, true, false]),
         (Request::TakeEvents, [true, true, false, false]),
-        (Request::Sign { message: vec![] }, [true, true, false, false]),
+        (Request::Sign { message: vec![] }, [true; 4]),
         (Request::Lease(claim("s", "a")), [false, true, false, false]),
         (Request::Return { lease: 1 }, [true, true, false, false]),
         (
@@ -522,13 +522,6 @@ fn the_table_of_who_may_ask_what_holds_for_every_request() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
-
-    #[test]
-    fn no_bytes_make_the_protocol_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        // Whatever it is, it is a message or it is refused.
-        drop(decode::<Request>(&bytes));
-        drop(decode::<Response>(&bytes));
-    }
 
     #[test]
     fn a_peer_that_sends_anything_is_refused_and_harms_nobody(
