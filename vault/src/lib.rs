@@ -15,6 +15,8 @@ mod ca;
 mod checkout;
 mod entropy;
 pub mod envelope;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod import;
 pub mod keyfile;
 mod keyring;

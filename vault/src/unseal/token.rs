@@ -199,7 +199,7 @@ impl WrappedRoot {
         Ok(parsed.ok_or_else(|| TokenError::NotWrapped(path.to_owned()))?)
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines().filter(|l| !l.starts_with('#'));
         let mut value = |key: &str| lines.next()?.strip_prefix(key)?.strip_prefix(": ");
         let vault: [u8; VaultId::BYTES] = hex::decode(value("vault")?).ok()?.try_into().ok()?;
