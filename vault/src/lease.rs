@@ -1,12 +1,13 @@
 //! Leases: a secret leaves the vault only against a warrant, for one session, and is counted until returned.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use russh::keys::{Certificate, PrivateKey};
 
 use crate::ca::{CaError, CertificateTerms, SshCa};
+use crate::checkout::{Because, CheckOuts, RotationDue};
+use crate::ledger::{Entry, HeldLease, Ledger, Sharing};
 use crate::seal::{Context, SealError, Sealer};
 use crate::secret::{SecretBytes, SecretString};
 
@@ -74,6 +75,12 @@ pub enum LeaseError {
     Authority(#[from] CaError),
 }
 
+impl LeaseError {
+    fn in_use(held: HeldLease) -> Self {
+        Self::InUse { account_id: held.account_id, holder: held.session_id }
+    }
+}
+
 /// What is put in at the target in the person's stead.
 pub enum Material {
     /// A password.
@@ -99,23 +106,14 @@ impl fmt::Debug for Material {
     }
 }
 
-/// Whether several sessions may use an account at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sharing {
-    /// Any number.
-    Shared,
-    /// One.
-    Exclusive,
-}
-
 /// An account's secret as the store keeps it, together with how it may be used.
 #[derive(Debug)]
 pub struct SealedSecret {
-    source: Source,
-    sharing: Sharing,
+    pub(crate) source: Source,
+    pub(crate) sharing: Sharing,
 }
 
-enum Source {
+pub(crate) enum Source {
     Password(Vec<u8>),
     PrivateKey(Vec<u8>),
     Certificate(CertificateTerms),
@@ -156,14 +154,15 @@ impl SealedSecret {
 pub struct Vault {
     sealer: Sealer,
     authority: Option<Arc<SshCa>>,
-    ledger: Arc<Ledger>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) check_outs: CheckOuts,
 }
 
 impl Vault {
     /// A vault that opens with `sealer` and, where accounts use certificates, issues them by `authority`.
     #[must_use]
     pub fn new(sealer: Sealer, authority: Option<Arc<SshCa>>) -> Self {
-        Self { sealer, authority, ledger: Arc::default() }
+        Self { sealer, authority, ledger: Arc::default(), check_outs: CheckOuts::default() }
     }
 
     /// Seals the secret of an account, for the store to keep.
@@ -172,6 +171,12 @@ impl Vault {
     /// As [`Sealer::seal`].
     pub fn seal(&self, account_id: &str, secret: &SecretBytes) -> Result<Vec<u8>, SealError> {
         self.sealer.seal(&Context::account(account_id), secret)
+    }
+
+    /// What seals and opens.
+    #[must_use]
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
     }
 
     /// The authority for certificates, if there is one.
@@ -193,17 +198,25 @@ impl Vault {
         if now >= warrant.not_after() {
             return Err(LeaseError::Ended { account_id: account_id.to_owned() });
         }
-        let entry = Ledger::enter(&self.ledger, warrant, sealed.sharing, now)?;
+        let wanted = HeldLease {
+            account_id: account_id.to_owned(),
+            session_id: warrant.session_id().to_owned(),
+            user_name: warrant.user_name().to_owned(),
+            sharing: sealed.sharing,
+            since: now,
+        };
+        let entry = Ledger::enter(&self.ledger, wanted).map_err(LeaseError::in_use)?;
+        // What a session was given stays known to the target until it is changed; a certificate ends by itself.
+        let rotates = !matches!(sealed.source, Source::Certificate(_));
         let material = self.produce(warrant, sealed.source, now)?;
-        Ok(Lease { material: Some(material), not_after: warrant.not_after(), entry })
+        let session_id = warrant.session_id().to_owned();
+        Ok(Lease { material: Some(material), not_after: warrant.not_after(), session_id, rotates, entry })
     }
 
     /// All leases that are out, oldest first.
     #[must_use]
     pub fn held(&self) -> Vec<HeldLease> {
-        let mut all: Vec<HeldLease> = self.ledger.lock().leases.values().cloned().collect();
-        all.sort_by(|a, b| (a.since, &a.session_id).cmp(&(b.since, &b.session_id)));
-        all
+        self.ledger.held()
     }
 
     fn produce(&self, warrant: &dyn Warrant, source: Source, now: i64) -> Result<Material, LeaseError> {
@@ -247,6 +260,8 @@ fn parse_private_key(bytes: &SecretBytes) -> Option<PrivateKey> {
 pub struct Lease {
     material: Option<Material>,
     not_after: i64,
+    session_id: String,
+    rotates: bool,
     entry: Entry,
 }
 
@@ -261,6 +276,13 @@ impl Lease {
             .ok_or_else(|| LeaseError::AlreadyTaken { account_id: self.entry.account_id.clone() })
     }
 
+    /// Returns it, and says whether the account's secret is now due to be changed: a certificate is not, it ends by
+    /// itself.
+    pub fn give_back(self) -> Option<RotationDue> {
+        let because = Because::SessionEnded(self.session_id);
+        self.rotates.then(|| RotationDue { account_id: self.entry.account_id.clone(), because })
+    }
+
     /// The account whose secret this is.
     #[must_use]
     pub fn account_id(&self) -> &str {
@@ -271,84 +293,6 @@ impl Lease {
     #[must_use]
     pub fn not_after(&self) -> i64 {
         self.not_after
-    }
-}
-
-/// One lease that is out, for lists.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldLease {
-    /// The account.
-    pub account_id: String,
-    /// The session that has it.
-    pub session_id: String,
-    /// The person.
-    pub user_name: String,
-    /// Whether nobody else may have it.
-    pub sharing: Sharing,
-    /// Since when, in UTC microseconds.
-    pub since: i64,
-}
-
-#[derive(Debug, Default)]
-struct Ledger(Mutex<Leases>);
-
-#[derive(Debug, Default)]
-struct Leases {
-    next: u64,
-    leases: HashMap<u64, HeldLease>,
-}
-
-impl Ledger {
-    /// A panic elsewhere leaves the map whole: each change to it is a single insert or remove.
-    fn lock(&self) -> MutexGuard<'_, Leases> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(
-        this: &Arc<Self>,
-        warrant: &dyn Warrant,
-        sharing: Sharing,
-        now: i64,
-    ) -> Result<Entry, LeaseError> {
-        let account_id = warrant.account_id();
-        let mut table = this.lock();
-        let conflict = table.leases.values().find(|held| {
-            held.account_id == account_id
-                && (sharing == Sharing::Exclusive || held.sharing == Sharing::Exclusive)
-        });
-        if let Some(held) = conflict {
-            return Err(LeaseError::InUse {
-                account_id: account_id.to_owned(),
-                holder: held.session_id.clone(),
-            });
-        }
-        let number = table.next;
-        table.next += 1;
-        table.leases.insert(
-            number,
-            HeldLease {
-                account_id: account_id.to_owned(),
-                session_id: warrant.session_id().to_owned(),
-                user_name: warrant.user_name().to_owned(),
-                sharing,
-                since: now,
-            },
-        );
-        drop(table);
-        Ok(Entry { number, account_id: account_id.to_owned(), ledger: Arc::clone(this) })
-    }
-}
-
-#[derive(Debug)]
-struct Entry {
-    number: u64,
-    account_id: String,
-    ledger: Arc<Ledger>,
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        self.ledger.lock().leases.remove(&self.number);
     }
 }
 
@@ -447,6 +391,18 @@ mod tests {
             keys.push(key.public_key().clone());
         }
         assert_ne!(keys[0], keys[1]);
+    }
+
+    #[test]
+    fn a_returned_secret_is_due_to_be_changed_and_a_certificate_is_not() {
+        let vault = vault();
+        let lease = vault.lease(&Paper::default(), password(&vault, Sharing::Shared), NOW).unwrap();
+        let due = lease.give_back().unwrap();
+        assert_eq!(due.account_id, "acc-1");
+        assert_eq!(due.because, Because::SessionEnded("s-1".into()));
+        let secret = SealedSecret::certificate(CertificateTerms::default(), Sharing::Shared);
+        assert!(vault.lease(&Paper::default(), secret, NOW).unwrap().give_back().is_none());
+        assert!(vault.held().is_empty());
     }
 
     #[test]

@@ -1,32 +1,42 @@
 //! Sealing: how a secret rests in the database.
 //!
-//! Each secret has a data key of its own. The data key is wrapped by age to the vault's X25519 identity; the
-//! secret is encrypted under it with AES-256-GCM, whose additional data is the [`Context`]. A row that is put
-//! in another's place therefore does not open, and changing the vault's identity means wrapping data keys
-//! anew, not touching the secrets.
+//! Each secret has a data key of its own. The data key is wrapped by age to the newest generation of the keyring; the
+//! secret is encrypted under it with AES-256-GCM, whose additional data is the [`Context`]. A row that is put in
+//! another's place therefore does not open, and re-keying means wrapping data keys anew ([`Sealer::rewrap`]), not
+//! touching the secrets.
 //!
 //! ```text
-//! version  1 byte   0x01
-//! length   2 bytes  big-endian, of the wrapped data key
-//! wrapped  n bytes  an age v1 file (binary) that holds the 32-byte data key
-//! nonce   12 bytes
-//! body     m bytes  AES-256-GCM ciphertext and its 16-byte tag
+//! version     1 byte   0x02
+//! generation  4 bytes  big-endian, of the key that the data key is wrapped to
+//! length      2 bytes  big-endian, of the wrapped data key
+//! wrapped     n bytes  an age v1 file (binary) that holds the 32-byte data key
+//! nonce      12 bytes
+//! body        m bytes  AES-256-GCM ciphertext and its 16-byte tag
 //! ```
+//!
+//! Form 1 is the same without the generation, which is then 0: it is what a vault without a keyring writes, and stays
+//! readable.
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use age::secrecy::ExposeSecret as _;
-use age::x25519::{Identity, Recipient};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
 use crate::entropy::{self, Entropy, EntropyError};
 use crate::keyfile::{self, KeyFileError};
+use crate::keyring::{Generation, GenerationInfo, KeyringDocument, KeyringError, Ring};
+use crate::root::{Root, VaultId};
 use crate::secret::SecretBytes;
 
-const VERSION: u8 = 1;
+/// A form without a number of generation: it is 0.
+const PLAIN: u8 = 1;
+/// The form that names its generation.
+const NUMBERED: u8 = 2;
+/// The form of the body, part of its additional data. Both forms above share it, so that a secret of the first becomes
+/// one of the second without being decrypted.
+const BODY_FORM: u8 = 1;
 const DATA_KEY_BYTES: usize = 32;
 /// An age file with one X25519 stanza and 32 bytes of content takes some 250 bytes.
 const MAX_WRAPPED_BYTES: usize = 4096;
@@ -66,6 +76,24 @@ pub enum SealError {
         /// The form's number.
         version: u8,
     },
+    /// It was sealed under a generation that is not open here.
+    #[error(
+        "the sealed secret of {context} needs generation {generation} of the keyring, which is not open here: another node has re-keyed the vault, or the keyring is an old copy; read the keyring anew"
+    )]
+    UnknownGeneration {
+        /// What it is the secret of.
+        context: Context,
+        /// The number of the generation.
+        generation: u32,
+    },
+    /// The keyring could not be opened or changed.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// Nobody has unsealed the vault yet, or somebody has sealed it again.
+    #[error(
+        "the vault is sealed: nothing that needs its keys works until it is open; run `cofferdam vault unseal`"
+    )]
+    Sealed,
     /// The secret is longer than [`MAX_SECRET_BYTES`].
     #[error("the secret of {context} is longer than {MAX_SECRET_BYTES} bytes; store a shorter one")]
     TooLong {
@@ -103,10 +131,22 @@ impl Context {
         Self { purpose, id: id.into() }
     }
 
+    /// What kind of thing it is the secret of.
+    #[must_use]
+    pub fn purpose(&self) -> &'static str {
+        self.purpose
+    }
+
+    /// The id of the thing.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Additional data of the AEAD. Both parts carry their length, so that no two contexts share one form.
     fn additional_data(&self) -> Vec<u8> {
         let mut out = b"cofferdam sealed secret".to_vec();
-        out.push(VERSION);
+        out.push(BODY_FORM);
         for part in [self.purpose, &self.id] {
             out.extend_from_slice(&(part.len() as u64).to_be_bytes());
             out.extend_from_slice(part.as_bytes());
@@ -127,25 +167,67 @@ impl fmt::Debug for Context {
     }
 }
 
-/// Seals and opens secrets with the vault's age identity.
+/// A change of the keyring that is not in use yet: store the document first, then [`Sealer::adopt`] it. In the other
+/// order a crash would leave secrets behind that no stored keyring opens.
+#[must_use = "a keyring that is not stored and adopted changes nothing"]
+pub struct NextKeyring {
+    document: KeyringDocument,
+    ring: Ring,
+}
+
+impl NextKeyring {
+    /// What to store.
+    #[must_use]
+    pub fn document(&self) -> &KeyringDocument {
+        &self.document
+    }
+
+    /// The generation that seals once this is adopted.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.ring.newest().number
+    }
+}
+
+impl fmt::Debug for NextKeyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NextKeyring(generation {})", self.generation())
+    }
+}
+
+/// Seals and opens secrets with the vault's keyring, while it is open.
+///
+/// Clones share the keyring: one that is re-keyed re-keys all, one that is closed closes all. So a program hands out
+/// clones when it starts, sealed, and opens them once somebody has unsealed the vault ([`crate::unseal::Gate`]).
 #[derive(Clone)]
 pub struct Sealer {
-    identity: Identity,
-    recipient: Recipient,
+    state: Arc<RwLock<State>>,
     entropy: Arc<dyn Entropy>,
 }
 
+/// What may be told stays when the keys have gone.
+#[derive(Default)]
+struct State {
+    ring: Option<Arc<Ring>>,
+    recipient: String,
+}
+
 impl Sealer {
+    /// One that is closed: everything answers [`SealError::Sealed`] until a keyring is put in.
+    #[must_use]
+    pub fn sealed(entropy: Arc<dyn Entropy>) -> Self {
+        Self { state: Arc::default(), entropy }
+    }
+
     /// Makes a new identity and writes it to `path`, in the form of `age-keygen`, with mode 0600.
     ///
     /// # Errors
     /// [`SealError::File`] when the file exists already or cannot be written.
     pub fn create(path: &Path, entropy: Arc<dyn Entropy>) -> Result<Self, SealError> {
-        let sealer = Self::ephemeral(entropy);
-        let text =
-            format!("# public key: {}\n{}\n", sealer.recipient, sealer.identity.to_string().expose_secret());
-        keyfile::create(path, &SecretBytes::new(text.into_bytes()))?;
-        Ok(sealer)
+        let root = Root::generate(entropy.as_ref())?;
+        let text = root.to_text().map_err(|_| SealError::Library { action: "write an identity" })?;
+        keyfile::create(path, &SecretBytes::from(&text))?;
+        Self::from_root(&root, entropy)
     }
 
     /// Loads the identity that [`create`](Self::create) or `age-keygen` wrote.
@@ -154,27 +236,147 @@ impl Sealer {
     /// [`SealError::File`] for a file that is missing or can be read by others, [`SealError::NotAnIdentity`]
     /// for another content.
     pub fn load(path: &Path, entropy: Arc<dyn Entropy>) -> Result<Self, SealError> {
-        let not_one = || SealError::NotAnIdentity { path: path.display().to_string() };
-        let text = keyfile::load(path)?.to_text().map_err(|_| not_one())?;
-        let line =
-            text.expose().lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
-        let identity = line.ok_or_else(not_one)?.parse::<Identity>().map_err(|_| not_one())?;
-        Ok(Self::from_identity(identity, entropy))
+        let root = Root::from_content(&keyfile::load(path)?)
+            .map_err(|_| SealError::NotAnIdentity { path: path.display().to_string() })?;
+        Self::from_root(&root, entropy)
+    }
+
+    /// A vault without a keyring: the root itself is generation 0. [`rekey`](Self::rekey) gives it one.
+    ///
+    /// # Errors
+    /// [`SealError::Keyring`] when the library refuses.
+    pub fn from_root(root: &Root, entropy: Arc<dyn Entropy>) -> Result<Self, SealError> {
+        Ok(Self::over(Ring::of_root(root)?, entropy))
+    }
+
+    /// A new vault's keyring with its first generation, to be stored. `now` is in UTC microseconds.
+    ///
+    /// # Errors
+    /// [`KeyringError::Entropy`] when there is no randomness.
+    pub fn new_keyring(
+        root: &Root,
+        entropy: &dyn Entropy,
+        now: i64,
+    ) -> Result<KeyringDocument, KeyringError> {
+        Ring::first(root, entropy, now)?.seal(entropy)
+    }
+
+    /// Opens a stored keyring: one decryption, however many secrets there are.
+    ///
+    /// # Errors
+    /// [`SealError::Keyring`] when it is another vault's, or was altered.
+    pub fn open_keyring(
+        root: &Root,
+        document: &KeyringDocument,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, SealError> {
+        Ok(Self::over(Ring::open(root, document)?, entropy))
     }
 
     /// A sealer whose identity is never written down: what it seals opens in this process only.
+    ///
+    /// # Panics
+    /// When the machine's random source fails: there is nothing that such a sealer could be made of.
     #[must_use]
     pub fn ephemeral(entropy: Arc<dyn Entropy>) -> Self {
-        Self::from_identity(Identity::generate(), entropy)
+        let made = Root::generate(entropy.as_ref()).map_err(SealError::from);
+        match made.and_then(|root| Self::from_root(&root, Arc::clone(&entropy))) {
+            Ok(sealer) => sealer,
+            Err(e) => panic!("{e}"),
+        }
     }
 
-    /// The public half of the identity (`age1…`), to show and to back up.
+    /// The public half of the newest generation (`age1…`); empty if the vault has not been open yet.
     #[must_use]
     pub fn recipient(&self) -> String {
-        self.recipient.to_string()
+        self.state.read().unwrap_or_else(PoisonError::into_inner).recipient.clone()
     }
 
-    /// Encrypts `secret` so that it opens with this identity and exactly this `context`.
+    /// The vault whose keyring is open.
+    ///
+    /// # Errors
+    /// [`SealError::Sealed`].
+    pub fn vault_id(&self) -> Result<VaultId, SealError> {
+        Ok(self.ring()?.vault_id())
+    }
+
+    /// The number of the generation that seals now.
+    ///
+    /// # Errors
+    /// [`SealError::Sealed`].
+    pub fn generation(&self) -> Result<u32, SealError> {
+        Ok(self.ring()?.newest().number)
+    }
+
+    /// All generations that are open, the oldest first.
+    ///
+    /// # Errors
+    /// [`SealError::Sealed`].
+    pub fn generations(&self) -> Result<Vec<GenerationInfo>, SealError> {
+        Ok(self.ring()?.list())
+    }
+
+    /// One generation more, which seals everything from its adoption on; all before it stay readable. `now` is in UTC
+    /// microseconds.
+    ///
+    /// # Errors
+    /// [`KeyringError::Full`]; [`KeyringError::Entropy`] when there is no randomness.
+    pub fn rekey(&self, now: i64) -> Result<NextKeyring, SealError> {
+        self.next(self.ring()?.with_next(self.entropy.as_ref(), now)?)
+    }
+
+    /// The same generations under another root: for a new passphrase, token or set of shares.
+    ///
+    /// # Errors
+    /// [`KeyringError::Entropy`] when there is no randomness.
+    pub fn reroot(&self, root: &Root) -> Result<NextKeyring, SealError> {
+        self.next(self.ring()?.under(root)?)
+    }
+
+    /// Without a generation: only when [`rewrap`](Self::rewrap) has had every secret, or they are lost.
+    ///
+    /// # Errors
+    /// [`KeyringError::NotRetirable`] for the newest one, or one that is not there.
+    pub fn retire(&self, generation: u32) -> Result<NextKeyring, SealError> {
+        self.next(self.ring()?.without(generation)?)
+    }
+
+    /// Takes a stored change into use, in all clones at once. What is being sealed or opened meanwhile is not disturbed; a
+    /// vault that was sealed meanwhile stays so.
+    pub fn adopt(&self, next: NextKeyring) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.ring.is_some() {
+            *state = State::of(next.ring);
+        }
+    }
+
+    /// Takes a keyring into use that another process stored; answers the generation that seals now.
+    ///
+    /// # Errors
+    /// [`KeyringError::Stale`] for an old copy, [`KeyringError::Foreign`] after a change of the root: unseal anew then.
+    pub fn refresh(&self, document: &KeyringDocument) -> Result<u32, SealError> {
+        let ring = self.ring()?.reopen(document)?;
+        let number = ring.newest().number;
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = State::of(ring);
+        Ok(number)
+    }
+
+    /// Opens all clones with `root`: by its keyring, or by the root itself for a vault that has none.
+    pub(crate) fn unlock(&self, root: &Root, document: Option<&KeyringDocument>) -> Result<(), KeyringError> {
+        let ring = match document {
+            Some(document) => Ring::open(root, document)?,
+            None => Ring::of_root(root)?,
+        };
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = State::of(ring);
+        Ok(())
+    }
+
+    /// Closes all clones: the keys are wiped as soon as the last use that is going on has ended.
+    pub(crate) fn lock(&self) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).ring = None;
+    }
+
+    /// Encrypts `secret` so that it opens with this keyring and exactly this `context`.
     ///
     /// # Errors
     /// [`SealError::TooLong`]; [`SealError::Entropy`] when there is no randomness.
@@ -182,28 +384,21 @@ impl Sealer {
         if secret.len() > MAX_SECRET_BYTES {
             return Err(SealError::TooLong { context: context.clone() });
         }
+        let ring = self.ring()?;
         let data_key = Zeroizing::new(entropy::bytes::<DATA_KEY_BYTES>(self.entropy.as_ref())?);
         let nonce = entropy::bytes::<NONCE_LEN>(self.entropy.as_ref())?;
-        let wrapped = age::encrypt(&self.recipient, data_key.as_ref())
-            .map_err(|_| SealError::Library { action: "wrap a data key" })?;
-        let length =
-            u16::try_from(wrapped.len()).map_err(|_| SealError::Library { action: "wrap a data key" })?;
 
         // The buffer is encrypted in place; room for the tag keeps the plaintext from being copied elsewhere.
         let mut body = Zeroizing::new(Vec::with_capacity(secret.len() + AES_256_GCM.tag_len()));
         body.extend_from_slice(secret.expose());
-        cipher(&data_key)?
+        data_cipher(&data_key)?
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
                 Aad::from(context.additional_data()),
                 &mut *body,
             )
             .map_err(|_| SealError::Library { action: "encrypt a secret" })?;
-
-        let mut out = Vec::with_capacity(1 + 2 + wrapped.len() + NONCE_LEN + body.len());
-        out.push(VERSION);
-        out.extend_from_slice(&length.to_be_bytes());
-        out.extend_from_slice(&wrapped);
+        let mut out = wrap(ring.newest(), &data_key)?;
         out.extend_from_slice(&nonce);
         out.extend_from_slice(&body);
         Ok(out)
@@ -213,28 +408,18 @@ impl Sealer {
     ///
     /// # Errors
     /// [`SealError::Refused`], which names the context, for anything altered, swapped or foreign;
-    /// [`SealError::Version`] for a form that is not known.
+    /// [`SealError::UnknownGeneration`] for a key that is not open here; [`SealError::Version`] for a form that is not
+    /// known.
     pub fn open(&self, context: &Context, sealed: &[u8]) -> Result<SecretBytes, SealError> {
         let refused = || SealError::Refused { context: context.clone() };
-        let (&version, rest) = sealed.split_first().ok_or_else(refused)?;
-        if version != VERSION {
-            return Err(SealError::Version { context: context.clone(), version });
-        }
-        let (length, rest) = rest.split_first_chunk::<2>().ok_or_else(refused)?;
-        let length = usize::from(u16::from_be_bytes(*length));
-        if length > MAX_WRAPPED_BYTES {
-            return Err(refused());
-        }
-        let (wrapped, rest) = rest.split_at_checked(length).ok_or_else(refused)?;
-        let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or_else(refused)?;
+        let parts = Parts::of(context, sealed)?;
+        let (nonce, body) = parts.rest.split_first_chunk::<NONCE_LEN>().ok_or_else(refused)?;
         if body.len() > MAX_SECRET_BYTES + AES_256_GCM.tag_len() {
             return Err(refused());
         }
-
-        let unwrapped = age::decrypt(&self.identity, wrapped).map(Zeroizing::new).map_err(|_| refused())?;
-        let data_key = <&[u8; DATA_KEY_BYTES]>::try_from(unwrapped.as_slice()).map_err(|_| refused())?;
+        let data_key = unwrap(&*self.ring()?, context, &parts)?;
         let mut plain = Zeroizing::new(body.to_vec());
-        let length = cipher(data_key)?
+        let length = data_cipher(&data_key)?
             .open_in_place(
                 Nonce::assume_unique_for_key(*nonce),
                 Aad::from(context.additional_data()),
@@ -246,115 +431,124 @@ impl Sealer {
         Ok(SecretBytes::new(std::mem::take(&mut *plain)))
     }
 
-    fn from_identity(identity: Identity, entropy: Arc<dyn Entropy>) -> Self {
-        let recipient = identity.to_public();
-        Self { identity, recipient, entropy }
+    /// The same secret with its data key wrapped to the newest generation; none when it is already. The ciphertext of the
+    /// secret is copied as it is, and its plaintext never comes to be.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), except that damage of the ciphertext itself is found only when it is opened.
+    pub fn rewrap(&self, context: &Context, sealed: &[u8]) -> Result<Option<Vec<u8>>, SealError> {
+        let parts = Parts::of(context, sealed)?;
+        let ring = self.ring()?;
+        if parts.generation == ring.newest().number {
+            return Ok(None);
+        }
+        let data_key = unwrap(&ring, context, &parts)?;
+        let mut out = wrap(ring.newest(), &data_key)?;
+        out.extend_from_slice(parts.rest);
+        Ok(Some(out))
+    }
+
+    /// The generation that a sealed secret needs: for counting what is left to re-wrap before one is retired.
+    ///
+    /// # Errors
+    /// [`SealError::Refused`] and [`SealError::Version`] for what is no sealed secret.
+    pub fn generation_of(context: &Context, sealed: &[u8]) -> Result<u32, SealError> {
+        Parts::of(context, sealed).map(|parts| parts.generation)
+    }
+
+    fn next(&self, ring: Ring) -> Result<NextKeyring, SealError> {
+        Ok(NextKeyring { document: ring.seal(self.entropy.as_ref())?, ring })
+    }
+
+    fn ring(&self) -> Result<Arc<Ring>, SealError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.ring.as_ref().map(Arc::clone).ok_or(SealError::Sealed)
+    }
+
+    fn over(ring: Ring, entropy: Arc<dyn Entropy>) -> Self {
+        Self { state: Arc::new(RwLock::new(State::of(ring))), entropy }
+    }
+}
+
+impl State {
+    fn of(ring: Ring) -> Self {
+        Self { recipient: ring.newest().recipient.to_string(), ring: Some(Arc::new(ring)) }
     }
 }
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sealer({})", self.recipient)
+        write!(f, "Sealer({})", self.recipient())
     }
 }
 
-fn cipher(data_key: &[u8; DATA_KEY_BYTES]) -> Result<LessSafeKey, SealError> {
-    UnboundKey::new(&AES_256_GCM, data_key)
-        .map(LessSafeKey::new)
-        .map_err(|_| SealError::Library { action: "use a data key" })
+/// A sealed secret, taken apart but not opened.
+struct Parts<'a> {
+    generation: u32,
+    wrapped: &'a [u8],
+    /// Nonce and body.
+    rest: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn of(context: &Context, sealed: &'a [u8]) -> Result<Self, SealError> {
+        let refused = || SealError::Refused { context: context.clone() };
+        let (&version, rest) = sealed.split_first().ok_or_else(refused)?;
+        let (generation, rest) = match version {
+            PLAIN => (0, rest),
+            NUMBERED => {
+                let (number, rest) = rest.split_first_chunk::<4>().ok_or_else(refused)?;
+                (u32::from_be_bytes(*number), rest)
+            }
+            _ => return Err(SealError::Version { context: context.clone(), version }),
+        };
+        let (length, rest) = rest.split_first_chunk::<2>().ok_or_else(refused)?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        if length > MAX_WRAPPED_BYTES {
+            return Err(refused());
+        }
+        let (wrapped, rest) = rest.split_at_checked(length).ok_or_else(refused)?;
+        Ok(Self { generation, wrapped, rest })
+    }
+}
+
+fn unwrap(
+    ring: &Ring,
+    context: &Context,
+    parts: &Parts<'_>,
+) -> Result<Zeroizing<[u8; DATA_KEY_BYTES]>, SealError> {
+    let refused = || SealError::Refused { context: context.clone() };
+    let generation = ring.generation(parts.generation).ok_or_else(|| SealError::UnknownGeneration {
+        context: context.clone(),
+        generation: parts.generation,
+    })?;
+    let unwrapped =
+        age::decrypt(&generation.identity, parts.wrapped).map(Zeroizing::new).map_err(|_| refused())?;
+    <[u8; DATA_KEY_BYTES]>::try_from(unwrapped.as_slice()).map(Zeroizing::new).map_err(|_| refused())
+}
+
+/// The head of a sealed secret: everything before the nonce.
+fn wrap(generation: &Generation, data_key: &[u8; DATA_KEY_BYTES]) -> Result<Vec<u8>, SealError> {
+    let library = || SealError::Library { action: "wrap a data key" };
+    let wrapped = age::encrypt(&generation.recipient, data_key).map_err(|_| library())?;
+    let length = u16::try_from(wrapped.len()).map_err(|_| library())?;
+    let mut out = match generation.number {
+        0 => vec![PLAIN],
+        number => [&[NUMBERED][..], &number.to_be_bytes()].concat(),
+    };
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(&wrapped);
+    Ok(out)
+}
+
+fn data_cipher(data_key: &[u8; DATA_KEY_BYTES]) -> Result<LessSafeKey, SealError> {
+    cipher(data_key).ok_or(SealError::Library { action: "use a data key" })
+}
+
+/// AES-256-GCM under `key`.
+pub(crate) fn cipher(key: &[u8; 32]) -> Option<LessSafeKey> {
+    UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new).ok()
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::SystemEntropy;
-
-    fn sealer() -> Sealer {
-        Sealer::ephemeral(Arc::new(SystemEntropy))
-    }
-
-    #[test]
-    fn every_flipped_bit_of_a_sealed_secret_is_refused() {
-        let sealer = sealer();
-        let context = Context::account("a1");
-        let sealed = sealer.seal(&context, &SecretBytes::from(b"hunter2".to_vec())).unwrap();
-        for at in 0..sealed.len() {
-            // Bit 5 turns letters' case, bit 0 and 7 the rest: the textual part of age is covered too.
-            for bit in [0, 5, 7] {
-                let mut altered = sealed.clone();
-                altered[at] ^= 1 << bit;
-                assert!(sealer.open(&context, &altered).is_err(), "byte {at} bit {bit} went unnoticed");
-            }
-        }
-        for length in 0..sealed.len() {
-            assert!(sealer.open(&context, &sealed[..length]).is_err(), "cut to {length}");
-        }
-        let mut longer = sealed;
-        longer.push(0);
-        assert!(sealer.open(&context, &longer).is_err());
-    }
-
-    #[test]
-    fn a_row_swapped_with_another_is_refused_and_the_error_names_the_account() {
-        let sealer = sealer();
-        let sealed = sealer.seal(&Context::account("a1"), &SecretBytes::from(b"hunter2".to_vec())).unwrap();
-        for other in [Context::account("a2"), Context::new("totp", "a1"), Context::new("accounta", "1")] {
-            let text = sealer.open(&other, &sealed).unwrap_err().to_string();
-            assert!(text.contains(&other.to_string()) && !text.contains("hunter2"), "{text}");
-        }
-    }
-
-    #[test]
-    fn another_identity_does_not_open_it() {
-        let context = Context::account("a1");
-        let sealed = sealer().seal(&context, &SecretBytes::from(b"x".to_vec())).unwrap();
-        assert!(matches!(sealer().open(&context, &sealed), Err(SealError::Refused { .. })));
-    }
-
-    #[test]
-    fn an_identity_survives_its_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("vault.age");
-        let context = Context::account("a1");
-        let made = Sealer::create(&path, Arc::new(SystemEntropy)).unwrap();
-        let sealed = made.seal(&context, &SecretBytes::from(b"pw".to_vec())).unwrap();
-        let loaded = Sealer::load(&path, Arc::new(SystemEntropy)).unwrap();
-        assert_eq!(loaded.open(&context, &sealed).unwrap().expose(), b"pw");
-        assert_eq!(made.recipient(), loaded.recipient());
-        assert!(!format!("{made:?}").contains("SECRET"));
-    }
-
-    #[test]
-    fn a_newer_form_is_named_as_such() {
-        let error = sealer().open(&Context::account("a1"), &[9, 0, 0]).unwrap_err();
-        assert!(matches!(error, SealError::Version { version: 9, .. }));
-    }
-
-    #[test]
-    fn an_endless_secret_is_not_sealed() {
-        let error = sealer().seal(&Context::account("a"), &SecretBytes::from(vec![0; MAX_SECRET_BYTES + 1]));
-        assert!(matches!(error, Err(SealError::TooLong { .. })));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn what_was_sealed_opens_to_the_same_bytes(secret in proptest::collection::vec(any::<u8>(), 0..2000), id in ".{0,40}") {
-            let sealer = sealer();
-            let context = Context::account(id);
-            let sealed = sealer.seal(&context, &SecretBytes::new(secret.clone())).unwrap();
-            let opened = sealer.open(&context, &sealed).unwrap();
-            prop_assert_eq!(opened.expose(), secret.as_slice());
-        }
-
-        #[test]
-        fn no_bytes_whatever_make_opening_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-            let mut framed = vec![VERSION];
-            framed.extend_from_slice(&bytes);
-            prop_assert!(sealer().open(&Context::account("a"), &framed).is_err());
-        }
-    }
-}
+mod tests;
