@@ -28,6 +28,7 @@ use cofferdam_recorder::{
 use cofferdam_vault::{
     CaError, Context as Sealed, Entropy, KeyFileError, SealError, Sealer, SecretBytes, SigningError,
     SigningKey, SshCa, SystemEntropy, keyfile,
+    unseal::{UnsealError, credentials_folder, from_credential},
 };
 use zeroize::Zeroizing;
 
@@ -45,6 +46,9 @@ pub(crate) enum ContextError {
     /// The vault's identity.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// Where the vault's identity should come from.
+    #[error(transparent)]
+    Unseal(#[from] UnsealError),
     /// The built-in SSH authority.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -183,7 +187,12 @@ impl Context {
     /// # Errors
     /// When the identity's file cannot be used.
     pub(crate) fn sealer(&self) -> Result<Sealer, ContextError> {
-        Ok(Sealer::load(&self.config.vault.identity_file, Arc::clone(&self.entropy))?)
+        let vault = &self.config.vault;
+        let Some(name) = &vault.identity_credential else {
+            return Ok(Sealer::load(&vault.identity_file, Arc::clone(&self.entropy))?);
+        };
+        let root = from_credential(credentials_folder().as_deref(), name)?;
+        Ok(Sealer::from_root(&root, Arc::clone(&self.entropy))?)
     }
 
     /// What opens and seals people's second factors.

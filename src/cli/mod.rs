@@ -32,6 +32,7 @@ mod tests;
 mod usage;
 mod user;
 mod vault;
+mod vault_import;
 mod verify;
 mod window;
 

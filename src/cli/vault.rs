@@ -17,6 +17,7 @@ use super::{
     desk::{Desk, OnBehalf},
     error::CliError,
     output::{Reply, Table, joined, shown, utc_or_null},
+    vault_import,
 };
 use crate::rotation::{Means, Rotations};
 
@@ -29,6 +30,8 @@ pub(crate) enum VaultCommand {
     Rotate(Which),
     /// Ask targets whether they still take the vault's secrets
     Verify(Several),
+    /// Take secrets over from a CSV file, a KeePass database or HashiCorp Vault
+    Import(vault_import::ImportArgs),
     /// Who changed an account's secret, and when; never the value
     History {
         /// The account, LOGIN@ASSET
@@ -62,6 +65,7 @@ pub(crate) async fn run(desk: &Desk, command: &VaultCommand) -> Result<Reply, Cl
     match command {
         VaultCommand::Status => status(desk).await,
         VaultCommand::Rotate(which) => rotate(desk, which).await,
+        VaultCommand::Import(args) => vault_import::run(desk, args).await,
         VaultCommand::Verify(several) => verify(desk, several).await,
         VaultCommand::History { account } => history(desk, account).await,
     }

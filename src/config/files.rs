@@ -53,7 +53,6 @@ pub(super) fn check(config: &Config, document: &Document, problems: &mut Vec<Pro
 fn named(config: &Config) -> Vec<(String, &Path, Use)> {
     let mut all: Vec<(String, &Path, Use)> = vec![
         ("audit.signing_key_file".into(), &config.audit.signing_key_file, Use::Secret),
-        ("vault.identity_file".into(), &config.vault.identity_file, Use::Secret),
         ("vault.ssh_user_ca_file".into(), &config.vault.ssh_user_ca_file, Use::Secret),
         ("vault.ssh_host_ca_file".into(), &config.vault.ssh_host_ca_file, Use::Secret),
         ("recordings.dir".into(), &config.recordings.dir, Use::Folder),
@@ -85,6 +84,9 @@ fn named(config: &Config) -> Vec<(String, &Path, Use)> {
     if let Some(hook) = &config.webhook {
         all.push(("webhook.secret_file".into(), &hook.secret_file, Use::Secret));
         all.extend(hook.ca_file.iter().map(|p| ("webhook.ca_file".into(), p.as_path(), Use::Trusted)));
+    }
+    if config.vault.identity_credential.is_none() {
+        all.push(("vault.identity_file".into(), &config.vault.identity_file, Use::Secret));
     }
     if let Some(path) = &config.vault.plugins_dir {
         all.push(("vault.plugins_dir".into(), path, Use::Folder));

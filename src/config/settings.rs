@@ -265,6 +265,9 @@ pub(crate) struct Vault {
     pub(crate) ssh_user_ca_file: PathBuf,
     /// Private key of the CA that signs the host certificates shown to `ssh -J` (secret file).
     pub(crate) ssh_host_ca_file: PathBuf,
+    /// The identity comes from this credential of systemd, and `identity_file` is not read.
+    #[serde(default)]
+    pub(crate) identity_credential: Option<String>,
     /// Folder with the executables that rotate what the vault does not know itself.
     #[serde(default)]
     pub(crate) plugins_dir: Option<PathBuf>,

@@ -87,6 +87,25 @@ fn a_password_changed_behind_the_vaults_back_is_a_finding_that_says_what_to_do()
     assert!(gateway.list(&["vault", "history", &account]).iter().all(|h| id_of(h) == "1"));
 }
 
+#[test]
+fn secrets_are_taken_over_from_a_csv_file_and_what_cannot_be_is_named() {
+    let (gateway, target) = (Gateway::start(), RealSshd::start());
+    let account = rotated(&gateway, &target, "every_days = 0");
+    target.set_password("Taken-over-4711");
+    let file = gateway.scratch("secrets.csv");
+    let rows = format!(
+        "login,asset,secret\n{},workshop,Taken-over-4711\nghost,workshop,Unwanted-4712\n",
+        target.login
+    );
+    fs::write(&file, rows).unwrap();
+    let told =
+        gateway.cofferdam(["vault", "import", "--yes", "--csv", file.to_str().unwrap()]).exited(1).out();
+    assert!(told.contains("1 secrets are kept") && told.contains("no account ghost@workshop"), "{told}");
+    assert!(!told.contains("4711") && !told.contains("4712"), "{told}");
+    gateway.cofferdam(["vault", "verify", &account]).ok();
+    run(gateway.vera().ssh("workshop", ["echo taken-$((40+2))"])).ok().said("taken-42");
+}
+
 /// A device that is asked by lines over TCP, and what its password is.
 fn toy_device(password: &str) -> (u16, Arc<Mutex<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
