@@ -1,6 +1,11 @@
 //! What came of attempts, for people: findings in the store, the rest in the log. The ledger's own writes have their audit
 //! entries.
 
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
 use async_trait::async_trait;
 use cofferdam_access::{
     audit::Act,
@@ -8,18 +13,35 @@ use cofferdam_access::{
     ids::FindingId,
     store::{FindingRecord, Store},
 };
-use cofferdam_vault::rotation::{Finding, FindingKind, Outcome, Reporter, Trouble};
+use cofferdam_vault::rotation::{EngineError, Finding, FindingKind, LedgerError, Outcome, Reporter, Trouble};
 use tracing::{error, info, warn};
+
+/// An account that cannot be tried is spoken of once in so long, seconds.
+const AGAIN: i64 = 3600;
 
 /// Writes findings and log lines.
 pub(super) struct AuditReporter {
     store: Store,
     clock: SharedClock,
+    /// When an account that could not even be tried was last spoken of: what is due is tried every few seconds. As many as
+    /// the site has accounts.
+    said: Mutex<HashMap<String, Timestamp>>,
 }
 
 impl AuditReporter {
     pub(super) fn new(store: Store, clock: SharedClock) -> Self {
-        Self { store, clock }
+        Self { store, clock, said: Mutex::default() }
+    }
+
+    /// Whether it was not spoken of within the hour.
+    fn is_news(&self, account: &str) -> bool {
+        let now = self.clock.now();
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = said.get(account).is_none_or(|at| *at > now || now >= at.plus_seconds(AGAIN));
+        if news {
+            said.insert(account.to_owned(), now);
+        }
+        news
     }
 
     async fn finding(&self, finding: &Finding) {
@@ -62,7 +84,12 @@ impl Reporter for AuditReporter {
                     warn!(account, %trouble, state = %outcome.state, "rotation did not come to its end");
                 }
             }
-            Err(trouble) => warn!(account, error = %trouble, "rotation was not tried"),
+            // Another node works on it: it says what comes of it.
+            Err(Trouble::Engine(EngineError::Ledger(LedgerError::Held { .. }))) => {}
+            Err(trouble) if self.is_news(account) => {
+                warn!(account, error = %trouble, "rotation was not tried; it is tried on");
+            }
+            Err(_) => {}
         }
     }
 }
