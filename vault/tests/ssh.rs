@@ -15,6 +15,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use cofferdam_vault::rotation::password::PasswordPolicy;
 use cofferdam_vault::rotation::ssh::{
@@ -204,6 +205,21 @@ async fn a_host_that_is_gone_is_unreachable_and_nothing_is_lost() {
     assert_eq!(outcome.state, State::Stored);
     assert!(outcome.trouble.as_ref().unwrap().contains("does not answer"), "{outcome:?}");
     assert_eq!(rotating.current(), secret(FIRST));
+}
+
+#[tokio::test]
+async fn a_host_that_hangs_is_left_in_time_and_rotated_when_it_answers_again() {
+    let (host, user) = (Host::start(""), LocalUser::make(FIRST));
+    let rotator = password_of(&user, host.target());
+    let rotating = Rotating::new(rotator.clone(), FIRST).plan(|plan| plan.patience = Duration::from_secs(5));
+    host.freeze();
+    let outcome = rotating.rotate(Reason::AfterUse).await;
+    assert_eq!((outcome.state, outcome.rotated), (State::Unsure, None), "{outcome:?}");
+    assert!(outcome.trouble.as_ref().unwrap().contains("did not answer within 5 s"), "{outcome:?}");
+    host.thaw();
+    let outcome = rotating.rotate(Reason::Demand).await;
+    assert_eq!(outcome.rotated, Some(Reason::AfterUse), "the rotation that was under way: {outcome:?}");
+    assert!(opens(&rotator, &rotating.current()).await && !opens(&rotator, &secret(FIRST)).await);
 }
 
 #[tokio::test]

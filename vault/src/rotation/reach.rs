@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::net::TcpStream;
@@ -12,6 +13,9 @@ use crate::secret::SecretBytes;
 
 /// Addresses of one name that are tried.
 const ADDRESSES: usize = 8;
+/// How long one address may take to answer at all. A firewall that drops what is sent to it says nothing, ever; and as long
+/// as there is no connection, it is certain that nothing was changed.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(6);
 /// Most characters of a target's words that are shown.
 const WORDS: usize = 200;
 
@@ -59,12 +63,13 @@ impl Address {
     pub(super) async fn connect(&self) -> Result<TcpStream, Fault> {
         let mut last = "the name has no address that may be dialled".to_owned();
         for address in self.resolve().await? {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
+            match tokio::time::timeout(ANSWERS_WITHIN, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
                     drop(stream.set_nodelay(true));
                     return Ok(stream);
                 }
-                Err(e) => last = e.to_string(),
+                Ok(Err(e)) => last = e.to_string(),
+                Err(_) => last = format!("nothing came back within {} s", ANSWERS_WITHIN.as_secs()),
             }
         }
         Err(Fault::Unreachable(format!("{}:{} does not answer: {last}", self.host, self.port)))

@@ -400,3 +400,12 @@ async fn a_request_outlives_a_policy_that_makes_no_password_and_an_account_nobod
     bench.wait_until_due();
     assert_eq!(bench.advance().await.rotated, Some(Reason::AfterUse));
 }
+
+#[tokio::test]
+async fn the_ledger_in_memory_keeps_what_every_ledger_has_to() {
+    let ledger = MemoryLedger::default();
+    for (account, since) in [("account-1", START - 2), ("account-2", START - 1)] {
+        ledger.insert(account, Progress::new(SealedBytes(vec![1, 2, 3]), since, START - DAY));
+    }
+    crate::contract::check(&ledger, "account-1", "account-2", START).await;
+}

@@ -4,6 +4,8 @@
 
 mod behaviour;
 mod bench;
+#[path = "../support/contract.rs"]
+mod contract;
 mod crash;
 mod scheduler;
 #[path = "../support/simulated.rs"]

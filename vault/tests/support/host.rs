@@ -90,11 +90,24 @@ impl Host {
 
     /// Ends the daemon; connections that stand go on.
     pub(crate) fn stop(&self) {
-        let pid = fs::read_to_string(self.folder.path().join("pid")).unwrap_or_default();
-        if !pid.trim().is_empty() {
-            run(as_root("kill").args(["-KILL", pid.trim()]));
+        if self.signal("-KILL") {
             wait_for("sshd to be gone", 20, || TcpStream::connect(self.address).err());
         }
+    }
+
+    /// Stops it answering without closing anything: a target that hangs.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) -> bool {
+        let pid = fs::read_to_string(self.folder.path().join("pid")).unwrap_or_default();
+        !pid.trim().is_empty() && run(as_root("kill").args([signal, pid.trim()])).status.success()
     }
 }
 
@@ -103,7 +116,7 @@ impl Drop for Host {
         if thread::panicking() {
             eprintln!("--- sshd\n{}", self.log());
         }
-        self.stop();
+        self.signal("-KILL");
         drop(self.process.wait());
     }
 }
