@@ -298,6 +298,7 @@ impl Fleet for SiteFleet {
         }
         let every = |count: u32, unit: Duration| (count > 0).then(|| unit * count);
         Ok(Managed {
+            target: asset.name.to_string(),
             rotator: self.rotator(asset, account, how)?,
             plan: Plan {
                 rotate_every: every(how.every_days, DAY),

@@ -17,7 +17,7 @@ use cofferdam_access::{
 };
 use cofferdam_vault::{
     Entropy, Sealer, SystemEntropy,
-    rotation::{Engine, EngineError, Fleet, Outcome, Reason, Scheduler},
+    rotation::{Engine, EngineError, Fleet, Limits, Outcome, Reason, Scheduler},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -30,8 +30,6 @@ use report::AuditReporter;
 const ROUND: Duration = Duration::from_secs(2);
 /// How often the store is told which accounts the site wants rotated, in rounds; at once when the site has changed.
 const ENROL: u32 = 150;
-/// Accounts that are worked on at a time.
-const AT_ONCE: usize = 16;
 /// New accounts are asked for the first time spread over so many seconds.
 const SPREAD: u64 = 600;
 
@@ -150,7 +148,7 @@ impl Rotations {
     pub(crate) async fn run(self, quit: CancellationToken) {
         let reporter = AuditReporter::new(self.store.clone(), self.clock.clone());
         let (engine, fleet) = (self.engine.clone(), self.fleet.clone());
-        let scheduler = Scheduler::new(engine, fleet, Arc::new(reporter), AT_ONCE);
+        let scheduler = Scheduler::new(engine, fleet, Arc::new(reporter), Limits::default());
         let mut enrolled: Option<Arc<Site>> = None;
         let mut round = 0u32;
         loop {

@@ -230,10 +230,10 @@ impl RotationLedger {
         claim: &Claim,
         now: i64,
     ) -> Result<Result<Record, LedgerError>, StoreError> {
-        let account = parsed(name)?;
+        let Some(account) = parsed(name) else { return Ok(Err(unknown(name))) };
         let mut change = self.store.change(&self.act()).await?;
         let Some(row) = locked(&mut change, &account).await? else {
-            return Ok(Err(LedgerError::Unknown { account: name.to_owned() }));
+            return Ok(Err(unknown(name)));
         };
         if let Some(other) = claim_of(&row)?.filter(|other| other.holds(now)) {
             return Ok(Err(LedgerError::Held { account: name.to_owned(), holder: other.holder }));
@@ -249,10 +249,10 @@ impl RotationLedger {
         claim: &Claim,
         release: bool,
     ) -> Result<Result<Record, LedgerError>, StoreError> {
-        let account = parsed(&new.account)?;
+        let Some(account) = parsed(&new.account) else { return Ok(Err(unknown(&new.account))) };
         let mut change = self.store.change(&self.act()).await?;
         let Some(row) = locked(&mut change, &account).await? else {
-            return Ok(Err(LedgerError::Unknown { account: new.account.clone() }));
+            return Ok(Err(unknown(&new.account)));
         };
         let before = record(&row)?;
         let mine = claim_of(&row)?.is_some_and(|held| held.holder == claim.holder);
@@ -294,7 +294,7 @@ impl RotationLedger {
     }
 
     async fn released(&self, name: &str, claim: &Claim) -> Result<(), StoreError> {
-        let account = parsed(name)?;
+        let Some(account) = parsed(name) else { return Ok(()) };
         let mut change = self.store.change(&self.act()).await?;
         let held = match locked(&mut change, &account).await? {
             Some(row) => claim_of(&row)?,
@@ -336,9 +336,9 @@ fn away(error: StoreError) -> LedgerError {
 #[async_trait]
 impl Ledger for RotationLedger {
     async fn want(&self, account: &str, reason: Reason) -> Result<u64, LedgerError> {
-        let parsed = parsed(account).map_err(away)?;
-        match self.store.want_rotation(&self.act(), &parsed, reason).await {
-            Err(StoreError::NotFound { .. }) => Err(LedgerError::Unknown { account: account.to_owned() }),
+        let known = parsed(account).ok_or_else(|| unknown(account))?;
+        match self.store.want_rotation(&self.act(), &known, reason).await {
+            Err(StoreError::NotFound { .. }) => Err(unknown(account)),
             answer => answer.map_err(away),
         }
     }
@@ -360,8 +360,13 @@ impl Ledger for RotationLedger {
     }
 }
 
-fn parsed(account: &str) -> Result<AccountRef, StoreError> {
-    AccountRef::try_from(account.to_owned()).map_err(|_| StoreError::not_found("account", account))
+/// A name that is none is no account in here.
+fn parsed(account: &str) -> Option<AccountRef> {
+    AccountRef::try_from(account.to_owned()).ok()
+}
+
+fn unknown(account: &str) -> LedgerError {
+    LedgerError::Unknown { account: account.to_owned() }
 }
 
 /// The row, kept from other writers until the change ends.

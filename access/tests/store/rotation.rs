@@ -22,6 +22,9 @@ use cofferdam_vault::{
     },
 };
 
+#[path = "../../../vault/tests/support/contract.rs"]
+mod contract;
+
 use crate::support::{NOW, TestDb, account, by, system, with_site};
 
 const ROOT: &str = "root@pump-hmi";
@@ -31,6 +34,7 @@ on_both!(
     of_two_nodes_one_rotates_an_account_and_a_lost_one_is_replaced,
     a_secret_that_a_person_sets_during_a_rotation_keeps_what_was_sent,
     only_accounts_that_the_site_wants_rotated_are_due,
+    it_keeps_what_every_ledger_has_to,
 );
 
 #[derive(Debug, Clone)]
@@ -96,7 +100,12 @@ impl World {
         assert_eq!(store.manage_rotations(&system(), &managed).await.unwrap(), 0, "again it is nothing new");
         let target = Arc::new(Target::default());
         *target.takes.lock().unwrap() = b"first".to_vec();
-        let managed = Managed { rotator: target.clone(), plan: Plan::default(), dependents: Vec::new() };
+        let managed = Managed {
+            target: "pump-hmi".into(),
+            rotator: target.clone(),
+            plan: Plan::default(),
+            dependents: Vec::new(),
+        };
         Self { store, sealer, target, managed, now: Now::new() }
     }
 
@@ -200,4 +209,16 @@ async fn only_accounts_that_the_site_wants_rotated_are_due(db: TestDb) {
     assert_eq!(world.audited(AuditKind::RotationManaged).await, 2);
     world.store.remove_secret(&by("ada"), &account(ROOT)).await.unwrap();
     assert_eq!(db.count("SELECT COUNT(*) FROM rotation").await, 0);
+}
+
+async fn it_keeps_what_every_ledger_has_to(db: TestDb) {
+    let store = with_site(&db).await;
+    let other = "operator@pump-hmi";
+    for name in [ROOT, other] {
+        store.set_secret(&by("ada"), &account(name), b"sealed").await.unwrap();
+    }
+    let first = |name, seconds| (account(name), NOW.plus_seconds(seconds));
+    store.manage_rotations(&system(), &BTreeMap::from([first(ROOT, -20), first(other, -10)])).await.unwrap();
+    let ledger = store.rotation_ledger(Arc::new(Now::new()));
+    contract::check(&ledger, ROOT, other, NOW.micros()).await;
 }

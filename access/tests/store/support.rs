@@ -271,6 +271,10 @@ asset = "pump-hmi"
 login = "root"
 credential = "password"
 default = true
+[[accounts]]
+asset = "pump-hmi"
+login = "operator"
+credential = "password"
 [[policies]]
 name = "extra"
 text = "permit(principal, action, resource);"
