@@ -1,6 +1,6 @@
 //! The vault's own figures: opening a vault with many secrets, leases, re-keying.
 //!
-//! `cargo run --release -p cofferdam-vault --example bench -- [SECRETS]` (100,000 if nothing is said) prints one line each.
+//! `cargo run --release -p cofferdam-vault --example vault_bench -- [SECRETS]` (100,000 if nothing is said) prints one line each.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot set itself up has failed")]
 
 use std::os::unix::net::UnixStream;
