@@ -28,8 +28,9 @@ use report::AuditReporter;
 
 /// How often it is looked for what is due. A session's secret changes within this time of its end.
 const ROUND: Duration = Duration::from_secs(2);
-/// How often the store is told which accounts the site wants rotated, in rounds; at once when the site has changed.
-const ENROL: u32 = 150;
+/// How often the store is told which accounts the site wants rotated, in rounds: one may have got its secret since. At once
+/// when the site has changed.
+const ENROL: u32 = 15;
 /// New accounts are asked for the first time spread over so many seconds.
 const SPREAD: u64 = 600;
 

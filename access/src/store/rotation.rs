@@ -125,7 +125,7 @@ impl Store {
         row.as_ref().map(standing).transpose()
     }
 
-    /// Asks for a rotation of an account; it is due at once. Answers the request's number.
+    /// Asks for a rotation of an account that the site wants rotated; it is due at once. Answers the request's number.
     pub async fn want_rotation(
         &self,
         act: &Act,
@@ -133,6 +133,10 @@ impl Store {
         reason: Reason,
     ) -> Result<u64, StoreError> {
         let mut change = self.change(act).await?;
+        // An account that the site has wanted rotated for a moment only is not entered yet: the request is not lost.
+        if locked(&mut change, account).await?.is_none() {
+            enter(&mut change, account, act.at).await?;
+        }
         let row = change
             .row(
                 "UPDATE rotation SET want_number = want_number + 1, want_reason = $3 \
