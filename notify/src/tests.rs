@@ -413,11 +413,12 @@ impl Desk {
 #[tokio::test]
 async fn a_finding_is_told_to_those_who_watch_sessions_and_not_again_for_the_same_a_moment_later() {
     let desk = Desk::new().await;
-    let session = Some(SessionId::new(NOW, &mut rand::rng()));
+    let id = SessionId::new(NOW, &mut rand::rng());
+    let session = Some(id);
     desk.found(NOW, session, "command_pattern", "high").await;
     let (mails, events) = desk.arrived(NOW).await;
     assert_eq!(mails.len(), 2, "olga and sam; otto has no address: {mails:?}");
-    let page = format!("https://gw.example/live/{}", session.unwrap());
+    let page = format!("https://gw.example/live/{}", id);
     for mail in &mails {
         assert!(mail.contains("Subject: Cofferdam: a finding of high severity"), "{mail}");
         assert!(mail.contains(&page) && mail.contains("Seen: rm -rf /"), "{mail}");
