@@ -192,7 +192,7 @@ async fn first_administrator(
     // 32 letters to choose from: 120 random bits.
     let password = Zeroizing::new(setup::random_text(24));
     desk.store.set_password(&act, &args.admin, hashed(&password)?.as_phc()).await?;
-    let (secret, sealed) = new_totp(&desk, &args.admin)?;
+    let (secret, sealed) = new_totp(desk, &args.admin)?;
     desk.store.set_totp(&act, &args.admin, &sealed).await?;
     let text = format!(
         "{file} is written, the database is ready\nfirst administrator {}, shown this once:\n  password {}\n\

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use cofferdam_access::clock::{Clock, SystemClock};
+
 use crate::support::{
     CUT, Gateway, Live,
     cli::{id_of, state_of},
@@ -66,20 +68,19 @@ fn disabling_the_person_cuts_their_session() {
 fn a_rule_of_the_sites_own_that_begins_to_hold_cuts_a_live_session_within_a_second() {
     let gateway = Gateway::start();
     let mut shell = Live::on_pump(&gateway);
-    let begins = std::time::SystemTime::now() + Duration::from_secs(8);
-    let since = begins.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let begins = SystemClock.now().plus_seconds(8);
+    let since = begins.micros() / 1000;
     let text = format!(
         "@reason(\"the policy ends the shift\")\nforbid (principal, action, resource) when {{ context.now >= \
          datetime(\"1970-01-01\").offset(duration(\"{since}ms\")) }};"
     );
-    let mut site: toml::Table = gateway.cofferdam(["export"]).ok().out().parse().unwrap();
     let policy =
         toml::Table::from_iter([("name".to_owned(), "shift".into()), ("text".to_owned(), text.into())]);
-    site.insert("policies".to_owned(), vec![toml::Value::from(policy)].into());
-    let file = gateway.scratch("with-policy.toml");
-    std::fs::write(&file, site.to_string()).unwrap();
-    gateway.cofferdam(["apply", "--yes", &file.to_string_lossy()]).ok();
-    std::thread::sleep(begins.duration_since(std::time::SystemTime::now()).expect("the set-up was quick"));
+    gateway.change_site(|site| {
+        site.insert("policies".to_owned(), vec![toml::Value::from(policy)].into());
+    });
+    let left = u64::try_from(begins.since(SystemClock.now())).expect("the set-up was quick");
+    std::thread::sleep(Duration::from_micros(left));
     ended_for(&gateway, &mut shell, "policy");
 }
 
