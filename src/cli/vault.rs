@@ -19,7 +19,7 @@ use super::{
     output::{Reply, Table, joined, shown, utc_or_null},
     vault_import,
 };
-use crate::rotation::{Means, Rotations};
+use crate::rotation::{Means, Rotations, is_rotated};
 
 /// `cofferdam vault …`
 #[derive(Debug, Subcommand)]
@@ -80,7 +80,9 @@ fn rotations(desk: &Desk) -> Result<Rotations, CliError> {
         sealer: desk.context.sealer()?,
         clock: Arc::new(SystemClock),
         destinations: DestinationRules {
-            own: vec![config.ssh.listen],
+            own: std::iter::once(config.ssh.listen)
+                .chain(config.web.as_ref().map(|web| web.listen))
+                .collect(),
             allow_loopback: config.dangerous.allow_loopback_targets,
         },
         site: Arc::new(move || site.clone()),
@@ -110,7 +112,7 @@ async fn rotate(desk: &Desk, which: &Which) -> Result<Reply, CliError> {
 async fn verify(desk: &Desk, several: &Several) -> Result<Reply, CliError> {
     let act = desk.act(&several.on_behalf)?;
     let rotations = rotations(desk)?;
-    let all = desk.site.accounts.iter().filter(|a| a.rotation.is_some() && !a.disabled);
+    let all = desk.site.accounts.iter().filter(|a| is_rotated(&desk.site, a));
     let all = all.map(|a| AccountRef { asset: a.asset.clone(), login: a.login.clone() });
     let accounts: Vec<AccountRef> = match &several.account {
         Some(one) => vec![one.clone()],

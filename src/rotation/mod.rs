@@ -9,15 +9,15 @@ mod report;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use cofferdam_access::{
-    audit::Act,
+    audit::{Act, AuditEvent, AuditKind},
     clock::{SharedClock, Timestamp},
     policy::DestinationRules,
-    site::{AccountRef, Site},
+    site::{Account, AccountRef, Site},
     store::{Store, StoreError},
 };
 use cofferdam_vault::{
     Entropy, Sealer, SystemEntropy,
-    rotation::{Engine, EngineError, Fleet, Limits, Outcome, Reason, Scheduler},
+    rotation::{Engine, EngineError, Fleet, Limits, Outcome, Reason, Reporter, Scheduler},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -62,6 +62,14 @@ pub(crate) struct Rotations {
     site: SiteNow,
     engine: Arc<Engine>,
     fleet: Arc<SiteFleet>,
+    reporter: Arc<AuditReporter>,
+}
+
+/// Whether the site wants the account's secret changed by the vault, and it can be reached at all.
+pub(crate) fn is_rotated(site: &Site, account: &Account) -> bool {
+    account.rotation.is_some()
+        && !account.disabled
+        && site.asset(&account.asset).is_some_and(|asset| !asset.disabled)
 }
 
 /// Why an account was not worked on.
@@ -99,7 +107,8 @@ impl Rotations {
             Arc::new(move || now.now().micros()),
         );
         let fleet = SiteFleet::new(site.clone(), store.clone(), sealer, destinations, plugins)?;
-        Ok(Self { store, clock, site, engine: Arc::new(engine), fleet: Arc::new(fleet) })
+        let reporter = Arc::new(AuditReporter::new(store.clone(), clock.clone()));
+        Ok(Self { store, clock, site, engine: Arc::new(engine), fleet: Arc::new(fleet), reporter })
     }
 
     /// Changes the account's secret now, and proves the new one.
@@ -107,14 +116,21 @@ impl Rotations {
         self.enrol(act).await?;
         let managed = self.managed(account).await?;
         self.store.want_rotation(act, account, Reason::Demand).await?;
-        Ok(self.engine.advance(&account.to_string(), &managed).await?)
+        let outcome = self.engine.advance(&account.to_string(), &managed).await?;
+        self.reporter.report(&account.to_string(), Ok(outcome.clone())).await;
+        Ok(outcome)
     }
 
     /// Asks the target now whether it takes the account's secret.
     pub(crate) async fn verify(&self, act: &Act, account: &AccountRef) -> Result<Outcome, RotationError> {
         self.enrol(act).await?;
         let managed = self.managed(account).await?;
-        Ok(self.engine.verify(&account.to_string(), &managed).await?)
+        // Asking may go on with a change that is under way: who asked stands in the log.
+        let event = AuditEvent::new(AuditKind::RotationWanted, account).with("reason", "verify");
+        self.store.record(act, event).await?;
+        let outcome = self.engine.verify(&account.to_string(), &managed).await?;
+        self.reporter.report(&account.to_string(), Ok(outcome.clone())).await;
+        Ok(outcome)
     }
 
     async fn managed(
@@ -129,7 +145,7 @@ impl Rotations {
     async fn enrol(&self, act: &Act) -> Result<(), StoreError> {
         let site = (self.site)();
         let mut managed = BTreeMap::new();
-        for account in site.accounts.iter().filter(|a| a.rotation.is_some() && !a.disabled) {
+        for account in site.accounts.iter().filter(|a| is_rotated(&site, a)) {
             let name = AccountRef { asset: account.asset.clone(), login: account.login.clone() };
             managed.insert(name, self.first_look(act.at));
         }
@@ -147,9 +163,8 @@ impl Rotations {
 
     /// Works on what is due until `quit`.
     pub(crate) async fn run(self, quit: CancellationToken) {
-        let reporter = AuditReporter::new(self.store.clone(), self.clock.clone());
         let (engine, fleet) = (self.engine.clone(), self.fleet.clone());
-        let scheduler = Scheduler::new(engine, fleet, Arc::new(reporter), Limits::default());
+        let scheduler = Scheduler::new(engine, fleet, self.reporter.clone(), Limits::default());
         let mut enrolled: Option<Arc<Site>> = None;
         let mut round = 0u32;
         loop {

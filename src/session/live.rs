@@ -185,9 +185,13 @@ impl Session {
     pub(crate) fn hold(&self, lease: Lease) {
         *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
     }
-    /// Returns the lease; whether there was one, so that a secret may have been used.
-    pub(super) fn release(&self) -> bool {
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
+    /// Whether a secret was leased, and so may have been used.
+    pub(super) fn holds_lease(&self) -> bool {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+    /// Returns the lease.
+    pub(super) fn release(&self) {
+        drop(self.lease.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
     /// Messages for the person, for each of their screens.
     pub(crate) fn notices(&self) -> broadcast::Receiver<Arc<str>> {

@@ -35,10 +35,12 @@ pub(crate) async fn supervise(
     let end = session.control().reason().cloned().unwrap_or(End::Closed);
     info!(session = %session.id(), reason = end.code(), detail = end.detail(), "session ended");
     Box::pin(part(&session, person.as_ref(), &end)).await;
-    Box::pin(close_books(&gateway, &session, &end)).await;
-    if session.release() {
+    // Before the end is written: after a crash in between, the next start finds a session that is still open.
+    if session.holds_lease() {
         gateway.used(session.grant().account()).await;
     }
+    Box::pin(close_books(&gateway, &session, &end)).await;
+    session.release();
     gateway.registry.leave(session.id());
 }
 

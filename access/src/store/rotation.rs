@@ -98,15 +98,19 @@ impl Store {
                 )
                 .await?;
         }
-        for account in &new {
+        let mut entered = Vec::new();
+        for account in new {
             let first_at = managed.get(account).copied().unwrap_or(act.at);
-            enter(&mut change, account, first_at).await?;
+            if enter(&mut change, account, first_at).await? {
+                entered.push(account);
+            }
         }
-        let events = turned.iter().map(|(account, on)| (*account, *on)).chain(new.iter().map(|a| (*a, true)));
+        let events =
+            turned.iter().map(|(account, on)| (*account, *on)).chain(entered.iter().map(|a| (*a, true)));
         let mut events = events
             .map(|(account, on)| AuditEvent::new(AuditKind::RotationManaged, account).with("managed", on));
         let Some(first) = events.next() else { return change.abandon().await.map(|()| 0) };
-        let count = new.len();
+        let count = entered.len();
         change.commit_all(first, events.collect::<Vec<_>>()).await?;
         Ok(count)
     }
@@ -160,10 +164,14 @@ pub(super) async fn secret_was_set(
 ) -> Result<(), StoreError> {
     let Some(row) = locked(change, account).await? else { return Ok(()) };
     let now = change.at();
-    let before = record(&row)?.progress.secrets;
+    let stood = record(&row)?.progress;
+    let before = stood.secrets.clone();
     let mut progress = Progress::new(SealedBytes(sealed.to_vec()), now.micros(), now.micros());
-    // A rotation may have been under way: what it sent is not forgotten, should the person be wrong.
-    let older = before.candidate.into_iter().chain([before.current]).chain(before.former);
+    // A rotation may have been under way: what it sent, and what once opened the target, is not forgotten, should the person
+    // be wrong. What no target ever took is: a row of wrong values would push out the right one.
+    let proved = stood.rotated_at.is_some() || stood.verified_at.is_some();
+    let current = proved.then_some(before.current);
+    let older = before.candidate.into_iter().chain(current).chain(before.former);
     progress.secrets.former = older.filter(|s| *s != progress.secrets.current).take(FORMER_SECRETS).collect();
     change
         .execute(
@@ -181,6 +189,15 @@ pub(super) async fn secret_was_removed(
     change: &mut Change<'_>,
     account: &AccountRef,
 ) -> Result<(), StoreError> {
+    if let Some(row) = locked(change, account).await?
+        && record(&row)?.progress.secrets.candidate.is_some()
+    {
+        // The target may have the candidate already, and nobody else knows it.
+        return Err(StoreError::Refused(format!(
+            "the secret of {account} is being changed just now: wait until that is done, or mend it with `vault rotate`, \
+             then remove it"
+        )));
+    }
     change
         .execute(
             "DELETE FROM rotation WHERE asset = $1 AND login = $2",
@@ -190,24 +207,29 @@ pub(super) async fn secret_was_removed(
         .map(drop)
 }
 
-async fn enter(change: &mut Change<'_>, account: &AccountRef, first_at: Timestamp) -> Result<(), StoreError> {
+/// Whether it is new: another node may have been first, or the secret is gone.
+async fn enter(
+    change: &mut Change<'_>,
+    account: &AccountRef,
+    first_at: Timestamp,
+) -> Result<bool, StoreError> {
     let row = change
         .row(
             "SELECT sealed FROM account_secret WHERE asset = $1 AND login = $2",
             args![&account.asset, &account.login],
         )
         .await?;
-    let Some(row) = row else { return Ok(()) };
+    let Some(row) = row else { return Ok(false) };
     let now = change.at();
     let progress = Progress::new(SealedBytes(row.bytes("sealed")?), first_at.micros(), now.micros());
     change
         .execute(
             "INSERT INTO rotation (asset, login, enabled, version, want_number, want_reason, answered, next_at, \
-             touched_at, progress) VALUES ($1, $2, 1, 1, 0, NULL, 0, $3, $4, $5)",
+             touched_at, progress) VALUES ($1, $2, 1, 1, 0, NULL, 0, $3, $4, $5) ON CONFLICT (asset, login) DO NOTHING",
             args![&account.asset, &account.login, first_at, now, to_json(&progress)?],
         )
         .await
-        .map(drop)
+        .map(|rows| rows == 1)
 }
 
 /// The store's side of the vault's engine.
@@ -279,6 +301,10 @@ impl RotationLedger {
             )
             .await?;
         set_claim(&mut change, &account, (!release).then_some(claim)).await?;
+        if says_nothing_new(&before.progress, progress) {
+            change.commit_quietly(Quiet::Claim).await?;
+            return Ok(Ok(Record { version: before.version + 1, want: before.want, ..new.clone() }));
+        }
         let mut events = Vec::new();
         if before.progress.secrets.current != progress.secrets.current {
             let version =
@@ -331,6 +357,17 @@ impl RotationLedger {
             .await?;
         rows.iter().map(|row| secrets::account(row).map(|account| account.to_string())).collect()
     }
+}
+
+/// The same trouble as before, at another time: the first entry says it, and a target that is away for a year does not fill
+/// the audit log.
+fn says_nothing_new(before: &Progress, now: &Progress) -> bool {
+    before.state == now.state
+        && before.reason == now.reason
+        && before.trouble == now.trouble
+        && before.secrets == now.secrets
+        && before.raised == now.raised
+        && before.stale == now.stale
 }
 
 fn away(error: StoreError) -> LedgerError {

@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use cofferdam_access::{people::Duty, store::RotationStanding};
+use cofferdam_vault::rotation::State as Rotating;
 use serde::Deserialize;
 
 use crate::{
@@ -43,7 +44,8 @@ struct Row {
 impl Row {
     fn of(one: &RotationStanding, zone: &Clock) -> Self {
         let waits = one.reason.is_some();
-        let (state, mark) = match (one.next_at.is_none(), one.trouble.is_some(), waits) {
+        let given_up = one.state == Rotating::Failed && !waits;
+        let (state, mark) = match (given_up, one.trouble.is_some(), waits) {
             (true, ..) => ("given up", "t-bad"),
             (_, true, _) => ("in trouble", "t-warn"),
             (_, _, true) => ("being changed", "t-info"),
