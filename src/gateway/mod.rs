@@ -21,7 +21,7 @@ use cofferdam_access::{
     ids::{Name, SessionId, WindowId},
     policy::{Decision, DestinationRules, decide},
     prover::Prover,
-    site::{AccountRef, Credential, Protocol},
+    site::{AccountRef, Credential, Protocol, Rotation},
     snapshot::Snapshot,
     store::{
         NewSession, OpenOutcome, Opening, RememberedFactor, SessionEnd, SessionState, Store, StoreError,
@@ -458,9 +458,18 @@ impl Gateway {
         self.vault.lease(&warrant, sealed, self.clock.now().micros()).map_err(|e| no_secret(e.to_string()))
     }
 
+    /// How the site wants the account's secret changed, if it does.
+    fn rotation_of(&self, account: &AccountRef) -> Option<Rotation> {
+        self.snapshots.borrow().site.account(account)?.rotation.clone()
+    }
+
     /// A secret that is being changed just now may open nothing for a moment: a session waits for the outcome, and after
     /// that tries what there is.
     async fn settled(&self, account: &AccountRef) -> Result<(), StoreError> {
+        // Most accounts are not rotated: their sessions ask the store nothing.
+        if self.rotation_of(account).is_none() {
+            return Ok(());
+        }
         for _ in 0..BETWEEN_LOOKS {
             match self.store.rotation(account).await? {
                 Some(standing) if standing.is_between() => tokio::time::sleep(BETWEEN).await,
@@ -472,9 +481,7 @@ impl Gateway {
 
     /// The session had the secret of its account: it is changed where the site wants that.
     pub(crate) async fn used(&self, account: &AccountRef) {
-        let site = self.snapshots.borrow().site.clone();
-        let after_use = site.account(account).and_then(|a| a.rotation.as_ref()).is_some_and(|r| r.after_use);
-        if !after_use {
+        if !self.rotation_of(account).is_some_and(|rotation| rotation.after_use) {
             return;
         }
         let act = Act::system("rotation", self.clock.now());

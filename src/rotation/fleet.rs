@@ -27,7 +27,7 @@ use russh::keys::PublicKey;
 use tempfile::TempDir;
 
 use super::SiteNow;
-use crate::context::account_binding;
+use crate::{context::account_binding, ssh::target};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -318,16 +318,7 @@ struct Allowed(DestinationRules);
 #[async_trait]
 impl Dial for Allowed {
     async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-        let found = tokio::net::lookup_host((host, port)).await.map_err(|e| format!("{host}: {e}"))?;
-        let mut last = format!("{host} has no address");
-        let mut allowed = Vec::new();
-        for address in found {
-            match self.0.check(address) {
-                Ok(()) => allowed.push(address),
-                Err(forbidden) => last = forbidden.to_string(),
-            }
-        }
-        if allowed.is_empty() { Err(last) } else { Ok(allowed) }
+        target::allowed(host, port, &self.0).await.map_err(|e| format!("{host}: {e}"))
     }
 }
 

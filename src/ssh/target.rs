@@ -300,20 +300,34 @@ pub(crate) async fn dial(
     Ok(TargetLeg { handle, banner })
 }
 
-/// Connects to the first address of `host` that answers and may be dialled. What a name resolves to is checked at the
-/// moment of the dial: a name must not lead home.
+/// The addresses of `host` that may be dialled: asked for at the moment of the dial, because a name must not lead home.
+///
+/// # Errors
+/// Why there is none, for the operator.
+pub(crate) async fn allowed(
+    host: &str,
+    port: u16,
+    rules: &DestinationRules,
+) -> Result<Vec<SocketAddr>, String> {
+    let found = tokio::net::lookup_host((host, port)).await.map_err(|e| e.to_string())?;
+    let mut refused = "the name has no address".to_owned();
+    let mut allowed = Vec::new();
+    for address in found.take(ADDRESSES) {
+        match rules.check(address) {
+            Ok(()) => allowed.push(address),
+            Err(forbidden) => refused = forbidden.to_string(),
+        }
+    }
+    if allowed.is_empty() { Err(refused) } else { Ok(allowed) }
+}
+
+/// Connects to the first address of `host` that answers and may be dialled.
 ///
 /// # Errors
 /// What went wrong with the last address, for the operator.
 pub(crate) async fn connect(host: &str, port: u16, rules: &DestinationRules) -> Result<TcpStream, String> {
-    let found: Vec<SocketAddr> =
-        tokio::net::lookup_host((host, port)).await.map_err(|e| e.to_string())?.take(ADDRESSES).collect();
-    let mut last = "the name has no address".to_owned();
-    for address in found {
-        if let Err(forbidden) = rules.check(address) {
-            last = forbidden.to_string();
-            continue;
-        }
+    let mut last = String::new();
+    for address in allowed(host, port, rules).await? {
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(e) => last = e.to_string(),
