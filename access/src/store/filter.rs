@@ -27,6 +27,19 @@ impl Select {
         self
     }
 
+    /// Adds a comparison of a whole key; each `?` in it is the next of `values`.
+    pub(super) fn and_key(mut self, condition: &'static str, values: Vec<Value>) -> Self {
+        self.begin();
+        let mut parts = condition.split('?');
+        self.sql.push_str(parts.next().unwrap_or_default());
+        for (value, part) in values.into_iter().zip(parts) {
+            self.values.push(value);
+            self.sql.push_str(&format!("${}{part}", self.values.len()));
+        }
+        self.sql.push(')');
+        self
+    }
+
     /// Adds a condition without a value.
     pub(super) fn and_literal(mut self, condition: &'static str) -> Self {
         self.begin();
