@@ -116,6 +116,13 @@ pub enum ReadError {
     Missing(&'static str),
 }
 
+/// Who closes or exports a recording could not sign it.
+impl From<RecordError> for ReadError {
+    fn from(e: RecordError) -> Self {
+        Self::Io(io::Error::other(e))
+    }
+}
+
 impl ReadError {
     pub(crate) fn damaged(offset: u64, what: impl Into<String>) -> Self {
         Self::Damaged { offset, what: what.into() }

@@ -204,7 +204,7 @@ pub(crate) fn encode(preamble: &Preamble, signer: &CheckpointSigner) -> Result<(
     out.extend_from_slice(&(json.len() as u32).to_le_bytes());
     out.extend_from_slice(&json);
     let digest = sha256_one(&out);
-    out.extend_from_slice(&signer.sign(&sign_message(&digest)));
+    out.extend_from_slice(&signer.sign(&sign_message(&digest))?);
     Ok((out, digest))
 }
 

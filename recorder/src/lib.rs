@@ -73,7 +73,7 @@ pub use remote::{
 pub use render::Screen;
 pub use retention::{DeleteError, bury, delete, disk_use, hold, hold_of, lift_hold};
 pub use search::{Hit, Kinds, Query, Searched, search, search_recording};
-pub use sign::{CheckpointSigner, VerifyingKey};
+pub use sign::{CheckpointSigner, SignElsewhere, VerifyingKey};
 pub use storage::{LocalFolder, SpoolFile, Storage};
 pub use verify::{Anchor, Problem, ProblemKind, Report, verify};
 pub use view::View;

@@ -2,7 +2,7 @@
 
 use crate::{
     codec::Cursor,
-    error::ReadError,
+    error::{ReadError, RecordError},
     header::{Hash, sha256},
     sign::{CheckpointSigner, SIGNATURE_LEN, VerifyingKey},
 };
@@ -185,7 +185,12 @@ fn message(header: &Hash, seq: u32, hash: &Hash) -> Vec<u8> {
     [SIGN_CONTEXT, header, &seq.to_le_bytes(), hash].concat()
 }
 
-pub(crate) fn sign(signer: &CheckpointSigner, header: &Hash, seq: u32, hash: &Hash) -> [u8; SIGNATURE_LEN] {
+pub(crate) fn sign(
+    signer: &CheckpointSigner,
+    header: &Hash,
+    seq: u32,
+    hash: &Hash,
+) -> Result<[u8; SIGNATURE_LEN], RecordError> {
     signer.sign(&message(header, seq, hash))
 }
 
@@ -220,7 +225,7 @@ pub(crate) fn push_plain(
     mut head: Head,
     body: &[u8],
     sign_with: Option<(&CheckpointSigner, &Hash)>,
-) -> Hash {
+) -> Result<Hash, RecordError> {
     head.body_len = body.len() as u32;
     head.plain_len = body.len() as u32;
     if sign_with.is_some() {
@@ -231,9 +236,9 @@ pub(crate) fn push_plain(
     out.extend_from_slice(&bytes);
     out.extend_from_slice(body);
     if let Some((signer, header)) = sign_with {
-        out.extend_from_slice(&sign(signer, header, head.seq, &hash));
+        out.extend_from_slice(&sign(signer, header, head.seq, &hash)?);
     }
-    hash
+    Ok(hash)
 }
 
 #[cfg(test)]

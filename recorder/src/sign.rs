@@ -1,7 +1,7 @@
 //! The server's Ed25519 key that signs headers, checkpoints, seals and bundles.
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 use zeroize::Zeroizing;
 
 use crate::error::RecordError;
@@ -9,10 +9,18 @@ use crate::error::RecordError;
 /// Bytes of an Ed25519 signature (RFC 8032 §5.1.6).
 pub(crate) const SIGNATURE_LEN: usize = 64;
 
+/// Has a message signed by a key that somebody else holds; none when they do not.
+pub type SignElsewhere = Arc<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>;
+
 /// Signs recordings. Its public half, kept anywhere, proves them.
 pub struct CheckpointSigner {
-    pair: Ed25519KeyPair,
+    key: Key,
     public: VerifyingKey,
+}
+
+enum Key {
+    Here(Ed25519KeyPair),
+    Elsewhere(SignElsewhere),
 }
 
 impl CheckpointSigner {
@@ -35,13 +43,22 @@ impl CheckpointSigner {
         Self::new(pair)
     }
 
+    /// One whose key another process holds. What that does not sign is not written: the recording fails.
+    #[must_use]
+    pub fn elsewhere(public: VerifyingKey, sign: SignElsewhere) -> Self {
+        Self { key: Key::Elsewhere(sign), public }
+    }
+
     /// The 32-byte seed, to be sealed in the vault.
     ///
     /// # Errors
     /// When the crypto library refuses to give it out.
     pub fn seed(&self) -> Result<Zeroizing<Vec<u8>>, RecordError> {
         use aws_lc_rs::encoding::{AsBigEndian, Curve25519SeedBin};
-        let seed = self.pair.seed().map_err(|_| RecordError::Crypto("exporting the signing key"))?;
+        let Key::Here(pair) = &self.key else {
+            return Err(RecordError::Crypto("exporting the signing key, which another process holds"));
+        };
+        let seed = pair.seed().map_err(|_| RecordError::Crypto("exporting the signing key"))?;
         let raw: Curve25519SeedBin<'_> =
             seed.as_be_bytes().map_err(|_| RecordError::Crypto("exporting the signing key"))?;
         Ok(Zeroizing::new(raw.as_ref().to_vec()))
@@ -50,7 +67,7 @@ impl CheckpointSigner {
     fn new(pair: Ed25519KeyPair) -> Result<Self, RecordError> {
         let raw = pair.public_key().as_ref().try_into();
         let public = VerifyingKey(raw.map_err(|_| RecordError::Crypto("reading the public key"))?);
-        Ok(Self { pair, public })
+        Ok(Self { key: Key::Here(pair), public })
     }
 
     /// The public half.
@@ -58,13 +75,12 @@ impl CheckpointSigner {
         self.public
     }
 
-    pub(crate) fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_LEN] {
-        let mut out = [0; SIGNATURE_LEN];
-        // An Ed25519 signature always has 64 bytes; a shorter one would simply not verify.
-        for (to, from) in out.iter_mut().zip(self.pair.sign(message).as_ref()) {
-            *to = *from;
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<[u8; SIGNATURE_LEN], RecordError> {
+        let refused = || RecordError::Crypto("signing; the process that holds the key does not answer");
+        match &self.key {
+            Key::Here(pair) => pair.sign(message).as_ref().try_into().map_err(|_| refused()),
+            Key::Elsewhere(sign) => sign(message).and_then(|s| s.try_into().ok()).ok_or_else(refused),
         }
-        out
     }
 }
 

@@ -99,7 +99,7 @@ pub fn write_bundle(
         files: std::mem::take(&mut bundle.files),
     };
     let manifest = serde_json::to_vec_pretty(&manifest).map_err(json_failed)?;
-    let signature = signer.sign(&[SIGN_CONTEXT, &manifest].concat());
+    let signature = signer.sign(&[SIGN_CONTEXT, &manifest].concat())?;
     bundle.add(MANIFEST_NAME, &manifest, false)?;
     bundle.add(SIGNATURE_NAME, hex::encode(signature).as_bytes(), false)?;
     tar::end(bundle.out).and_then(|()| bundle.out.flush()).map_err(ReadError::Export)

@@ -211,7 +211,7 @@ impl Lane {
         self.out.extend_from_slice(&head_bytes);
         self.out.extend_from_slice(body);
         if let Some(at) = sign_at {
-            self.sign(hash, at);
+            self.sign(hash, at)?;
         }
         if head.is_fresh() {
             // Also where it did not shrink: a reader may start there, with nothing before it.
@@ -227,11 +227,12 @@ impl Lane {
         Ok(())
     }
 
-    fn sign(&mut self, hash: Hash, at: i64) {
-        let signature = segment::sign(&self.signer, &self.header, self.seq, &hash);
+    fn sign(&mut self, hash: Hash, at: i64) -> Result<(), RecordError> {
+        let signature = segment::sign(&self.signer, &self.header, self.seq, &hash)?;
         self.out.extend_from_slice(&signature);
         self.signed_at = at;
         self.announce.push(Checkpoint { recording: self.id.clone(), seq: self.seq, hash, at, signature });
+        Ok(())
     }
 
     fn head(&mut self, stretch: &Stretch, stream: u64) -> Result<Head, RecordError> {

@@ -161,7 +161,7 @@ fn close(core: &Core, name: &str, records: &[Record<'_>]) -> Result<Option<Recov
     let mark = Mark { reason: REASON, at: now, from_journal, cut };
     let mark = serde_json::to_vec(&mark).map_err(|_| ReadError::Limit("the mark could not be written"))?;
     let head = plain_head(kind::RECOVERED, &place);
-    place.prev = push_plain(&mut out, head, &mark, Some((&core.signer, &preamble.digest)));
+    place.prev = push_plain(&mut out, head, &mark, Some((&core.signer, &preamble.digest)))?;
     place.seq += 1;
     file.append(&out)?;
     place.offset = file.len();

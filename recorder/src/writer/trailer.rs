@@ -168,13 +168,13 @@ pub(crate) fn build(
         prev: place.prev,
     };
     let mut out = Vec::new();
-    let index_hash = push_plain(&mut out, head, &encode_index(entries), None);
+    let index_hash = push_plain(&mut out, head, &encode_index(entries), None)?;
     let seal = place.offset + out.len() as u64;
     head.kind = kind::SEAL;
     head.seq += 1;
     head.prev = index_hash;
     let json = serde_json::to_vec(info).map_err(|_| ReadError::Limit("the seal could not be written"))?;
-    let digest = push_plain(&mut out, head, &json, Some((signer, header)));
+    let digest = push_plain(&mut out, head, &json, Some((signer, header)))?;
     out.extend_from_slice(&Footer { index: place.offset, seal }.encode());
     Ok((out, digest))
 }
@@ -258,7 +258,7 @@ mod tests {
             seq: 0,
             prev: digest,
         };
-        let prev = push_plain(&mut file, head, b"from the future", None);
+        let prev = push_plain(&mut file, head, b"from the future", None).unwrap();
         let place = Place { seq: 1, prev, stream: 0, time: 5, offset: file.len() as u64 };
         let info = SealInfo {
             end: End::because("closed"),
