@@ -44,7 +44,7 @@ pub use keyring_store::{FileKeyring, KeyringStore, KeyringStoreError};
 pub use lease::{Lease, LeaseError, Material, SealedSecret, Vault, Warrant};
 pub use ledger::{HeldLease, Sharing};
 pub use root::{NotARoot, ROOT_BYTES, Root, VaultId};
-pub use seal::{Context, MAX_SECRET_BYTES, NextKeyring, SealError, Sealer};
+pub use seal::{Context, KeyProcess, MAX_SECRET_BYTES, NextKeyring, SealError, Sealer};
 pub use secret::{NotText, SecretBytes, SecretString};
 pub use signing::{KeyId, SigningError, SigningKey, VerifyingKey};
 pub use totp::{SEED_BYTES, STEP_SECONDS, check_code};

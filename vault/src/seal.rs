@@ -89,6 +89,9 @@ pub enum SealError {
     /// The keyring could not be opened or changed.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    /// The process that holds the keys did not do it, and says why.
+    #[error("{0}")]
+    Process(String),
     /// Nobody has unsealed the vault yet, or somebody has sealed it again.
     #[error(
         "the vault is sealed: nothing that needs its keys works until it is open; run `cofferdam vault unseal`"
@@ -195,13 +198,33 @@ impl fmt::Debug for NextKeyring {
     }
 }
 
-/// Seals and opens secrets with the vault's keyring, while it is open.
+/// Where the keys are when they are in another process ([`crate::agent::Client`]). It seals, and opens as far as whoever
+/// asks may: the process that faces the network may not.
+pub trait KeyProcess: Send + Sync {
+    /// As [`Sealer::seal`].
+    ///
+    /// # Errors
+    /// [`SealError::Sealed`], or [`SealError::Process`] with what was said.
+    fn seal(&self, context: &Context, secret: &SecretBytes) -> Result<Vec<u8>, SealError>;
+
+    /// As [`Sealer::open`].
+    ///
+    /// # Errors
+    /// As [`Self::seal`].
+    fn open(&self, context: &Context, sealed: &[u8]) -> Result<SecretBytes, SealError>;
+
+    /// As [`Sealer::recipient`].
+    fn recipient(&self) -> String;
+}
+
+/// Seals and opens secrets with the vault's keyring, while it is open; or has it done by the process that holds the keys.
 ///
 /// Clones share the keyring: one that is re-keyed re-keys all, one that is closed closes all. So a program hands out
 /// clones when it starts, sealed, and opens them once somebody has unsealed the vault ([`crate::unseal::Gate`]).
 #[derive(Clone)]
 pub struct Sealer {
     state: Arc<RwLock<State>>,
+    process: Option<Arc<dyn KeyProcess>>,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -216,7 +239,13 @@ impl Sealer {
     /// One that is closed: everything answers [`SealError::Sealed`] until a keyring is put in.
     #[must_use]
     pub fn sealed(entropy: Arc<dyn Entropy>) -> Self {
-        Self { state: Arc::default(), entropy }
+        Self { state: Arc::default(), process: None, entropy }
+    }
+
+    /// One that holds no key: `process` is asked each time.
+    #[must_use]
+    pub fn elsewhere(process: Arc<dyn KeyProcess>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { state: Arc::default(), process: Some(process), entropy }
     }
 
     /// Makes a new identity and writes it to `path`, in the form of `age-keygen`, with mode 0600.
@@ -289,6 +318,9 @@ impl Sealer {
     /// The public half of the newest generation (`age1…`); empty if the vault has not been open yet.
     #[must_use]
     pub fn recipient(&self) -> String {
+        if let Some(process) = &self.process {
+            return process.recipient();
+        }
         self.state.read().unwrap_or_else(PoisonError::into_inner).recipient.clone()
     }
 
@@ -384,6 +416,9 @@ impl Sealer {
         if secret.len() > MAX_SECRET_BYTES {
             return Err(SealError::TooLong { context: context.clone() });
         }
+        if let Some(process) = &self.process {
+            return process.seal(context, secret);
+        }
         let ring = self.ring()?;
         let data_key = Zeroizing::new(entropy::bytes::<DATA_KEY_BYTES>(self.entropy.as_ref())?);
         let nonce = entropy::bytes::<NONCE_LEN>(self.entropy.as_ref())?;
@@ -411,6 +446,9 @@ impl Sealer {
     /// [`SealError::UnknownGeneration`] for a key that is not open here; [`SealError::Version`] for a form that is not
     /// known.
     pub fn open(&self, context: &Context, sealed: &[u8]) -> Result<SecretBytes, SealError> {
+        if let Some(process) = &self.process {
+            return process.open(context, sealed);
+        }
         let refused = || SealError::Refused { context: context.clone() };
         let parts = Parts::of(context, sealed)?;
         let (nonce, body) = parts.rest.split_first_chunk::<NONCE_LEN>().ok_or_else(refused)?;
@@ -462,11 +500,18 @@ impl Sealer {
 
     fn ring(&self) -> Result<Arc<Ring>, SealError> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.ring.as_ref().map(Arc::clone).ok_or(SealError::Sealed)
+        match (&state.ring, &self.process) {
+            (Some(ring), _) => Ok(Arc::clone(ring)),
+            (None, None) => Err(SealError::Sealed),
+            (None, Some(_)) => Err(SealError::Process(
+                "the keys are in the vault process, which alone changes its keyring; use `cofferdam vault`"
+                    .into(),
+            )),
+        }
     }
 
     fn over(ring: Ring, entropy: Arc<dyn Entropy>) -> Self {
-        Self { state: Arc::new(RwLock::new(State::of(ring))), entropy }
+        Self { state: Arc::new(RwLock::new(State::of(ring))), process: None, entropy }
     }
 }
 

@@ -9,12 +9,15 @@ pub enum Role {
     Network,
     /// A person who operates the vault, by the command line on this machine.
     Operator,
+    /// The process that changes secrets on targets. It alone is given secrets to work with, for accounts that the site
+    /// wants changed.
+    Rotation,
 }
 
 /// Whether `role` may ask this while the vault is open, or not.
 pub(super) fn allow(role: Role, open: bool, network_may_unseal: bool, request: &Request) -> bool {
     use Request as R;
-    use Role::{Network, Operator};
+    use Role::{Network, Operator, Rotation};
     match request {
         // Once, at the beginning; the server has taken that one out.
         R::Hello { .. } => false,
@@ -25,12 +28,16 @@ pub(super) fn allow(role: Role, open: bool, network_may_unseal: bool, request: &
         R::Share { .. } | R::Passphrase { .. } | R::Configured { .. } => {
             !open && (role == Operator || network_may_unseal)
         }
-        R::Lease(_) | R::HostCertificate { .. } | R::CheckCode { .. } => open && role == Network,
+        R::Lease(_) | R::HostCertificate { .. } => open && role == Network,
+        // People prove themselves on the command line, too.
+        R::CheckCode { .. } => open && role != Rotation,
         // What is out can always be given back.
         R::Return { .. } | R::Expire => role == Network,
-        R::GiveBack { .. } => true,
+        R::GiveBack { .. } => role != Rotation,
         // An envelope is for the recipients that the vault process knows, whoever asks for it.
-        R::SealSecret { .. } | R::CheckOut { .. } | R::Envelope { .. } => open,
+        R::SealSecret { .. } => open,
+        R::CheckOut { .. } | R::Envelope { .. } => open && role != Rotation,
+        R::OpenSecret { .. } => open && role == Rotation,
         R::Seal { .. } => role == Operator,
         R::Rekey { .. } | R::Retire { .. } | R::Refresh | R::Rewrap { .. } | R::Held | R::Rotate { .. } => {
             open && role == Operator

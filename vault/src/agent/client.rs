@@ -17,7 +17,7 @@ use super::wire::{Frame, PROTOCOL_VERSION, Passing, WireError};
 use crate::checkout::{HeldCheckOut, RotationDue};
 use crate::lease::Material;
 use crate::ledger::HeldLease;
-use crate::seal::Context;
+use crate::seal::{Context, KeyProcess, SealError};
 use crate::secret::{SecretBytes, SecretString};
 use crate::unseal::{GateEvent, Phase};
 
@@ -227,6 +227,19 @@ impl Client {
         }
     }
 
+    /// A sealed secret's content, for changing it on its target.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] for an account that the site does not want changed, and for everybody but the process that
+    /// changes secrets.
+    pub fn open_secret(&self, account_id: &str, sealed: &[u8]) -> Result<SecretBytes, ClientError> {
+        let (id, sealed) = (account_id.to_owned(), sealed.to_vec());
+        match self.ask(&Request::OpenSecret { id, sealed })? {
+            Response::Secret(secret) => Ok(secret.into_bytes()),
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// Shows a secret to a person, once, for a check-out that the registry knows.
     ///
     /// # Errors
@@ -383,6 +396,30 @@ impl Client {
             *link = None;
             ClientError::Gone(e.to_string())
         })
+    }
+}
+
+impl KeyProcess for Client {
+    fn seal(&self, context: &Context, secret: &SecretBytes) -> Result<Vec<u8>, SealError> {
+        self.seal_secret(context, secret).map_err(not_done)
+    }
+
+    fn open(&self, context: &Context, sealed: &[u8]) -> Result<SecretBytes, SealError> {
+        if context.purpose() != Context::account("").purpose() {
+            return Err(SealError::Process(format!("{context} is opened by the vault process alone")));
+        }
+        self.open_secret(context.id(), sealed).map_err(not_done)
+    }
+
+    fn recipient(&self) -> String {
+        self.status().map(|status| status.recipient).unwrap_or_default()
+    }
+}
+
+fn not_done(e: ClientError) -> SealError {
+    match e {
+        ClientError::Sealed(_) => SealError::Sealed,
+        other => SealError::Process(other.to_string()),
     }
 }
 

@@ -72,7 +72,9 @@ fn lock_memory() -> Result<(), String> {
     if soft != RLIM_INFINITY && !is_exempt() {
         return Err(format!("only {} KiB of memory may be locked", soft / 1024));
     }
-    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE).map_err(|e| e.to_string())
+    // On fault: what the process never touches holds no secret, and need not be in memory to be locked there.
+    let on_fault = MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT);
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault).map_err(|e| e.to_string())
 }
 
 /// Whether the limit does not count for this process: it has `CAP_IPC_LOCK`.

@@ -14,10 +14,12 @@ pub struct Bounds {
     pub leases_per_minute: u32,
     /// Leases that are out at a time.
     pub live_leases: usize,
-    /// Leases for one session, ever. A session dials once.
+    /// Leases for one session, ever. A session dials once, and again if the target did not answer.
     pub leases_per_session: u32,
     /// Codes that are checked for one person in ten minutes.
     pub codes_per_person: u32,
+    /// Secrets that are opened for rotation in a minute. A fleet of ten thousand is verified in a quarter of an hour.
+    pub opens_per_minute: u32,
     /// Secrets that are sealed in a minute.
     pub seals_per_minute: u32,
     /// Host certificates in a minute.
@@ -35,11 +37,12 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            leases_per_minute: 120,
+            leases_per_minute: 600,
             live_leases: 2000,
-            leases_per_session: 1,
-            codes_per_person: 30,
-            seals_per_minute: 600,
+            leases_per_session: 5,
+            codes_per_person: 120,
+            opens_per_minute: 6000,
+            seals_per_minute: 6000,
             certificates_per_minute: 600,
             unseals_per_minute: 10,
             longest_entitlement_seconds: 31 * 24 * 3600,

@@ -57,6 +57,11 @@ pub(super) enum Request {
         id: String,
         secret: Passing,
     },
+    /// For rotation: the secret of an account that the site wants changed.
+    OpenSecret {
+        id: String,
+        sealed: Vec<u8>,
+    },
     /// For people who see a secret.
     CheckOut {
         checkout_id: String,
@@ -133,6 +138,8 @@ pub struct Status {
     pub phase: PhaseForm,
     /// The vault's name, 16 hexadecimal digits; none while it is sealed.
     pub vault_id: Option<String>,
+    /// The public half of the newest generation; empty if the vault has not been open yet.
+    pub recipient: String,
     /// The generations that are open, the oldest first: number, made at (UTC microseconds), public half.
     pub generations: Vec<(u32, i64, String)>,
     /// What protects the process's memory.

@@ -101,6 +101,12 @@ pub trait Registry: Send + Sync {
     /// # Errors
     /// [`Refusal`] whenever anything is missing, or the store does not answer.
     fn view(&self, checkout_id: &str, now: i64) -> Result<(ViewTerms, SealedSecret), Refusal>;
+
+    /// For the process that changes secrets: whether the site wants the secret of this account changed.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it does not, or the store does not answer.
+    fn rotated(&self, account_id: &str) -> Result<(), Refusal>;
 }
 
 /// What weakens the vault, and is named so that nobody takes it by mistake.
@@ -126,6 +132,10 @@ pub mod dangerous {
 
         fn view(&self, _: &str, _: i64) -> Result<(ViewTerms, SealedSecret), Refusal> {
             Err(Refusal("nobody sees a secret in this mode; connect instead".into()))
+        }
+
+        fn rotated(&self, _: &str) -> Result<(), Refusal> {
+            Err(Refusal("nothing is rotated in this mode".into()))
         }
     }
 }

@@ -48,6 +48,15 @@ impl Server {
         self.serve(stream, Role::Network, None)
     }
 
+    /// Serves the process that changes secrets, over the socket that this one made before it started that one.
+    ///
+    /// # Errors
+    /// As [`serve_network`](Self::serve_network).
+    pub fn serve_rotation(&self, stream: UnixStream) -> Result<(), WireError> {
+        stream.set_write_timeout(Some(WRITE_PATIENCE))?;
+        self.serve(stream, Role::Rotation, None)
+    }
+
     /// Serves one operator. The kernel says who it is: `allowed` are the user ids that may, and root.
     ///
     /// # Errors

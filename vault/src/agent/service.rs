@@ -228,6 +228,7 @@ impl Service {
                 let sealed = self.gate.sealer().seal(&context, &secret.into_bytes()).map_err(text)?;
                 Ok(Response::Sealed(sealed))
             }
+            Request::OpenSecret { id, sealed } => self.open_secret(id, &sealed).map(Response::Secret),
             Request::CheckOut { checkout_id } => self.check_out(&checkout_id),
             Request::GiveBack { checkout_id } => {
                 let due = self.vault.give_back(&checkout_id).map_err(text)?;
@@ -278,6 +279,7 @@ impl Service {
         Status {
             phase: self.gate.phase(self.now()).into(),
             vault_id: sealer.vault_id().ok().map(|id| id.to_string()),
+            recipient: sealer.recipient(),
             generations: Status::generations(&sealer.generations().unwrap_or_default()),
             hardening: self.hardening.clone(),
             leases: self.vault.held().len(),
@@ -406,6 +408,14 @@ impl Service {
         Ok(step)
     }
 
+    /// For rotation: a secret has to be known to be changed. Never one of an account that the site does not want changed.
+    fn open_secret(&self, id: String, sealed: &[u8]) -> Result<Passing, String> {
+        self.bounded("opens", self.bounds.opens_per_minute)?;
+        self.ports.registry.rotated(checked_id(&id)?).map_err(text)?;
+        let secret = self.gate.sealer().open(&Context::account(id), sealed).map_err(text)?;
+        Ok(Passing::bytes(&secret))
+    }
+
     fn check_out(&self, checkout_id: &str) -> Result<Response, String> {
         let now = self.now();
         self.bounded("leases", self.bounds.leases_per_minute)?;
@@ -413,8 +423,7 @@ impl Service {
         if terms.checkout_id != checkout_id {
             return Err("the registry answered for another check-out".into());
         }
-        let once = self.bounds.leases_per_session;
-        if terms.not_after > now && !self.sessions.allows(checkout_id, once, now, terms.not_after) {
+        if terms.not_after > now && !self.sessions.allows(checkout_id, 1, now, terms.not_after) {
             return Err(format!("check-out {checkout_id} was shown already; ask for a new one"));
         }
         let warrant = ViewWarrant::new(terms, now).map_err(text)?;

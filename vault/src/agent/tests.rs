@@ -14,7 +14,7 @@ use super::wire::{Passing, decode};
 use super::*;
 use crate::lease::Material;
 use crate::root::Root;
-use crate::seal::{Context, Sealer};
+use crate::seal::{Context, SealError, Sealer};
 use crate::secret::{SecretBytes, SecretString};
 use crate::unseal::{Gate, Phase, split};
 use crate::{
@@ -63,6 +63,13 @@ impl Registry for Site {
             not_after: self.not_after,
         };
         Ok((terms, SealedSecret::password(self.sealed.clone(), Sharing::Shared)))
+    }
+
+    fn rotated(&self, account_id: &str) -> Result<(), Refusal> {
+        match account_id {
+            "pump-hmi/root" => Ok(()),
+            other => Err(Refusal(format!("the site does not want the secret of {other} changed"))),
+        }
     }
 }
 
@@ -214,14 +221,14 @@ fn the_network_side_can_neither_operate_nor_unseal() {
 }
 
 #[test]
-fn the_operators_side_can_neither_lease_nor_check_codes() {
+fn the_operators_side_cannot_lease() {
     let rig = rig();
     rig.open();
     let operator = Arc::new(rig.operator());
     let no = |e: ClientError| assert!(matches!(&e, ClientError::Refused(_)), "{e}");
     no(operator.lease(claim("s-1", "pump-hmi/root")).unwrap_err());
     assert!(operator.sign(&audit_entry(1)).is_ok(), "the command line writes the audit log too");
-    no(operator.check_code("vera", &rig.seed, &SecretString::from("000000"), None).unwrap_err());
+    assert_eq!(operator.check_code("vera", &rig.seed, &SecretString::from("000000"), None).unwrap(), None);
     assert_eq!(operator.rekey("ada").unwrap(), 2);
     assert!(operator.rotate("pump-hmi/root", "ada").unwrap_err().to_string().contains("does not rotate"));
 }
@@ -269,7 +276,7 @@ fn a_wrong_passphrase_is_noted_and_tries_are_counted() {
 
 #[test]
 fn a_network_side_that_was_taken_over_gets_no_more_than_the_registry_says() {
-    let rig = rig();
+    let rig = rig_with(Bounds { leases_per_session: 1, ..Bounds::default() });
     rig.open();
     let client = rig.network();
     let refused = |claim: Claim| match client.lease(claim) {
@@ -491,9 +498,10 @@ fn the_table_of_who_may_ask_what_holds_for_every_request() {
         ),
         (
             Request::CheckCode { person: by(), sealed: vec![], code: passing(), last_used: None },
-            [false, true, false, false],
+            [false, true, false, true],
         ),
         (Request::SealSecret { purpose: purpose(), id: id(), secret: passing() }, [false, true, false, true]),
+        (Request::OpenSecret { id: id(), sealed: vec![] }, [false; 4]),
         (Request::CheckOut { checkout_id: id() }, [false, true, false, true]),
         (Request::GiveBack { checkout_id: id() }, [true; 4]),
         (
@@ -518,6 +526,39 @@ fn the_table_of_who_may_ask_what_holds_for_every_request() {
         ];
         assert_eq!(got, expected, "{request:?}");
     }
+}
+
+#[test]
+fn rotation_is_given_secrets_to_change_and_nothing_else() {
+    let rig = rig();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let server = Server::new(rig.service.clone());
+    thread::spawn(move || server.serve_rotation(theirs));
+    let client = Arc::new(Client::over(ours).unwrap());
+    assert!(matches!(client.open_secret("pump-hmi/root", &rig.row), Err(ClientError::Sealed(_))));
+    rig.open();
+    assert_eq!(client.open_secret("pump-hmi/root", &rig.row).unwrap().expose(), b"hunter2");
+    let other = client.open_secret("eng-ws/svc", &rig.row).unwrap_err();
+    assert!(other.to_string().contains("does not want"), "{other}");
+    assert!(client.sign(&audit_entry(1)).is_ok());
+    let no = |e: ClientError| assert!(matches!(&e, ClientError::Refused(_)), "{e}");
+    no(client.lease(claim("s-1", "pump-hmi/root")).unwrap_err());
+    no(client.check_out("c-1").unwrap_err());
+    no(client.check_code("vera", &rig.seed, &SecretString::from("000000"), None).unwrap_err());
+    no(client.envelope("e-1", "pump-hmi/root", 3, &rig.row).unwrap_err());
+    no(client.rekey("mallory").unwrap_err());
+    no(client.seal_vault("mallory").unwrap_err());
+    // A sealer whose keys are elsewhere does both through it.
+    let sealer = Sealer::elsewhere(client, Arc::new(SystemEntropy));
+    let context = Context::account("pump-hmi/root");
+    let sealed = sealer.seal(&context, &SecretBytes::from(b"next".to_vec())).unwrap();
+    assert_eq!(sealer.open(&context, &sealed).unwrap().expose(), b"next");
+    assert_eq!(sealer.recipient(), rig.service.gate().sealer().recipient());
+    assert!(sealer.rekey(NOON).is_err());
+    let network = Sealer::elsewhere(rig.network(), Arc::new(SystemEntropy));
+    assert!(network.seal(&context, &SecretBytes::from(b"theirs".to_vec())).is_ok());
+    let error = network.open(&context, &sealed).unwrap_err();
+    assert!(matches!(&error, SealError::Process(t) if t.contains("may not ask")), "{error}");
 }
 
 proptest! {
@@ -545,14 +586,14 @@ proptest! {
 
     #[test]
     fn no_request_whatever_makes_the_service_panic(
-        tag in 0u8..25, bytes in proptest::collection::vec(any::<u8>(), 0..200), open in any::<bool>(),
+        tag in 0u8..26, bytes in proptest::collection::vec(any::<u8>(), 0..200), open in any::<bool>(),
     ) {
         let rig = rig();
         if open {
             rig.open();
         }
         if let Ok(request) = decode::<Request>(&[&[tag][..], &bytes].concat()) {
-            for role in [Role::Network, Role::Operator] {
+            for role in [Role::Network, Role::Operator, Role::Rotation] {
                 let again = decode::<Request>(&[&[tag][..], &bytes].concat()).unwrap();
                 drop(rig.service.answer(role, &mut Connection::default(), again));
             }
