@@ -30,12 +30,29 @@ const CHECKS: usize = 2;
 /// A count of failures starts anew after so long without one, seconds.
 const FORGET_FAILURES: u32 = 3600;
 
-/// Opens and seals what people's authenticators share with us. The vault implements it.
+/// What people's authenticators share with us. The vault implements it: what is kept is opened where its keys are, and
+/// nowhere else.
 pub trait SecondFactors: Send + Sync + fmt::Debug {
-    /// The secret that was sealed for `person`; none if it was sealed for somebody else, or is damaged.
-    fn open(&self, person: &Name, sealed: &[u8]) -> Option<TotpSecret>;
-    /// Seals a secret for `person`; none when the vault cannot.
+    /// The time step whose code `code` is, later than `last_used`; none for a wrong or used one, and when it was sealed
+    /// for somebody else, is damaged, or the vault is sealed.
+    fn step_of(
+        &self,
+        person: &Name,
+        sealed: &[u8],
+        code: &str,
+        now: Timestamp,
+        last_used: Option<u64>,
+    ) -> Option<u64>;
+    /// Whether codes can be checked at all: not while the vault is sealed. May wait.
+    fn ready(&self) -> bool {
+        true
+    }
+    /// Seals a secret for `person`, to be kept; none when the vault cannot.
     fn seal(&self, person: &Name, secret: &TotpSecret) -> Option<Vec<u8>>;
+    /// Seals a secret that `person` is being shown, for a few minutes, for this process alone.
+    fn set_aside(&self, person: &Name, secret: &TotpSecret) -> Option<Vec<u8>>;
+    /// What [`Self::set_aside`] sealed for `person`.
+    fn take_up(&self, person: &Name, sealed: &[u8]) -> Option<TotpSecret>;
 }
 
 /// See the module.
@@ -97,7 +114,7 @@ impl Prover {
     ) -> CodeCheck {
         let Ok(Some(kept)) = self.store.credentials(user).await else { return CodeCheck::Wrong };
         let tallies = tallies(Some(user), act.source);
-        if let Some(step) = self.step_of(&kept, user, code, act.at) {
+        if let Some(step) = self.step_of(&kept, user, code, act.at).await {
             let used = self.store.use_totp_step(act, user, step, &tallies, made("totp")).await;
             return if matches!(used, Ok(CodeUse::Accepted)) { CodeCheck::Totp } else { CodeCheck::Wrong };
         }
@@ -114,9 +131,18 @@ impl Prover {
         if matches!(used, Ok(CodeUse::Accepted)) { CodeCheck::Recovery } else { CodeCheck::Wrong }
     }
 
-    fn step_of(&self, kept: &Credentials, user: &Name, code: &str, now: Timestamp) -> Option<u64> {
-        let secret = self.factors.open(user, kept.totp_sealed.as_deref()?)?;
-        secret.check(code, now, Some(kept.totp_step).filter(|s| *s > 0))
+    async fn step_of(&self, kept: &Credentials, user: &Name, code: &str, now: Timestamp) -> Option<u64> {
+        let (factors, user, code) = (self.factors.clone(), user.clone(), Zeroizing::new(code.to_owned()));
+        let (sealed, last) = (kept.totp_sealed.clone()?, Some(kept.totp_step).filter(|s| *s > 0));
+        // It may ask another process.
+        let check = move || factors.step_of(&user, &sealed, &code, now, last);
+        tokio::task::spawn_blocking(check).await.ok().flatten()
+    }
+
+    /// Whether codes can be checked at all: a right one must not look wrong without a word.
+    pub async fn ready(&self) -> bool {
+        let factors = self.factors.clone();
+        tokio::task::spawn_blocking(move || factors.ready()).await.unwrap_or(false)
     }
 
     /// A new secret for `person`, sealed for the store.
@@ -129,9 +155,18 @@ impl Prover {
         })
     }
 
-    /// Opens what [`Self::seal`] sealed for `person`.
-    pub fn open(&self, person: &Name, sealed: &[u8]) -> Option<TotpSecret> {
-        self.factors.open(person, sealed)
+    /// A secret that `person` is being shown, sealed for some minutes and for this process alone.
+    ///
+    /// # Errors
+    /// When it cannot be sealed.
+    pub fn set_aside(&self, person: &Name, secret: &TotpSecret) -> Result<Vec<u8>, StoreError> {
+        let sealed = self.factors.set_aside(person, secret);
+        sealed.ok_or_else(|| StoreError::Refused("a second factor cannot be sealed".into()))
+    }
+
+    /// What [`Self::set_aside`] sealed for `person`; none after a restart.
+    pub fn take_up(&self, person: &Name, sealed: &[u8]) -> Option<TotpSecret> {
+        self.factors.take_up(person, sealed)
     }
 
     /// Audits and counts an attempt that failed, made as `user` (none: not even a name) from `source`.

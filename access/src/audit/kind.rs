@@ -91,6 +91,22 @@ kinds! {
     RotationWanted = "rotation.wanted",
     /// A rotation came a step further, or could not.
     RotationStep = "rotation.step",
+    /// The vault was unsealed.
+    VaultUnsealed = "vault.unsealed",
+    /// The vault was sealed.
+    VaultSealed = "vault.sealed",
+    /// Somebody gave a share of the vault's root, or those given were dropped.
+    VaultShare = "vault.share",
+    /// An attempt to unseal the vault, or to change its keys, failed.
+    VaultRefused = "vault.refused",
+    /// The vault seals with a new key.
+    VaultRekeyed = "vault.rekeyed",
+    /// An old key of the vault was taken out of use, or its root exchanged.
+    VaultKeyRetired = "vault.key_retired",
+    /// The vault's stored keyring was replaced.
+    KeyringChanged = "keyring.changed",
+    /// Sealed secrets were wrapped anew for the newest key.
+    SecretsRewrapped = "keyring.rewrapped",
     /// A secret was leased to a session.
     SecretLeased = "secret.leased",
     /// A lease ended.

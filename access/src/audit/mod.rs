@@ -212,6 +212,11 @@ impl AuditEntry {
     }
 
     /// What to keep elsewhere as proof that the log reached this entry.
+    /// Whether one of `keys` signed exactly this entry. That it stands in an unbroken chain is another question.
+    pub fn is_signed_by(&self, keys: &AuditKeys) -> bool {
+        self.computed_hash() == self.hash && keys.check(&self.checkpoint()).is_ok()
+    }
+    /// The proof of it that somebody else may keep.
     pub fn checkpoint(&self) -> Checkpoint {
         Checkpoint {
             seq: self.seq,

@@ -21,10 +21,11 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 4, name: "web_admin", sql: include_str!("../../../migrations/0004_web_admin.sql") },
     Migration { version: 5, name: "web_scale", sql: include_str!("../../../migrations/0005_web_scale.sql") },
     Migration { version: 6, name: "rotation", sql: include_str!("../../../migrations/0006_rotation.sql") },
+    Migration { version: 9, name: "keyring", sql: include_str!("../../../migrations/0009_keyring.sql") },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: i64 = 6;
+pub const SCHEMA_VERSION: i64 = 9;
 
 /// What a migration did.
 #[derive(Debug, Clone, PartialEq, Eq)]

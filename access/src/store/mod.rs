@@ -14,6 +14,7 @@ mod error;
 mod figures;
 mod filter;
 mod findings;
+mod keyring;
 mod logins;
 mod migrate;
 mod notifications;
