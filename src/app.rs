@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -18,25 +18,24 @@ use cofferdam_access::{
 use cofferdam_recorder::{
     Checkpoint, RecorderConfig, RecorderService, RecoveryOutcome, UploadConfig, Uploader, UploaderThread,
 };
-use cofferdam_vault::{Sealer, Vault};
 use russh::{MethodKind, MethodSet, SshId, keys::PrivateKey, server};
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
     config::Config,
-    context::{Context, SealedFactors},
+    context::Context,
     detect::triggers::{TriggerSettings, Triggers},
     gateway::{
         Gateway, JumpConfigs, follow_policy, keep_house, read_snapshot, watch_recorder, write_checkpoints,
         write_findings,
     },
+    keys::{self, KeyProcess, follow_gate},
     privileges,
-    rotation::{Means, Rotations},
     session::{end::End, registry::Registry},
     ssh::{self, algorithms, listener, login::TrustedAuthorities},
     web,
@@ -77,6 +76,8 @@ pub(crate) struct Running {
     patience: Duration,
     /// Brings recordings to the object store.
     uploader: Option<UploaderThread>,
+    /// Comes when the vault process has ended.
+    keys_ended: oneshot::Receiver<String>,
 }
 
 /// Runs a gateway until it is told to stop (SIGTERM, SIGINT).
@@ -84,14 +85,12 @@ pub(crate) fn serve(config_path: &Path) -> ExitCode {
     log_to_stderr();
     run_to_end(async {
         let config = Config::load(config_path).map_err(AppError::new)?;
-        let running = start(config, privileges::Root::GivenUp).await?;
+        let running = start(config, config_path, privileges::Root::GivenUp).await?;
         println!("cofferdam serves SSH on {}", running.ssh);
         if let Some(web) = running.web {
             println!("cofferdam serves the web interface on {web}");
         }
-        stop_signal().await?;
-        running.stop().await;
-        Ok(())
+        running.run().await
     })
 }
 
@@ -149,8 +148,16 @@ pub(crate) fn log_to_stderr() {
         .unwrap_or_default();
 }
 
+/// The longest time there is never ends.
+async fn up_to(limit: Duration) {
+    if limit == Duration::MAX {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(limit).await;
+}
+
 /// Waits until somebody asks the process to stop.
-pub(crate) async fn stop_signal() -> Result<(), AppError> {
+async fn stop_signal() -> Result<(), AppError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).map_err(AppError::new)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::new)?;
@@ -161,8 +168,13 @@ pub(crate) async fn stop_signal() -> Result<(), AppError> {
     Ok(())
 }
 
-/// Starts everything in its order: what could not be recorded or audited is never listened for.
-pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<Running, AppError> {
+/// Starts everything in its order: what could not be recorded or audited is never listened for. `config_file` is where
+/// `config` is from: the vault process reads it, too.
+pub(crate) async fn start(
+    config: Config,
+    config_file: &Path,
+    own_user: privileges::Root,
+) -> Result<Running, AppError> {
     let clock: SharedClock = Arc::new(SystemClock);
     // Bound while still privileged; served only when everything else stands.
     let socket = TcpListener::bind(config.ssh.listen).await.map_err(|e| {
@@ -174,8 +186,14 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
     let address = socket.local_addr().map_err(AppError::new)?;
     let bound = web::bind(&config).await.map_err(AppError::new)?;
     privileges::raise_descriptor_limit();
+    // While it still may be another user than this process, and before anything here has read a key.
+    let own = std::iter::once(address).chain(bound.as_ref().map(|b| b.address)).collect::<Vec<_>>();
+    let user = privileges::vault_user(&config, own_user).map_err(AppError::new)?;
+    let config_file = std::path::absolute(config_file).map_err(AppError::new)?;
+    let KeyProcess { client: keys, ended: keys_ended } =
+        keys::start(&config_file, &own, user).map_err(AppError::new)?;
     privileges::drop_to(&config, own_user).map_err(AppError::new)?;
-    let context = Arc::new(Context::new(config.clone()));
+    let context = Arc::new(Context::asking(config.clone(), keys.clone()));
     let store = context.open_store().await.map_err(AppError::new)?;
     let host_keys = read_host_keys(&config.ssh.host_key_files)?;
     let authorities = TrustedAuthorities::read(&config.ssh.trusted_user_ca_files).map_err(AppError::new)?;
@@ -206,8 +224,8 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
     let (findings, findings_in) = mpsc::channel(FINDINGS);
     let base = server_config(&config, host_keys);
     let (stop, quit, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-    let sealer = context.sealer().map_err(AppError::new)?;
-    let prover = Arc::new(Prover::new(store.clone(), Arc::new(SealedFactors(sealer.clone()))));
+    let prover = Arc::new(Prover::new(store.clone(), context.factors().map_err(AppError::new)?));
+    let vault_open = Arc::new(AtomicBool::new(keys::is_open(&keys)));
     let gateway = Arc::new(Gateway {
         node: config.site.node.clone(),
         clock,
@@ -215,13 +233,11 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
         snapshots,
         pictures,
         recorder,
-        vault: Vault::new(sealer.clone(), Some(Arc::new(context.ssh_ca().map_err(AppError::new)?))),
+        keys: keys.clone(),
+        vault_open: vault_open.clone(),
         stopping: stop.clone(),
         registry: Registry::default(),
-        destinations: DestinationRules {
-            own: std::iter::once(address).chain(bound.as_ref().map(|b| b.address)).collect(),
-            allow_loopback: config.dangerous.allow_loopback_targets,
-        },
+        destinations: DestinationRules { own, allow_loopback: config.dangerous.allow_loopback_targets },
         triggers: Arc::new(Mutex::new(Triggers::new(TriggerSettings::default()).map_err(AppError::new)?)),
         findings,
         banner: Some(config.ssh.banner.clone()).filter(|b| !b.is_empty()),
@@ -240,8 +256,7 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
         let account = AccountRef { asset: session.asset.clone(), login: session.login.clone() };
         gateway.used(&account).await;
     }
-    let rotations = rotations(&gateway, sealer, config.vault.plugins_dir.clone()).map_err(AppError::new)?;
-    tokio::spawn(rotations.run(quit.clone()));
+    tokio::spawn(follow_gate(keys, gateway.store.clone(), gateway.clock.clone(), vault_open, quit.clone()));
     tokio::spawn(follow_policy(gateway.clone(), quit.clone()));
     tokio::spawn(write_findings(gateway.clone(), findings_in));
     tokio::spawn(write_checkpoints(gateway.clone(), checkpoints_in));
@@ -270,14 +285,49 @@ pub(crate) async fn start(config: Config, own_user: privileges::Root) -> Result<
         info!(address = ?browsers, "the web interface is served");
     }
     let patience = Duration::from_secs(config.run.shutdown_seconds.into());
-    Ok(Running { ssh: address, web: browsers, gateway, stop, quit, tasks, patience, uploader })
+    Ok(Running { ssh: address, web: browsers, gateway, stop, quit, tasks, patience, uploader, keys_ended })
 }
 
 impl Running {
+    /// Runs until somebody asks the process to stop, or the vault process has ended: without it nothing can be signed, so
+    /// nothing goes on.
+    ///
+    /// # Errors
+    /// That the vault process ended.
+    pub(crate) async fn run(self) -> Result<(), AppError> {
+        self.run_for(Duration::MAX).await
+    }
+
+    /// As [`Self::run`], and not longer than `limit`.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(crate) async fn run_for(mut self, limit: Duration) -> Result<(), AppError> {
+        let lost = tokio::select! {
+            stopped = stop_signal() => {
+                stopped?;
+                None
+            }
+            () = up_to(limit) => None,
+            how = &mut self.keys_ended => Some(how.unwrap_or_else(|_| "unknown how".to_owned())),
+        };
+        if let Some(how) = &lost {
+            error!(how, "the vault process has ended; every session is ended, and the gateway stops");
+            self.patience = Duration::ZERO;
+        }
+        self.stop().await;
+        match lost {
+            None => Ok(()),
+            Some(how) => {
+                Err(AppError::new(format!("the vault process ended ({how}); start the gateway anew")))
+            }
+        }
+    }
+
     /// Takes no new connections, tells live sessions, gives them the configured time, ends what is left, and closes
     /// the books.
     pub(crate) async fn stop(self) {
-        let Self { gateway, stop, quit, tasks, patience, uploader, ssh: _, web: _ } = self;
+        let Self { gateway, stop, quit, tasks, patience, uploader, ssh: _, web: _, keys_ended: _ } = self;
         stop.cancel();
         tasks.close();
         let live = gateway.registry.all();
@@ -322,19 +372,6 @@ impl Running {
     }
 }
 
-fn rotations(gateway: &Gateway, sealer: Sealer, plugins: Option<PathBuf>) -> std::io::Result<Rotations> {
-    let snapshots = gateway.snapshots.clone();
-    Rotations::new(Means {
-        node: gateway.node.clone(),
-        store: gateway.store.clone(),
-        sealer,
-        clock: gateway.clock.clone(),
-        destinations: gateway.destinations.clone(),
-        site: Arc::new(move || snapshots.borrow().site.clone()),
-        plugins,
-    })
-}
-
 fn open_recorder(
     config: &Config,
     context: &Context,
@@ -374,7 +411,8 @@ fn start_uploader(
     UploaderThread::start(uploader).map(Some).map_err(AppError::new)
 }
 
-fn read_host_keys(files: &[PathBuf]) -> Result<Vec<PrivateKey>, AppError> {
+/// The gateway's own host keys.
+pub(crate) fn read_host_keys(files: &[PathBuf]) -> Result<Vec<PrivateKey>, AppError> {
     files
         .iter()
         .map(|file| {

@@ -4,7 +4,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use aws_lc_rs::{
@@ -26,13 +26,17 @@ use cofferdam_recorder::{
     RemoteStore, S3Settings,
 };
 use cofferdam_vault::{
-    CaError, Context as Sealed, Entropy, KeyFileError, SealError, Sealer, SecretBytes, SigningError,
-    SigningKey, SshCa, SystemEntropy, keyfile,
-    unseal::{UnsealError, credentials_folder, from_credential},
+    CaError, Context as Sealed, Entropy, KeyFileError, KeyringDocument, SealError, Sealer, SecretBytes,
+    SigningError, SigningKey, SshCa, SystemEntropy,
+    agent::{Client, ClientError},
+    keyfile,
 };
 use zeroize::Zeroizing;
 
-use crate::config::{Config, StoreUrl};
+use crate::{
+    config::{Config, StoreUrl},
+    keys::{RemoteFactors, RemoteSigner, recording_signer, root_of},
+};
 
 /// Why something that a configuration names could not be opened. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +50,23 @@ pub(crate) enum ContextError {
     /// The vault's identity.
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// Where the vault's identity should come from.
+    /// Where the vault's root should come from.
+    #[error("{0}")]
+    Root(String),
+    /// The process that holds the keys.
     #[error(transparent)]
-    Unseal(#[from] UnsealError),
+    Keys(#[from] ClientError),
+    /// There is no running vault, or not for us.
+    #[error(
+        "the running vault is not reached at {} ({reason}): start the gateway first, and act as root or as the vault's user",
+        path.display()
+    )]
+    NotRunning {
+        /// Its socket.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
     /// The built-in SSH authority.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -124,6 +142,10 @@ impl AuditSigner for AuditKeyAdapter {
 pub(crate) struct Context {
     /// The configuration.
     pub(crate) config: Config,
+    /// The vault process, which holds the keys; a command, and that process itself, reads them.
+    keys: Option<Arc<Client>>,
+    /// The vault's keyring, as the store had it when it was opened.
+    keyring: OnceLock<Option<KeyringDocument>>,
     /// The time.
     pub(crate) clock: SharedClock,
     /// Randomness for keys.
@@ -133,7 +155,13 @@ pub(crate) struct Context {
 impl Context {
     /// With the system's clock and randomness.
     pub(crate) fn new(config: Config) -> Self {
-        Self { config, clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
+        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+        Self { config, keys: None, keyring: OnceLock::new(), clock, entropy }
+    }
+
+    /// One that reads no key of the vault, and asks the process that holds them.
+    pub(crate) fn asking(config: Config, keys: Arc<Client>) -> Self {
+        Self { keys: Some(keys), ..Self::new(config) }
     }
 
     /// The present moment.
@@ -164,7 +192,10 @@ impl Context {
     ///
     /// # Errors
     /// When its file cannot be used.
-    pub(crate) fn audit_signer(&self) -> Result<Arc<AuditKeyAdapter>, ContextError> {
+    pub(crate) fn audit_signer(&self) -> Result<Arc<dyn AuditSigner>, ContextError> {
+        if let Some(keys) = &self.keys {
+            return Ok(Arc::new(RemoteSigner::new(Arc::clone(keys))?));
+        }
         Ok(Arc::new(AuditKeyAdapter::new(SigningKey::load(&self.config.audit.signing_key_file)?)))
     }
 
@@ -179,28 +210,64 @@ impl Context {
     /// When the key or the database cannot be used, or its schema is another.
     pub(crate) async fn open_store(&self) -> Result<Store, ContextError> {
         let signer = self.audit_signer()?;
-        Ok(Store::open(&self.database()?, signer, Some(self.checkpoints())).await?)
+        let store = Store::open(&self.database()?, signer, Some(self.checkpoints())).await?;
+        if self.keys.is_none() {
+            let keyring = store.keyring().await?.map(KeyringDocument::from_bytes);
+            // Opened before: the first look counts, as for everything else of this context.
+            self.keyring.set(keyring).unwrap_or_default();
+        }
+        Ok(store)
     }
 
-    /// What seals secrets.
+    /// What seals secrets. A command opens the vault for itself where nobody has to be there for that; else it asks the
+    /// running vault. Open the store first: the keyring is in it.
     ///
     /// # Errors
-    /// When the identity's file cannot be used.
+    /// When the root cannot be brought, or the running vault cannot be reached.
     pub(crate) fn sealer(&self) -> Result<Sealer, ContextError> {
+        let entropy = Arc::clone(&self.entropy);
+        if let Some(keys) = &self.keys {
+            return Ok(Sealer::elsewhere(Arc::clone(keys) as Arc<_>, entropy));
+        }
         let vault = &self.config.vault;
-        let Some(name) = &vault.identity_credential else {
-            return Ok(Sealer::load(&vault.identity_file, Arc::clone(&self.entropy))?);
-        };
-        let root = from_credential(credentials_folder().as_deref(), name)?;
-        Ok(Sealer::from_root(&root, Arc::clone(&self.entropy))?)
+        if vault.unseal().needs_a_person() {
+            return Ok(Sealer::elsewhere(self.running_vault()? as Arc<_>, entropy));
+        }
+        let root = root_of(vault, None).map_err(ContextError::Root)?;
+        match self.keyring.get() {
+            Some(Some(document)) => Ok(Sealer::open_keyring(&root, document, entropy)?),
+            _ => Ok(Sealer::from_root(&root, entropy)?),
+        }
+    }
+
+    /// The vault's keyring, where it has one, as it was when the store was opened.
+    pub(crate) fn keyring(&self) -> Option<&KeyringDocument> {
+        self.keyring.get().and_then(Option::as_ref)
+    }
+
+    /// The running vault, as an operator reaches it.
+    ///
+    /// # Errors
+    /// When there is none, or it is another user's.
+    pub(crate) fn running_vault(&self) -> Result<Arc<Client>, ContextError> {
+        let socket = self.config.vault.operator_socket();
+        Client::connect(socket)
+            .map(Arc::new)
+            .map_err(|e| ContextError::NotRunning { path: socket.to_owned(), reason: e.to_string() })
     }
 
     /// What opens and seals people's second factors.
     ///
     /// # Errors
     /// As [`Self::sealer`].
-    pub(crate) fn factors(&self) -> Result<SealedFactors, ContextError> {
-        self.sealer().map(SealedFactors)
+    pub(crate) fn factors(&self) -> Result<Arc<dyn SecondFactors>, ContextError> {
+        if let Some(keys) = &self.keys {
+            return Ok(Arc::new(RemoteFactors::new(Arc::clone(keys))));
+        }
+        if self.config.vault.unseal().needs_a_person() {
+            return Ok(Arc::new(RemoteFactors::new(self.running_vault()?)));
+        }
+        Ok(Arc::new(SealedFactors(self.sealer()?)))
     }
 
     /// The built-in SSH authority.
@@ -217,6 +284,9 @@ impl Context {
     /// # Errors
     /// When the key's file cannot be used.
     pub(crate) fn recording_signer(&self) -> Result<CheckpointSigner, ContextError> {
+        if let Some(keys) = &self.keys {
+            return Ok(recording_signer(Arc::clone(keys))?);
+        }
         let path = &self.config.audit.signing_key_file;
         let content = keyfile::load(path)?;
         let seed = seed_of(&content)
@@ -320,7 +390,7 @@ pub(crate) fn recording_path(folder: &Path, id: &RecordingId) -> PathBuf {
 }
 
 /// What a person's sealed TOTP secret is bound to: it opens for nobody else.
-fn totp_binding(person: &Name) -> Sealed {
+pub(crate) fn totp_binding(person: &Name) -> Sealed {
     Sealed::new("totp", person.as_str())
 }
 
@@ -329,7 +399,22 @@ fn totp_binding(person: &Name) -> Sealed {
 pub(crate) struct SealedFactors(pub(crate) Sealer);
 
 impl SecondFactors for SealedFactors {
-    fn open(&self, person: &Name, sealed: &[u8]) -> Option<TotpSecret> {
+    fn step_of(
+        &self,
+        person: &Name,
+        sealed: &[u8],
+        code: &str,
+        now: Timestamp,
+        last_used: Option<u64>,
+    ) -> Option<u64> {
+        self.take_up(person, sealed)?.check(code, now, last_used)
+    }
+
+    fn set_aside(&self, person: &Name, secret: &TotpSecret) -> Option<Vec<u8>> {
+        self.seal(person, secret)
+    }
+
+    fn take_up(&self, person: &Name, sealed: &[u8]) -> Option<TotpSecret> {
         let secret = self.0.open(&totp_binding(person), sealed).ok()?;
         TotpSecret::from_bytes(Zeroizing::new(secret.expose().to_vec())).ok()
     }

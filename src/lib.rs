@@ -12,6 +12,7 @@ mod forms;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod gateway;
+mod keys;
 mod privileges;
 mod records;
 mod rotation;

@@ -58,6 +58,28 @@ pub(crate) fn drop_to(config: &Config, root: Root) -> Result<(), PrivilegeError>
     become_user(user.uid, gid).map_err(|reason| PrivilegeError::System { name, reason })
 }
 
+/// The user and group that the vault process is started as: `vault.user`, else the gateway's own; none where this process
+/// cannot choose, or stays who it is.
+pub(crate) fn vault_user(config: &Config, root: Root) -> Result<Option<(u32, u32)>, PrivilegeError> {
+    if !geteuid().is_root() || root == Root::Kept {
+        return Ok(None);
+    }
+    let unknown = |kind, name: &str| PrivilegeError::Unknown { kind, name: name.to_owned() };
+    let named = config.vault.user.as_ref().or(config.run.user.as_ref());
+    let name = named.ok_or(PrivilegeError::NobodyNamed)?;
+    let user = User::from_name(name).ok().flatten().ok_or_else(|| unknown("user", name))?;
+    if user.uid.is_root() {
+        return Err(PrivilegeError::Root);
+    }
+    let gid = match (&config.vault.user, &config.run.group) {
+        (None, Some(group)) => {
+            Group::from_name(group).ok().flatten().ok_or_else(|| unknown("group", group))?.gid
+        }
+        _ => user.gid,
+    };
+    Ok(Some((user.uid.as_raw(), gid.as_raw())))
+}
+
 /// Groups first: after `setuid` there is no right left to change them.
 fn become_user(uid: Uid, gid: Gid) -> Result<(), nix::Error> {
     setgroups(&[gid])?;

@@ -30,6 +30,8 @@ mod records;
 mod rotating;
 #[path = "e2e/second_factor.rs"]
 mod second_factor;
+#[path = "e2e/vault_process.rs"]
+mod vault_process;
 #[path = "e2e/watching.rs"]
 mod watching;
 #[path = "e2e/web_enrolling.rs"]

@@ -33,6 +33,7 @@ mod usage;
 mod user;
 mod vault;
 mod vault_import;
+mod vault_keys;
 mod verify;
 mod window;
 
@@ -47,7 +48,7 @@ use clap::{Args, Parser, Subcommand};
 use cofferdam_vault::rotation::plugin::launcher_main;
 
 use self::{desk::Desk, error::CliError, output::Reply};
-use crate::rotation::PLUGIN_COMMAND;
+use crate::{keys, rotation::PLUGIN_COMMAND};
 
 /// Where the configuration is looked for, in this order.
 const PLACES: [&str; 2] = ["/etc/cofferdam/cofferdam.toml", "cofferdam.toml"];
@@ -161,6 +162,12 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Before anything else: what this starts must have no thread yet, and reads no configuration.
     if args.get(1).is_some_and(|command| command == PLUGIN_COMMAND) {
         return launcher_main(args.into_iter().skip(2));
+    }
+    // The gateway's other processes, which it starts itself.
+    match args.get(1).and_then(|command| command.to_str()) {
+        Some(keys::PROCESS_COMMAND) => return keys::process_main(args.into_iter().skip(2)),
+        Some(keys::ROTATION_COMMAND) => return keys::rotation_main(args.into_iter().skip(2)),
+        _ => {}
     }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,

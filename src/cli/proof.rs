@@ -7,7 +7,6 @@ use cofferdam_access::{
     ids::Name,
     password::{Costs, StoredPassword, verify_or_dummy},
     people::User,
-    prover::SecondFactors as _,
     store::{CodeUse, TallyKey},
 };
 use zeroize::Zeroizing;
@@ -107,12 +106,6 @@ async fn checks_out(
     let known = verify_or_dummy(stored.as_ref(), password.as_bytes(), Costs::OWASP);
     let Some(kept) = kept else { return Ok(None) };
     let Some(sealed) = &kept.totp_sealed else { return Ok(None) };
-    let secret = desk.context.factors()?.open(&person.name, sealed).ok_or_else(|| {
-        CliError::failed(format!(
-            "the second factor of {} cannot be opened: look whether vault.identity_file is the one that sealed it",
-            person.name
-        ))
-    })?;
-    let step = secret.check(code, now, Some(kept.totp_step));
+    let step = desk.context.factors()?.step_of(&person.name, sealed, code, now, Some(kept.totp_step));
     Ok(step.filter(|_| known && person.is_active(now)))
 }

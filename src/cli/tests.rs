@@ -7,7 +7,6 @@ use cofferdam_access::{
     clock::{Clock as _, ManualClock, Timestamp},
     ids::Name,
     password::{Costs, StoredPassword},
-    prover::SecondFactors as _,
     totp::TotpSecret,
 };
 use cofferdam_vault::SecretBytes;

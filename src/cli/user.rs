@@ -7,7 +7,6 @@ use cofferdam_access::{
     local_time::parse_duration,
     password::{Costs, StoredPassword},
     people::User,
-    prover::SecondFactors as _,
     recovery,
     store::{Credentials, Enrolment, EnrolmentOutcome, SecondFactorSetUp, invitation_digest, new_invitation},
     totp::TotpSecret,

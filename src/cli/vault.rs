@@ -17,7 +17,7 @@ use super::{
     desk::{Desk, OnBehalf},
     error::CliError,
     output::{Reply, Table, joined, shown, utc_or_null},
-    vault_import,
+    vault_import, vault_keys,
 };
 use crate::rotation::{Means, Rotations, is_rotated};
 
@@ -32,6 +32,26 @@ pub(crate) enum VaultCommand {
     Verify(Several),
     /// Take secrets over from a CSV file, a KeePass database or HashiCorp Vault
     Import(vault_import::ImportArgs),
+    /// Unseal the running vault, with whatever the configuration says opens it
+    Unseal(vault_keys::Asked),
+    /// Seal the running vault: nothing that needs its keys starts until it is unsealed
+    Seal,
+    /// Seal with a new key from now on, and wrap everything anew for it
+    Rekey,
+    /// Wrap anew what an earlier `rekey` had to leave
+    Rewrap,
+    /// Take an old key out of use, once nothing is sealed under it
+    Retire {
+        /// Its number, as `vault status` shows it
+        generation: u32,
+    },
+    /// Exchange what opens the vault: a file, a passphrase, a token, or shares of several people
+    Root {
+        #[command(subcommand)]
+        wanted: vault_keys::NewRoot,
+        #[command(flatten)]
+        asked: vault_keys::Asked,
+    },
     /// Who changed an account's secret, and when; never the value
     History {
         /// The account, LOGIN@ASSET
@@ -67,6 +87,12 @@ pub(crate) async fn run(desk: &Desk, command: &VaultCommand) -> Result<Reply, Cl
         VaultCommand::Rotate(which) => rotate(desk, which).await,
         VaultCommand::Import(args) => vault_import::run(desk, args).await,
         VaultCommand::Verify(several) => verify(desk, several).await,
+        VaultCommand::Unseal(asked) => vault_keys::unseal(desk, asked),
+        VaultCommand::Seal => vault_keys::seal(desk),
+        VaultCommand::Rekey => vault_keys::rekey(desk).await,
+        VaultCommand::Rewrap => vault_keys::rewrap_rest(desk).await,
+        VaultCommand::Retire { generation } => vault_keys::retire(desk, *generation).await,
+        VaultCommand::Root { wanted, asked } => vault_keys::reroot(desk, wanted, asked).await,
         VaultCommand::History { account } => history(desk, account).await,
     }
 }
@@ -168,7 +194,8 @@ async fn history(desk: &Desk, account: &AccountRef) -> Result<Reply, CliError> {
 }
 
 async fn status(desk: &Desk) -> Result<Reply, CliError> {
-    let recipient = desk.context.sealer()?.recipient();
+    let running = vault_keys::running(desk);
+    let recipient = desk.context.sealer().map(|s| s.recipient()).unwrap_or_default();
     let ca = desk.context.ssh_ca()?;
     let line = |key: &russh::keys::PublicKey| {
         let text = key
@@ -217,15 +244,16 @@ async fn status(desk: &Desk) -> Result<Reply, CliError> {
         })
         .collect();
     let text = format!(
-        "sealed for       {recipient}\nsecrets          {}\nmissing          {}\nwithout account  {}\n\
+        "{}sealed for       {recipient}\nsecrets          {}\nmissing          {}\nwithout account  {}\n\
          certificates     {certificates} accounts\nuser authority   {user_print}\n  for TrustedUserCAKeys on targets: {user}\n\
          host authority   {host_print}\n  for known_hosts of people: @cert-authority * {host}\n\nrotated by the vault\n{rotating}",
+        running.text,
         kept.len(),
         joined(&missing),
         joined(&orphaned),
     );
     let json = json!({
-        "id": "vault", "recipient": recipient, "secrets": kept.len(), "missing": missing, "without_account": orphaned,
+        "id": "vault", "running": running.json, "recipient": recipient, "secrets": kept.len(), "missing": missing, "without_account": orphaned,
         "certificate_accounts": certificates, "ssh_user_ca": user, "ssh_host_ca": host,
         "rotations": rotated,
     });

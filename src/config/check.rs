@@ -4,7 +4,7 @@ use super::{
     Config, StoreUrl,
     document::Document,
     problem::{Fault, Problem},
-    settings::{S3, Web},
+    settings::{S3, Unseal, Web},
 };
 use cofferdam_recorder::S3Settings;
 
@@ -62,6 +62,18 @@ pub(super) fn values(config: &Config, document: &Document, problems: &mut Vec<Pr
     if matches!(config.store.url, StoreUrl::Sqlite(_)) && config.store.password_file.is_some() {
         let why = "an SQLite database has no password";
         add("store.password_file", Fault::Contradiction { other: "store.url", why });
+    }
+    let vault = &config.vault;
+    if (vault.unseal() == Unseal::Token) != vault.token.is_some() {
+        let why = "a token is described exactly where unseal = \"token\"";
+        add("vault.token", Fault::Contradiction { other: "vault.unseal", why });
+    }
+    if vault
+        .unseal_as_written()
+        .is_some_and(|u| (u == Unseal::Credential) != vault.identity_credential.is_some())
+    {
+        let why = "a credential is named exactly where unseal = \"credential\"";
+        add("vault.identity_credential", Fault::Contradiction { other: "vault.unseal", why });
     }
     if config.run.group.is_some() && config.run.user.is_none() {
         let why = "a group is taken only together with a user";
@@ -122,6 +134,7 @@ fn numbers(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
         ("limits.max_channels_per_session", limits.max_channels_per_session.into(), 1, 1024),
         ("limits.login_attempts", limits.login_attempts.into(), 1, 20),
         ("limits.dial_timeout_seconds", limits.dial_timeout_seconds.into(), 1, 120),
+        ("vault.share_seconds", config.vault.share_seconds.into(), 30, 86_400),
         ("run.shutdown_seconds", config.run.shutdown_seconds.into(), 0, 3600),
     ];
     if let Some(web) = &config.web {

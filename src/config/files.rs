@@ -8,6 +8,7 @@ use super::{
     Config,
     document::Document,
     problem::{Fault, FileFault, Problem},
+    settings::Unseal,
 };
 
 /// What a path is used for, and so who may touch it.
@@ -85,8 +86,12 @@ fn named(config: &Config) -> Vec<(String, &Path, Use)> {
         all.push(("webhook.secret_file".into(), &hook.secret_file, Use::Secret));
         all.extend(hook.ca_file.iter().map(|p| ("webhook.ca_file".into(), p.as_path(), Use::Trusted)));
     }
-    if config.vault.identity_credential.is_none() {
+    if !matches!(config.vault.unseal(), Unseal::Credential | Unseal::Shares) {
         all.push(("vault.identity_file".into(), &config.vault.identity_file, Use::Secret));
+    }
+    if let Some(token) = &config.vault.token {
+        all.push(("vault.token.module".into(), &token.module, Use::Trusted));
+        all.push(("vault.token.pin_file".into(), &token.pin_file, Use::Secret));
     }
     if let Some(path) = &config.vault.plugins_dir {
         all.push(("vault.plugins_dir".into(), path, Use::Folder));

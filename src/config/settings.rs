@@ -259,8 +259,11 @@ pub(crate) struct S3 {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Vault {
-    /// age identity that seals the accounts' secrets (secret file).
+    /// The root of the vault's keys (secret file): an age identity, one that a passphrase opens, or one that a token does.
     pub(crate) identity_file: PathBuf,
+    /// What opens the vault when it starts; `credential` where `identity_credential` is set, else `file`.
+    #[serde(default)]
+    unseal: Option<Unseal>,
     /// Private key of the CA that signs user certificates for one session (secret file).
     pub(crate) ssh_user_ca_file: PathBuf,
     /// Private key of the CA that signs the host certificates shown to `ssh -J` (secret file).
@@ -268,9 +271,76 @@ pub(crate) struct Vault {
     /// The identity comes from this credential of systemd, and `identity_file` is not read.
     #[serde(default)]
     pub(crate) identity_credential: Option<String>,
+    /// The PKCS#11 token whose key opens `identity_file`.
+    #[serde(default)]
+    pub(crate) token: Option<TokenKey>,
+    /// How long a share of the root waits for the others, seconds.
+    #[serde(default = "default_share_seconds")]
+    pub(crate) share_seconds: u32,
+    /// Where `cofferdam vault unseal` and the like reach the running vault; its folder is nobody else's.
+    #[serde(default)]
+    operator_socket: Option<PathBuf>,
+    /// The user that the vault process runs as when the gateway is started as root; that of the gateway if not given.
+    #[serde(default)]
+    pub(crate) user: Option<String>,
     /// Folder with the executables that rotate what the vault does not know itself.
     #[serde(default)]
     pub(crate) plugins_dir: Option<PathBuf>,
+}
+
+/// What opens the vault when it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Unseal {
+    /// `identity_file` as it is.
+    File,
+    /// `identity_credential` of systemd.
+    Credential,
+    /// `identity_file`, opened by the token's key.
+    Token,
+    /// `identity_file`, opened by a passphrase that somebody types.
+    Passphrase,
+    /// Shares of the root, which several people give.
+    Shares,
+}
+
+impl Unseal {
+    /// Whether somebody has to be there.
+    pub(crate) fn needs_a_person(self) -> bool {
+        matches!(self, Self::Passphrase | Self::Shares)
+    }
+}
+
+/// `vault.token`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TokenKey {
+    /// The module: a shared library, by its whole path.
+    pub(crate) module: PathBuf,
+    /// The token's label.
+    pub(crate) label: String,
+    /// The key's label.
+    pub(crate) key: String,
+    /// The file with the PIN (secret file).
+    pub(crate) pin_file: PathBuf,
+}
+
+impl Vault {
+    /// What opens the vault.
+    pub(crate) fn unseal(&self) -> Unseal {
+        let by_default = if self.identity_credential.is_some() { Unseal::Credential } else { Unseal::File };
+        self.unseal.unwrap_or(by_default)
+    }
+
+    /// The same, as written; for the check of what contradicts it.
+    pub(super) fn unseal_as_written(&self) -> Option<Unseal> {
+        self.unseal
+    }
+
+    /// Where operators reach the running vault.
+    pub(crate) fn operator_socket(&self) -> &Path {
+        self.operator_socket.as_deref().unwrap_or(Path::new("/run/cofferdam/vault"))
+    }
 }
 
 /// `[limits]`.
@@ -375,6 +445,9 @@ fn default_part_seconds() -> u32 {
 fn default_timeout_seconds() -> u32 {
     60
 }
+fn default_share_seconds() -> u32 {
+    600
+}
 fn default_cache_bytes() -> u64 {
     4 << 30
 }
@@ -414,11 +487,15 @@ impl Config {
             &mut self.vault.ssh_user_ca_file,
             &mut self.vault.ssh_host_ca_file,
         ];
+        // Beside the configuration, where nothing else is said: several gateways of one machine do not meet.
+        self.vault.operator_socket.get_or_insert_with(|| "vault-socket/operate".into());
         let optional = [
+            &mut self.vault.operator_socket,
             &mut self.store.password_file,
             &mut self.recordings.replay_identity_file,
             &mut self.vault.plugins_dir,
         ];
+        let token = self.vault.token.iter_mut().flat_map(|t| [&mut t.module, &mut t.pin_file]);
         let s3 = self.s3.iter_mut().flat_map(|s3| {
             [&mut s3.access_key_file, &mut s3.secret_key_file].into_iter().chain(s3.ca_file.as_mut())
         });
@@ -435,6 +512,7 @@ impl Config {
             .chain(optional.into_iter().filter_map(Option::as_mut))
             .chain(&mut self.ssh.host_key_files)
             .chain(&mut self.ssh.trusted_user_ca_files)
+            .chain(token)
             .chain(s3)
             .chain(web)
             .chain(mail)

@@ -94,7 +94,7 @@ async fn show_everything(options: DemoOptions) -> Result<(), AppError> {
     site::open_window(&context, &store).await.map_err(fault)?;
     store.close().await;
 
-    let running = app::start(config, privileges::Root::Kept).await?;
+    let running = app::start(config, &config_file, privileges::Root::Kept).await?;
     let ready = folder.join("demo.json");
     let reach = people::Reach {
         ssh: running.ssh,
@@ -105,20 +105,9 @@ async fn show_everything(options: DemoOptions) -> Result<(), AppError> {
     people::write_ready(&ready, &people, &reach).map_err(fault)?;
     show(&people, &reach, &folder);
     let limit = options.seconds.map_or(Duration::MAX, Duration::from_secs);
-    tokio::select! {
-        stopped = app::stop_signal() => stopped?,
-        () = sleep(limit) => {}
-    }
-    running.stop().await;
+    let ended = running.run_for(limit).await;
     pump.stop.cancel();
-    Ok(())
-}
-
-async fn sleep(limit: Duration) {
-    if limit == Duration::MAX {
-        std::future::pending::<()>().await;
-    }
-    tokio::time::sleep(limit).await;
+    ended
 }
 
 /// Keys, configuration and an empty database, once.

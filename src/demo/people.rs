@@ -10,7 +10,6 @@ use cofferdam_access::{
     audit::Act,
     ids::Name,
     password::{Costs, StoredPassword},
-    prover::SecondFactors as _,
     store::Store,
     totp::TotpSecret,
 };
@@ -82,7 +81,6 @@ pub(super) fn load_or_make(folder: &Path) -> Result<People, String> {
 
 /// Gives each their password and second factor, once.
 pub(super) async fn enrol(context: &Context, store: &Store, people: &People) -> Result<(), String> {
-    let factors = context.factors().map_err(|e| e.to_string())?;
     for (name, person) in people {
         let name = Name::new(name).map_err(|e| e.to_string())?;
         let known = store.credentials(&name).await.map_err(|e| e.to_string())?;
@@ -95,6 +93,8 @@ pub(super) async fn enrol(context: &Context, store: &Store, people: &People) -> 
         store.set_password(&act, &name, hash.as_phc()).await.map_err(|e| e.to_string())?;
         let secret = BASE32_NOPAD.decode(person.totp_secret.as_bytes()).map_err(|e| e.to_string())?;
         let secret = TotpSecret::from_bytes(Zeroizing::new(secret)).map_err(|e| e.to_string())?;
+        // Asked for when it is needed: a vault that a person has to unseal gives none before it runs.
+        let factors = context.factors().map_err(|e| e.to_string())?;
         let sealed = factors.seal(&name, &secret).ok_or("the vault cannot seal a second factor")?;
         store.set_totp(&act, &name, &sealed).await.map_err(|e| e.to_string())?;
     }

@@ -10,7 +10,10 @@ mod space;
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use cofferdam_access::{
@@ -29,7 +32,8 @@ use cofferdam_access::{
 };
 use cofferdam_recorder::{AuditAnchor, Event, Header, RecorderService, RecordingId, Sealed};
 use cofferdam_vault::{
-    CertificateTerms, Lease, SealedSecret, Sharing, SshCa, Vault, Warrant, rotation::Reason,
+    agent::{Claim, Client, RemoteLease},
+    rotation::Reason,
 };
 use russh::server;
 use tokio::sync::{mpsc, watch};
@@ -80,8 +84,10 @@ pub(crate) struct Gateway {
     pub(crate) pictures: watch::Sender<Arc<Snapshot>>,
     /// Where sessions are recorded.
     pub(crate) recorder: RecorderService,
-    /// Opens secrets for grants.
-    pub(crate) vault: Vault,
+    /// The vault process, which opens secrets for what was granted.
+    pub(crate) keys: Arc<Client>,
+    /// Whether the vault is open.
+    pub(crate) vault_open: Arc<AtomicBool>,
     /// Cancelled when no session may start any more.
     pub(crate) stopping: CancellationToken,
     /// Live sessions.
@@ -122,6 +128,10 @@ impl std::fmt::Debug for JumpConfigs {
 const BETWEEN: std::time::Duration = std::time::Duration::from_millis(250);
 const BETWEEN_LOOKS: usize = 20;
 
+/// Why nothing starts while the vault is sealed.
+pub(crate) const SEALED: &str =
+    "the gateway's vault is sealed, so no session starts until it is unsealed; tell the site's administrator";
+
 /// How long a host certificate for a jump lives, seconds; renewed at half of it.
 const HOST_CERTIFICATE: i64 = 24 * 3600;
 
@@ -133,7 +143,7 @@ impl JumpConfigs {
 
     fn get(
         &self,
-        ca: &SshCa,
+        keys: &Client,
         asset: &Name,
         port: u16,
         now: Timestamp,
@@ -146,11 +156,9 @@ impl JumpConfigs {
         }
         let mut config = (self.base)();
         let key = config.keys.first().ok_or("there is no host key")?.public_key().clone();
-        let terms = cofferdam_vault::HostTerms {
-            principals: vec![asset.to_string(), format!("[{asset}]:{port}")],
-            seconds: HOST_CERTIFICATE,
-        };
-        let certificate = ca.issue_host(&key, &terms, now.micros()).map_err(|e| e.to_string())?;
+        let principals = vec![asset.to_string(), format!("[{asset}]:{port}")];
+        let certificate =
+            keys.host_certificate(&key, principals, HOST_CERTIFICATE).map_err(|e| e.to_string())?;
         config.certificates = vec![certificate];
         // Nothing is asked inside: the outer log-in has answered it.
         config.methods = russh::MethodSet::from(&[russh::MethodKind::None][..]);
@@ -188,13 +196,12 @@ impl Gateway {
 
     /// The SSH server configuration for a jump to `asset`.
     pub(crate) fn jump_config(&self, asset: &Name) -> Result<Arc<server::Config>, String> {
-        let ca = self.vault.authority().ok_or("there is no SSH authority: run `cofferdam init`")?;
         let port = {
             let snapshot = self.snapshots.borrow();
             let asset = snapshot.site.asset(asset).ok_or("the asset is gone")?;
             asset.endpoints.iter().find(|e| e.protocol == Protocol::Ssh).map_or(22, |e| e.port)
         };
-        self.ssh_config.get(ca, asset, port, self.clock.now())
+        self.ssh_config.get(&self.keys, asset, port, self.clock.now())
     }
 
     /// What is known of a person's behaviour before the session. What cannot be read counts as unusual.
@@ -221,6 +228,9 @@ impl Gateway {
             return Err(Refusal::new(
                 "the gateway cannot record at the moment, so no session starts; tell the site's administrator",
             ));
+        }
+        if !self.vault_open.load(Ordering::Relaxed) {
+            return Err(Refusal::new(SEALED));
         }
         self.within_limits(&request)?;
         let snapshot = self.current_snapshot().await.map_err(|e| {
@@ -425,37 +435,28 @@ impl Gateway {
         }
     }
 
-    /// A lease for the session's account: the grant is the warrant.
-    pub(crate) async fn lease(&self, grant: &Grant) -> Result<Lease, TargetError> {
+    /// A lease for the session's account. The vault process looks up for itself what was granted.
+    pub(crate) async fn lease(&self, grant: &Grant) -> Result<RemoteLease, TargetError> {
         let no_secret = |why: String| {
             TargetError::new(
                 why,
                 "the site's secret for this account cannot be used; tell the site's administrator",
             )
         };
-        let sharing = if grant.exclusive() { Sharing::Exclusive } else { Sharing::Shared };
         let account = grant.account();
-        let sealed = match grant.credential() {
-            Credential::Certificate => SealedSecret::certificate(CertificateTerms::default(), sharing),
-            Credential::None => {
-                return Err(no_secret(format!("{account} has credential none, and SSH needs one")));
-            }
-            kind @ (Credential::Password | Credential::Key) => {
-                self.settled(account).await.map_err(|e| no_secret(e.to_string()))?;
-                let stored = self.store.secret(account).await.map_err(|e| no_secret(e.to_string()))?;
-                let stored = stored.ok_or_else(|| {
-                    no_secret(format!(
-                        "{account} has no secret yet: run `cofferdam account set-secret {account}`"
-                    ))
-                })?;
-                match kind {
-                    Credential::Password => SealedSecret::password(stored.sealed.clone(), sharing),
-                    _ => SealedSecret::private_key(stored.sealed.clone(), sharing),
-                }
-            }
+        if matches!(grant.credential(), Credential::Password | Credential::Key) {
+            self.settled(account).await.map_err(|e| no_secret(e.to_string()))?;
+        }
+        let decision = self.store.decision(grant.decision()).await.map_err(|e| no_secret(e.to_string()))?;
+        let claim = Claim {
+            session_id: grant.session().to_string(),
+            account_id: account.to_string(),
+            decision_sha256: decision.digest(),
+            told: None,
         };
-        let warrant = GrantWarrant::new(grant);
-        self.vault.lease(&warrant, sealed, self.clock.now().micros()).map_err(|e| no_secret(e.to_string()))
+        let keys = self.keys.clone();
+        let leased = tokio::task::spawn_blocking(move || keys.lease(claim)).await;
+        leased.map_err(|e| no_secret(e.to_string()))?.map_err(|e| no_secret(e.to_string()))
     }
 
     /// How the site wants the account's secret changed, if it does.
@@ -525,44 +526,5 @@ pub(crate) fn kept(record: &DecisionRecord) -> cofferdam_access::store::Decision
         outcome: record.outcome.as_str().to_owned(),
         // Plain data: its JSON cannot fail.
         body: serde_json::to_string(record).unwrap_or_default(),
-    }
-}
-
-/// A grant as the vault's warrant.
-struct GrantWarrant {
-    account: String,
-    session: String,
-    user: String,
-    login: String,
-    not_after: i64,
-}
-
-impl GrantWarrant {
-    fn new(grant: &Grant) -> Self {
-        Self {
-            account: grant.account().to_string(),
-            session: grant.session().to_string(),
-            user: grant.user().to_string(),
-            login: grant.account().login.to_string(),
-            not_after: grant.not_after().micros(),
-        }
-    }
-}
-
-impl Warrant for GrantWarrant {
-    fn account_id(&self) -> &str {
-        &self.account
-    }
-    fn session_id(&self) -> &str {
-        &self.session
-    }
-    fn user_name(&self) -> &str {
-        &self.user
-    }
-    fn login_name(&self) -> &str {
-        &self.login
-    }
-    fn not_after(&self) -> i64 {
-        self.not_after
     }
 }

@@ -34,6 +34,8 @@ const ENROL: u32 = 15;
 /// New accounts are asked for the first time spread over so many seconds.
 const SPREAD: u64 = 600;
 
+/// Whether the vault opens anything; may wait.
+pub(crate) type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
 /// Gives the site as it is now.
 pub(crate) type SiteNow = Arc<dyn Fn() -> Arc<Site> + Send + Sync>;
 
@@ -161,8 +163,8 @@ impl Rotations {
         now.plus_seconds(i64::try_from(seconds).unwrap_or_default())
     }
 
-    /// Works on what is due until `quit`.
-    pub(crate) async fn run(self, quit: CancellationToken) {
+    /// Works on what is due until `quit`, whenever the vault is `ready`.
+    pub(crate) async fn run(self, ready: Ready, quit: CancellationToken) {
         let (engine, fleet) = (self.engine.clone(), self.fleet.clone());
         let scheduler = Scheduler::new(engine, fleet, self.reporter.clone(), Limits::default());
         let mut enrolled: Option<Arc<Site>> = None;
@@ -176,13 +178,17 @@ impl Rotations {
                 }
             }
             round = round.wrapping_add(1);
+            let asked = ready.clone();
+            let open = tokio::task::spawn_blocking(move || asked()).await.unwrap_or(false);
             // A pass that is dropped leaves accounts where the ledger says; the next start goes on from there.
-            tokio::select! {
-                biased;
-                () = quit.cancelled() => return,
-                pass = scheduler.pass() => if let Err(e) = pass {
-                    error!(error = %e, "rotation stands still; it is tried again");
-                },
+            if open {
+                tokio::select! {
+                    biased;
+                    () = quit.cancelled() => return,
+                    pass = scheduler.pass() => if let Err(e) = pass {
+                        error!(error = %e, "rotation stands still; it is tried again");
+                    },
+                }
             }
             tokio::select! {
                 biased;

@@ -18,7 +18,7 @@ use cofferdam_access::{
     ids::SessionId,
 };
 use cofferdam_recorder::{Event, SessionRecorder};
-use cofferdam_vault::Lease;
+use cofferdam_vault::agent::RemoteLease;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::task::TaskTracker;
 
@@ -75,7 +75,7 @@ pub(crate) struct Session {
     files: FileNumbers,
     up: AtomicU64,
     down: AtomicU64,
-    lease: Mutex<Option<Lease>>,
+    lease: Mutex<Option<RemoteLease>>,
     /// Approvers who watch. Held while a change of it takes effect, so that coming and going cannot overtake each other.
     watchers: tokio::sync::Mutex<u32>,
     /// The same, to be asked without waiting.
@@ -182,7 +182,7 @@ impl Session {
         self.moved.swap(0, Ordering::Relaxed)
     }
     /// Keeps the lease until the session ends.
-    pub(crate) fn hold(&self, lease: Lease) {
+    pub(crate) fn hold(&self, lease: RemoteLease) {
         *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
     }
     /// Whether a secret was leased, and so may have been used.

@@ -171,9 +171,9 @@ impl Brokered {
     async fn dial(&self, asker: Option<&Asker>) -> Result<Arc<TargetLeg>, TargetError> {
         let grant = self.session.grant();
         let mut lease = self.gateway.lease(grant).await?;
-        let material = lease.material().map_err(|e| {
+        let material = lease.material().ok_or_else(|| {
             TargetError::new(
-                e.to_string(),
+                "the lease holds nothing",
                 "the site's secret for this account cannot be used; tell the site's administrator",
             )
         })?;

@@ -7,7 +7,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::Ordering},
 };
 
 use cofferdam_access::ids::{Login as AccountLogin, Name};
@@ -167,7 +167,15 @@ impl Handler for Front {
     }
 
     async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
-        Ok(if self.inside.is_some() { None } else { self.gateway.banner.clone() })
+        if self.inside.is_some() {
+            return Ok(None);
+        }
+        if self.gateway.vault_open.load(Ordering::Relaxed) {
+            return Ok(self.gateway.banner.clone());
+        }
+        // Codes cannot be checked either: a right one must not look wrong without a word.
+        let sealed = "The vault of this gateway is sealed: nobody can log in until it is unsealed. Tell the site's administrator.\r\n";
+        Ok(Some([self.gateway.banner.as_deref().unwrap_or_default(), sealed].concat()))
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {

@@ -1,6 +1,9 @@
 //! How the process is, for the web interface: what changes while it runs. `cofferdam doctor` looks at more.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 
 use async_trait::async_trait;
 use cofferdam_access::clock::Timestamp;
@@ -25,6 +28,7 @@ impl cofferdam_web::Health for Health {
         vec![
             self.store().await,
             self.recorder(),
+            self.vault(),
             self.policies(),
             certificate(ends, file, gateway.clock.now()),
             HealthItem {
@@ -60,6 +64,16 @@ impl Health {
             }
             Err(e) => HealthItem { name: "database", well: false, text: e.to_string() },
         }
+    }
+
+    fn vault(&self) -> HealthItem {
+        let well = self.gateway.vault_open.load(Ordering::Relaxed);
+        let text = match well {
+            true => "open".to_owned(),
+            false => "sealed, so no session starts and no code can be checked: run `cofferdam vault unseal`"
+                .to_owned(),
+        };
+        HealthItem { name: "vault", well, text }
     }
 
     fn recorder(&self) -> HealthItem {

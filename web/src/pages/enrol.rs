@@ -143,7 +143,7 @@ fn qr(uri: &str) -> Result<Zeroizing<String>, Failure> {
 /// The secret waits, sealed, for the code that proves that the authenticator has it.
 async fn keep(app: &App, digest: &str, person: &Name, secret: &TotpSecret) -> Result<String, Failure> {
     let now = app.now();
-    let sealed = app.prover.seal(person, secret)?;
+    let sealed = app.prover.set_aside(person, secret)?;
     let token = Token::new(&mut rand::rng());
     let until = now.plus_seconds(PATIENCE);
     app.store
@@ -167,8 +167,8 @@ async fn kept(
         .await?
         .ok_or_else(over)?;
     let sealed = hex::decode(body).map_err(|e| Failure::internal("enrolment", e))?;
-    let secret = app.prover.open(person, &sealed).ok_or_else(over)?;
-    Ok((sealed, secret))
+    let secret = app.prover.take_up(person, &sealed).ok_or_else(over)?;
+    Ok((app.prover.seal(person, &secret)?, secret))
 }
 
 #[derive(Deserialize)]

@@ -55,6 +55,7 @@ struct LoginPage {
     frame: Frame,
     problem: Option<String>,
     passkeys: bool,
+    sealed: bool,
     user: String,
     next: String,
 }
@@ -116,10 +117,10 @@ async fn show(
     if viewer.is_some() {
         return Ok(Redirect::to(local(&next).unwrap_or("/")).into_response());
     }
-    page(&app, &headers, None, String::new(), &next)
+    page(&app, &headers, None, String::new(), &next).await
 }
 
-fn page(
+async fn page(
     app: &App,
     headers: &HeaderMap,
     problem: Option<String>,
@@ -129,7 +130,14 @@ fn page(
     let (frame, cookie) = visit(app, headers, "/login");
     let next = local(next).unwrap_or("/").to_owned();
     let failed = problem.is_some();
-    let page = LoginPage { frame, problem, passkeys: app.passkeys.usable(), user, next };
+    let page = LoginPage {
+        frame,
+        problem,
+        passkeys: app.passkeys.usable(),
+        sealed: !app.prover.ready().await,
+        user,
+        next,
+    };
     let mut response = with_cookie(frame::page(&page)?, cookie);
     if failed {
         *response.status_mut() = StatusCode::FORBIDDEN;
@@ -162,7 +170,7 @@ async fn submit(
         Err(_) => {
             tokio::time::sleep_until(floor).await;
             let user = user.chars().take(63).collect();
-            page(&app, &headers, Some(REFUSED.into()), user, &next)
+            page(&app, &headers, Some(REFUSED.into()), user, &next).await
         }
     }
 }
@@ -332,7 +340,7 @@ async fn passkey(
                 tracing::warn!(error = %e, "a failed log-in could not be audited");
             }
             let text = "The passkey opens nothing here. Use another, or your password and a code.";
-            page(&app, &headers, Some(text.into()), String::new(), &given.next)
+            page(&app, &headers, Some(text.into()), String::new(), &given.next).await
         }
         Err(failure) => Err(failure),
     }
@@ -381,6 +389,7 @@ mod tests {
         let page = LoginPage {
             frame: Frame::sample("/login"),
             problem: Some(REFUSED.into()),
+            sealed: false,
             passkeys: true,
             user: "\"><script>".into(),
             next: "/".into(),

@@ -53,7 +53,20 @@ impl AuditSigner for TestSigner {
 pub(super) struct FakeFactors;
 
 impl SecondFactors for FakeFactors {
-    fn open(&self, person: &Name, sealed: &[u8]) -> Option<TotpSecret> {
+    fn step_of(
+        &self,
+        person: &Name,
+        sealed: &[u8],
+        code: &str,
+        now: Timestamp,
+        last_used: Option<u64>,
+    ) -> Option<u64> {
+        self.take_up(person, sealed)?.check(code, now, last_used)
+    }
+    fn set_aside(&self, person: &Name, secret: &TotpSecret) -> Option<Vec<u8>> {
+        self.seal(person, secret)
+    }
+    fn take_up(&self, person: &Name, sealed: &[u8]) -> Option<TotpSecret> {
         let bytes = sealed.strip_prefix(format!("{person}:").as_bytes())?;
         TotpSecret::from_bytes(Zeroizing::new(bytes.to_vec())).ok()
     }

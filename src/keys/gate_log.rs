@@ -1,0 +1,97 @@
+//! What happens at the vault's gate, in the audit log; and whether it is open.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use std::time::Duration;
+
+use cofferdam_access::{
+    audit::{Act, Actor, AuditEvent, AuditKind},
+    clock::{SharedClock, Timestamp},
+    store::Store,
+};
+use cofferdam_vault::{
+    agent::{Client, ClientError},
+    unseal::{GateEvent, Happened},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// How often the vault process is asked.
+const ROUND: Duration = Duration::from_millis(500);
+
+/// Whether the vault is open. Does not know counts as no.
+pub(crate) fn is_open(client: &Client) -> bool {
+    client.status().is_ok_and(|status| status.is_open())
+}
+
+/// Writes what happened at the gate to the audit log, and says in `open` whether it is open, until `quit`.
+pub(crate) async fn follow_gate(
+    client: Arc<Client>,
+    store: Store,
+    clock: SharedClock,
+    open: Arc<AtomicBool>,
+    quit: CancellationToken,
+) {
+    loop {
+        let asking = client.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            Ok::<_, ClientError>((asking.status()?.is_open(), asking.take_events()?))
+        });
+        match asked.await {
+            Ok(Ok((is_open, (events, lost)))) => {
+                if open.swap(is_open, Ordering::Relaxed) != is_open {
+                    match is_open {
+                        true => info!("the vault is open"),
+                        false => warn!("the vault is sealed: no session starts until it is unsealed"),
+                    }
+                }
+                if lost > 0 {
+                    warn!(lost, "attempts to unseal the vault were too many to be written one by one");
+                }
+                for event in events {
+                    write(&store, event, clock.now()).await;
+                }
+            }
+            Ok(Err(_)) | Err(_) => open.store(false, Ordering::Relaxed),
+        }
+        tokio::select! {
+            biased;
+            () = quit.cancelled() => return,
+            () = tokio::time::sleep(ROUND) => {}
+        }
+    }
+}
+
+async fn write(store: &Store, event: GateEvent, now: Timestamp) {
+    let GateEvent { at, by, what } = event;
+    let event = match what {
+        Happened::ShareGiven { number, given, needed } => AuditEvent::new(AuditKind::VaultShare, "vault")
+            .with("number", number)
+            .with("given", given)
+            .with("needed", needed),
+        Happened::SharesDropped { why } => {
+            AuditEvent::new(AuditKind::VaultShare, "vault").with("dropped", why)
+        }
+        Happened::Opened { people } => {
+            AuditEvent::new(AuditKind::VaultUnsealed, "vault").with("people", people)
+        }
+        Happened::Refused { why } => AuditEvent::new(AuditKind::VaultRefused, "vault").with("reason", why),
+        Happened::Sealed => AuditEvent::new(AuditKind::VaultSealed, "vault"),
+        Happened::Rekeyed { generation } => {
+            AuditEvent::new(AuditKind::VaultRekeyed, "vault").with("generation", generation)
+        }
+        Happened::Retired { generation } => {
+            AuditEvent::new(AuditKind::VaultKeyRetired, "vault").with("generation", generation)
+        }
+        Happened::Rerooted { vault } => {
+            AuditEvent::new(AuditKind::VaultKeyRetired, "vault").with("root_of", vault.to_string())
+        }
+    };
+    let actor = if by == super::process::ITSELF { Actor::system("vault") } else { Actor::operator(&by) };
+    let act = Act::new(actor, now);
+    if let Err(e) = store.record(&act, event.with("at", at)).await {
+        error!(error = %e, by, "what happened at the vault's gate could not be audited");
+    }
+}

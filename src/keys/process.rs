@@ -1,0 +1,210 @@
+//! The vault process: reads the keys, opens its gate where no person is needed for that, and answers.
+
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    sync::Arc,
+    time::Duration,
+};
+
+use cofferdam_access::{
+    audit::{AuditKeys, AuditKind, AuditSigner},
+    clock::{SharedClock, SystemClock},
+    store::{AuditFilter, Store},
+};
+use cofferdam_vault::{
+    KeyringStore as _, Sealer, SigningKey, SystemEntropy,
+    agent::{
+        Bounds, Hardening, Keys, Measure, Ports, Server, Service, bind_private, harden, ignore_stop_signals,
+        parent_socket, serve_operators, spawn,
+    },
+    unseal::Gate,
+};
+use russh::keys::PublicKey;
+use tokio::runtime::{Handle, Runtime};
+use tracing::{error, info, warn};
+
+use super::{
+    registry::{StoreKeyring, StoreRegistry},
+    rotation::ROTATION_COMMAND,
+    source::Configured,
+    start::this_program,
+};
+use crate::{
+    app::log_to_stderr,
+    config::{Config, settings::Unseal},
+    context::Context,
+};
+
+/// What the program is started with to be the vault process. Not for people.
+pub(crate) const PROCESS_COMMAND: &str = "vault-process";
+/// The name under which it opens its own gate.
+pub(super) const ITSELF: &str = "the service";
+/// How often it is looked whether another node has changed the keyring.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long is waited before a rotation process that ended is started anew.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Runs as the vault process of the gateway that started this one, until that ends. `args`: the configuration, and the
+/// addresses where the gateway listens.
+pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Before any key is read.
+    let hardening = harden();
+    log_to_stderr();
+    match run(args, hardening) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("cofferdam (vault process): {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: impl IntoIterator<Item = OsString>, hardening: Hardening) -> Result<(), String> {
+    ignore_stop_signals().map_err(text)?;
+    let network = parent_socket().map_err(text)?;
+    let mut args = args.into_iter();
+    let config_file = PathBuf::from(args.next().ok_or("which configuration?")?);
+    let own: Vec<OsString> = args.collect();
+    for address in &own {
+        let address = address.to_str().unwrap_or_default();
+        address.parse::<SocketAddr>().map_err(|_| format!("{address} is no address"))?;
+    }
+    for (what, measure) in [
+        ("core files are switched off", &hardening.no_core),
+        ("other processes cannot read its memory", &hardening.not_dumpable),
+        ("its memory is locked", &hardening.locked),
+    ] {
+        match measure {
+            Measure::InForce => info!(what, "the vault process is protected"),
+            Measure::Refused(why) => warn!(what, why, "the vault process is not protected"),
+        }
+    }
+    let config = Config::load(&config_file).map_err(text)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(text)?;
+    let service = service(&config, &runtime, hardening)?;
+    let server = Server::new(Arc::clone(&service));
+    serve_operator_socket(&config, &server)?;
+    keep_rotating(&config_file, own, server.clone())?;
+    // Returns when the gateway has gone.
+    server.serve_network(network).map_err(text)
+}
+
+fn service(config: &Config, runtime: &Runtime, hardening: Hardening) -> Result<Arc<Service>, String> {
+    let context = Context::new(config.clone());
+    let signer = context.audit_signer().map_err(text)?;
+    let keys = AuditKeys::of(signer.as_ref() as &dyn AuditSigner);
+    let store = runtime.block_on(context.open_store()).map_err(text)?;
+    let clock: SharedClock = Arc::new(SystemClock);
+    let handle = runtime.handle().clone();
+    let keyrings = StoreKeyring::new(store.clone(), clock.clone(), handle.clone());
+    let gate = gate(config, &store, keyrings, &handle)?;
+    let authority = context.ssh_ca().map_err(text)?;
+    let held = Keys {
+        signing: Some(SigningKey::load(&config.audit.signing_key_file).map_err(text)?),
+        host_keys: host_keys(&config.ssh.host_key_files)?,
+        envelope_recipients: Vec::new(),
+    };
+    let ports = Ports {
+        registry: Arc::new(StoreRegistry::new(store, keys, handle)),
+        root: (config.vault.unseal() != Unseal::Shares)
+            .then(|| Arc::new(Configured(config.vault.clone())) as Arc<_>),
+        rotation: None,
+    };
+    let bounds = Bounds { live_leases: config.limits.max_sessions as usize, ..Bounds::default() };
+    let now = move || clock.now().micros();
+    let service = Arc::new(Service::new(
+        gate,
+        Some(Arc::new(authority)),
+        held,
+        ports,
+        bounds,
+        Arc::new(now),
+        hardening,
+    ));
+    if config.vault.unseal().needs_a_person() {
+        warn!("the vault is sealed: run `cofferdam vault unseal`");
+    } else if let Err(e) = service.open_by_itself() {
+        error!(error = e, "the vault stays sealed; mend that, then run `cofferdam vault unseal`");
+    }
+    let refreshing = Arc::clone(&service);
+    std::thread::Builder::new()
+        .name("vault-keyring".into())
+        .spawn(move || follow_keyring(&refreshing))
+        .map_err(text)?;
+    Ok(service)
+}
+
+/// A vault that has had a keyring does not open without it.
+fn gate(config: &Config, store: &Store, keyrings: StoreKeyring, runtime: &Handle) -> Result<Gate, String> {
+    let filter = AuditFilter { kind: Some(AuditKind::KeyringChanged), limit: 1, ..AuditFilter::default() };
+    let had_one = !runtime.block_on(store.audit(&filter)).map_err(text)?.is_empty();
+    let has_one = keyrings.load().map_err(text)?.is_some();
+    let sealer = Sealer::sealed(Arc::new(SystemEntropy));
+    let gate = Gate::new(sealer, Arc::new(keyrings), config.vault.share_seconds);
+    Ok(if had_one || has_one { gate.requiring_keyring() } else { gate })
+}
+
+/// Another node may have re-keyed.
+fn follow_keyring(service: &Service) {
+    let mut told = false;
+    loop {
+        std::thread::sleep(LOOK);
+        match service.gate().refresh() {
+            Err(e) if !told && service.gate().sealer().generation().is_ok() => {
+                error!(error = %e, "the keyring in the database cannot be taken into use; unseal the vault anew");
+                told = true;
+            }
+            Err(_) => {}
+            Ok(_) => told = false,
+        }
+    }
+}
+
+/// The public halves: host certificates are made for these keys and for no other.
+fn host_keys(files: &[PathBuf]) -> Result<Vec<PublicKey>, String> {
+    let keys = crate::app::read_host_keys(files).map_err(text)?;
+    Ok(keys.iter().map(|key| key.public_key().clone()).collect())
+}
+
+fn serve_operator_socket(config: &Config, server: &Server) -> Result<(), String> {
+    let path = config.vault.operator_socket();
+    let listener = bind_private(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let server = server.clone();
+    let report =
+        |e: &cofferdam_vault::agent::WireError| warn!(error = %e, "an operator's connection was closed");
+    std::thread::Builder::new()
+        .name("vault-operators".into())
+        .spawn(move || serve_operators(&server, &listener, &[], report))
+        .map(drop)
+        .map_err(text)
+}
+
+/// The rotation process lives as long as this one; one that ends is started anew.
+fn keep_rotating(config: &Path, own: Vec<OsString>, server: Server) -> Result<(), String> {
+    let program = this_program().map_err(text)?;
+    let config = config.to_owned();
+    let keep = move || loop {
+        let mut command = Command::new(&program);
+        command.arg(ROTATION_COMMAND).arg(&config).args(&own).current_dir("/");
+        match spawn(command, None) {
+            Ok((mut spawned, stream)) => {
+                if let Err(e) = server.serve_rotation(stream) {
+                    error!(error = %e, "the rotation process spoke another protocol");
+                }
+                let how = spawned.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
+                error!(how, "the rotation process has ended; it is started anew");
+            }
+            Err(e) => error!(error = %e, "the rotation process could not be started; it is tried again"),
+        }
+        std::thread::sleep(AGAIN);
+    };
+    std::thread::Builder::new().name("vault-rotation".into()).spawn(keep).map(drop).map_err(text)
+}
+
+fn text(e: impl std::fmt::Display) -> String {
+    e.to_string()
+}
