@@ -6,6 +6,8 @@
 
 mod support;
 
+#[path = "e2e/backup.rs"]
+mod backup;
 #[path = "e2e/connecting.rs"]
 mod connecting;
 #[path = "e2e/ending.rs"]

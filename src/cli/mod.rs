@@ -8,6 +8,7 @@
 mod account;
 mod asset;
 mod audit;
+mod backup;
 mod config;
 mod desk;
 mod doctor;
@@ -127,6 +128,10 @@ enum Command {
     PlantState(plant::PlantCommand),
     /// The six metrics
     Metrics(metrics::MetricsArgs),
+    /// Write all that the gateway needs to exist again into one encrypted file; it may go on running
+    Backup(backup::BackupArgs),
+    /// Make a folder with a gateway from a backup; needs no configuration
+    Restore(backup::RestoreArgs),
     /// Completions for a shell, on standard output
     Completions {
         /// Which shell
@@ -216,6 +221,7 @@ async fn dispatch(command: Command, config: Option<PathBuf>) -> Result<Reply, Cl
         Command::Init(args) => return init::run(args).await,
         Command::Completions { shell } => return shell::completions(shell),
         Command::Man => return shell::man(),
+        Command::Restore(args) => return backup::restore(&args).await,
         Command::Config(config::ConfigCommand::Example) => {
             return config::run(&config::ConfigCommand::Example, Path::new("")).await;
         }
@@ -228,6 +234,7 @@ async fn dispatch(command: Command, config: Option<PathBuf>) -> Result<Reply, Cl
         Command::Config(command) => return config::run(&command, &path).await,
         Command::Migrate => return config::migrate(&path).await,
         Command::Doctor => return doctor::run(&path).await,
+        Command::Backup(args) => return backup::back_up(&args, &path).await,
         _ => {}
     }
     let desk = Desk::open(&path).await?;
@@ -261,6 +268,8 @@ async fn on_store(desk: &Desk, command: Command) -> Result<Reply, CliError> {
         | Command::Config(_)
         | Command::Migrate
         | Command::Doctor
+        | Command::Backup(_)
+        | Command::Restore(_)
         | Command::Completions { .. }
         | Command::Man => Ok(Reply::nothing()),
     }

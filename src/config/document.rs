@@ -100,6 +100,24 @@ impl Document {
         problem(&self.file, entry.map(|e| self.place_of(e.at.start)), key, fault)
     }
 
+    /// The text with these keys' values exchanged. A key that does not stand in it has its default, and keeps it.
+    pub(super) fn with_values<'a>(&self, values: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+        let mut exchanged: Vec<(Range<usize>, String)> = values
+            .into_iter()
+            .filter_map(|(key, value)| {
+                let entry = self.entries.get(key).filter(|entry| !entry.is_table)?;
+                Some((entry.value.clone(), toml::Value::String(value.to_owned()).to_string()))
+            })
+            .collect();
+        // From the end, so that no range moves before its turn.
+        exchanged.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
+        let mut text = self.text.clone();
+        for (range, value) in exchanged {
+            text.replace_range(range, &value);
+        }
+        text
+    }
+
     /// The file's own path.
     pub(super) fn file(&self) -> &Path {
         &self.file

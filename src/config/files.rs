@@ -51,7 +51,7 @@ pub(super) fn check(config: &Config, document: &Document, problems: &mut Vec<Pro
 }
 
 /// Every path of `config` that exists before the process starts, with its key.
-fn named(config: &Config) -> Vec<(String, &Path, Use)> {
+pub(super) fn named(config: &Config) -> Vec<(String, &Path, Use)> {
     let mut all: Vec<(String, &Path, Use)> = vec![
         ("audit.signing_key_file".into(), &config.audit.signing_key_file, Use::Secret),
         ("vault.ssh_user_ca_file".into(), &config.vault.ssh_user_ca_file, Use::Secret),

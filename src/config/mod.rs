@@ -8,6 +8,7 @@ mod check;
 mod document;
 mod files;
 mod introspect;
+mod portable;
 pub(crate) mod problem;
 pub(crate) mod settings;
 mod store_url;
@@ -22,6 +23,7 @@ use std::{
 
 use document::Document;
 pub(crate) use files::trusted;
+pub(crate) use portable::Portable;
 pub(crate) use problem::ConfigError;
 pub(crate) use settings::{Config, Recordings};
 pub(crate) use store_url::StoreUrl;
@@ -38,6 +40,10 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Unreadable`] when the file cannot be read, else [`ConfigError::Invalid`] with everything found.
     pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_with(path).map(|(config, _)| config)
+    }
+
+    fn load_with(path: &Path) -> Result<(Self, Document), ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
         let file = std::fs::File::open(path).map_err(unreadable)?;
         let mut text = String::new();
@@ -49,7 +55,7 @@ impl Config {
         let mut problems = Vec::new();
         files::check(&config, &document, &mut problems);
         ConfigError::from_problems(problems)?;
-        Ok(config)
+        Ok((config, document))
     }
 
     /// Checks the text of a configuration whose home is `path`, without looking at any file that it names.

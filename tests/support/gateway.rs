@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -71,6 +72,33 @@ impl Gateway {
         assert_ne!(named, config, "the demo's node has another name");
         fs::write(&file, named).unwrap();
         let (process, demo) = launch(folder.path());
+        Self { folder, process, demo }
+    }
+
+    /// A gateway in a folder that `restore` makes, run as a service; its people have what they had.
+    pub(crate) fn restored(&self, restore: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::Builder::new().prefix("cofferdam-e2e-").tempdir().unwrap();
+        // The service's user has to get through.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        std::os::unix::fs::symlink(self.scratch("of-both").parent().unwrap(), folder.path().join("scratch"))
+            .unwrap();
+        let to = folder.path().join("gateway");
+        restore(&to);
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let file = to.join("cofferdam.toml");
+        let config = fs::read_to_string(&file).unwrap();
+        // The first address in it is that of SSH.
+        fs::write(&file, config.replacen("\"127.0.0.1:0\"", &format!("\"{address}\""), 1)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+        command.arg("serve").arg("--config").arg(&file).env("RUST_LOG", "debug");
+        let mut process = Live::start(command);
+        wait_for("the restored gateway to listen", Duration::from_secs(60), || {
+            assert!(process.is_running(), "`cofferdam serve` ended:\n{}", process.transcript());
+            TcpStream::connect(address).ok()
+        });
+        let mut demo = self.demo.clone();
+        demo["ssh"] = address.to_string().into();
+        demo["config"] = file.to_str().unwrap().into();
         Self { folder, process, demo }
     }
 
@@ -143,6 +171,13 @@ impl Gateway {
         let config = self.config();
         fs::write(&config, change(fs::read_to_string(&config).unwrap())).unwrap();
         self.crash_and_restart();
+    }
+
+    /// Names a user for `serve`, which never stays root, where the tests are root.
+    pub(crate) fn runs_as_a_service(&mut self) {
+        if nix::unistd::geteuid().is_root() {
+            self.restart_with(|text| text.replacen("# user = \"cofferdam\"", "user = \"nobody\"", 1));
+        }
     }
 
     /// No file it writes may grow beyond `bytes` from now on; none lifts the limit again.

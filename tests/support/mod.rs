@@ -15,6 +15,7 @@ pub(crate) use done::{Done, run, run_with_input};
 pub(crate) use gateway::Gateway;
 pub(crate) use live::{CUT, Live};
 pub(crate) use person::Person;
+pub(crate) use postgres::new_database;
 pub(crate) use s3::S3Server;
 pub(crate) use sshd::RealSshd;
 

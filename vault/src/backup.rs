@@ -334,14 +334,19 @@ fn sums(members: &[Member]) -> String {
     members.iter().map(|m| format!("{}  {}\n", m.sha256, m.name)).collect()
 }
 
-fn checked(name: &str) -> Result<&str, BackupError> {
+/// Whether a member may be called so: relative, of plain characters, no longer than the archive's form allows.
+#[must_use]
+pub fn is_member_name(name: &str) -> bool {
     let segment = |s: &str| {
         !s.is_empty()
             && !s.starts_with(['.', '-'])
             && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
     };
-    let fits = name.len() <= MAX_NAME && name.split('/').all(segment);
-    if fits { Ok(name) } else { Err(BackupError::Name(name.to_owned())) }
+    name.len() <= MAX_NAME && name.split('/').all(segment)
+}
+
+fn checked(name: &str) -> Result<&str, BackupError> {
+    if is_member_name(name) { Ok(name) } else { Err(BackupError::Name(name.to_owned())) }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]

@@ -438,6 +438,22 @@ impl Pools {
         Ok(self.rows(sql, values).await?.into_iter().next())
     }
 
+    /// Writes what SQLite's file holds at one moment into a new file, while others go on writing. Takes as long as it
+    /// takes: a large database needs more than [`PATIENCE`].
+    pub(super) async fn copy_to(&self, file: &std::path::Path) -> Result<(), StoreError> {
+        let fault = |e: sqlx::Error| StoreError::from_sqlx("copy", &e);
+        let Self::Sqlite { writer, .. } = self else {
+            return Err(StoreError::Refused("PostgreSQL copies itself: take a dump with pg_dump".into()));
+        };
+        let name = file.to_str().map(str::to_owned);
+        let name = name.ok_or_else(|| StoreError::BadAddress("the copy's name is not text".into()))?;
+        // One of its own: the readers may not write anywhere, and the writer must not be kept from anybody.
+        let mut connection = writer.connect_options().connect().await.map_err(fault)?;
+        let copied = sqlx::query("VACUUM INTO $1").bind(name).execute(&mut connection).await.map(drop);
+        connection.close().await.map_err(fault)?;
+        copied.map_err(fault)
+    }
+
     pub(super) fn is_postgres(&self) -> bool {
         matches!(self, Self::Postgres(_))
     }

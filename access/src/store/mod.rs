@@ -144,6 +144,12 @@ impl Store {
         self.0.changing_file.as_deref()
     }
 
+    /// Writes all that an SQLite store holds at one moment into a new file, for a backup; nobody waits for it. The folder
+    /// should be one that only this user enters: the copy has the mode that the process gives new files.
+    pub async fn copy_to(&self, file: &std::path::Path) -> Result<(), StoreError> {
+        self.0.pools.copy_to(file).await
+    }
+
     /// Whether several nodes can share this store.
     pub fn is_shared(&self) -> bool {
         self.0.pools.is_postgres()
