@@ -2,6 +2,7 @@
 //! reaches its parsers.
 
 mod app;
+mod authorities;
 mod cli;
 mod config;
 mod context;

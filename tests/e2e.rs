@@ -6,6 +6,8 @@
 
 mod support;
 
+#[path = "e2e/authorities.rs"]
+mod authorities;
 #[path = "e2e/backup.rs"]
 mod backup;
 #[path = "e2e/connecting.rs"]

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod audit;
+pub mod authority;
 pub mod clock;
 pub mod control;
 pub mod decision;

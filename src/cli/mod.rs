@@ -33,6 +33,7 @@ mod tests;
 mod usage;
 mod user;
 mod vault;
+mod vault_ca;
 mod vault_import;
 mod vault_keys;
 mod verify;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use cofferdam_access::{
+    authority::{Authority, Stage},
     clock::SystemClock,
     policy::DestinationRules,
     site::{AccountRef, Credential},
 };
-use cofferdam_vault::rotation::Outcome;
-use russh::keys::HashAlg;
+use cofferdam_vault::{Purpose, rotation::Outcome};
 use serde_json::json;
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     desk::{Desk, OnBehalf},
     error::CliError,
     output::{Reply, Table, joined, shown, utc_or_null},
-    vault_import, vault_keys,
+    vault_ca, vault_import, vault_keys,
 };
 use crate::rotation::{Means, Rotations, is_rotated};
 
@@ -52,6 +52,9 @@ pub(crate) enum VaultCommand {
         #[command(flatten)]
         asked: vault_keys::Asked,
     },
+    /// The SSH authorities: their rotation and the revocation list
+    #[command(subcommand)]
+    Ca(vault_ca::CaCommand),
     /// Who changed an account's secret, and when; never the value
     History {
         /// The account, LOGIN@ASSET
@@ -86,6 +89,7 @@ pub(crate) async fn run(desk: &Desk, command: &VaultCommand) -> Result<Reply, Cl
         VaultCommand::Status => status(desk).await,
         VaultCommand::Rotate(which) => rotate(desk, which).await,
         VaultCommand::Import(args) => vault_import::run(desk, args).await,
+        VaultCommand::Ca(command) => vault_ca::run(desk, command).await,
         VaultCommand::Verify(several) => verify(desk, several).await,
         VaultCommand::Unseal(asked) => vault_keys::unseal(desk, asked),
         VaultCommand::Seal => vault_keys::seal(desk),
@@ -202,9 +206,31 @@ async fn status(desk: &Desk) -> Result<Reply, CliError> {
             .to_openssh()
             .map_err(|e| CliError::failed(format!("the authority's key cannot be written: {e}")))?;
         Ok::<_, CliError>((text.trim().to_owned(), key.fingerprint(HashAlg::Sha256).to_string()))
+    let recipient = desk.context.sealer()?.recipient();
+    let authorities = vault_ca::published(desk).await?;
+    let lines = |purpose: Purpose| {
+        authorities.iter().filter(move |(a, _)| a.purpose == purpose).fold(
+            String::new(),
+            |text, (a, stage)| {
+                format!(
+                    "{text}{:<16} {} ({})\n  {}\n",
+                    format!("{purpose} authority"),
+                    a.id,
+                    stage.as_str(),
+                    vault_ca::trusted_as(a)
+                )
+            },
+        )
     };
-    let (user, user_print) = line(ca.user_public_key())?;
-    let (host, host_print) = line(ca.host_public_key())?;
+    let keys = |purpose: Purpose| {
+        let keys =
+            authorities.iter().filter(|(a, _)| a.purpose == purpose).map(|(a, _)| a.public_key.clone());
+        keys.collect::<Vec<_>>()
+    };
+    let signing = |purpose: Purpose| {
+        let signs = |(a, stage): &&(Authority, Stage)| a.purpose == purpose && *stage == Stage::Signing;
+        authorities.iter().find(signs).map(|(a, _)| a.public_key.clone())
+    };
     let kept = desk.store.secrets().await?;
     let missing: Vec<String> = desk
         .site
@@ -248,13 +274,21 @@ async fn status(desk: &Desk) -> Result<Reply, CliError> {
          certificates     {certificates} accounts\nuser authority   {user_print}\n  for TrustedUserCAKeys on targets: {user}\n\
          host authority   {host_print}\n  for known_hosts of people: @cert-authority * {host}\n\nrotated by the vault\n{rotating}",
         running.text,
+        "sealed for       {recipient}\nsecrets          {}\nmissing          {}\nwithout account  {}\n\
+         certificates     {certificates} accounts\n{}{}\nfor TrustedUserCAKeys on targets, and known_hosts of people; more: \
+         cofferdam vault ca status\n\nrotated by the vault\n{rotating}",
         kept.len(),
         joined(&missing),
         joined(&orphaned),
+        lines(Purpose::User),
+        lines(Purpose::Host),
     );
     let json = json!({
         "id": "vault", "running": running.json, "recipient": recipient, "secrets": kept.len(), "missing": missing, "without_account": orphaned,
         "certificate_accounts": certificates, "ssh_user_ca": user, "ssh_host_ca": host,
+        "id": "vault", "recipient": recipient, "secrets": kept.len(), "missing": missing, "without_account": orphaned,
+        "certificate_accounts": certificates, "ssh_user_ca": signing(Purpose::User),
+        "ssh_host_ca": signing(Purpose::Host), "ssh_user_cas": keys(Purpose::User), "ssh_host_cas": keys(Purpose::Host),
         "rotations": rotated,
     });
     Ok(Reply::new(text, json))

@@ -85,7 +85,7 @@ async fn show_everything(options: DemoOptions) -> Result<(), AppError> {
     Store::migrate(&context.database().map_err(fault)?, context.now()).await.map_err(fault)?;
     let store = context.open_store().await.map_err(fault)?;
 
-    let authority = context.ssh_ca().map_err(fault)?.user_public_key().clone();
+    let authority = context.ssh_ca().map_err(fault)?.user_public_key();
     let pump = start_pump(&folder, authority).await?;
     let people = people::load_or_make(&folder).map_err(fault)?;
     site::describe(&context, &store, &people, &pump.host_key, pump.address.port()).await.map_err(fault)?;

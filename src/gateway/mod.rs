@@ -35,7 +35,10 @@ use cofferdam_vault::{
     agent::{Claim, Client, RemoteLease},
     rotation::Reason,
 };
-use russh::server;
+use russh::{
+    keys::{Certificate, PublicKey},
+    server,
+};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -135,6 +138,13 @@ pub(crate) const SEALED: &str =
 /// How long a host certificate for a jump lives, seconds; renewed at half of it.
 const HOST_CERTIFICATE: i64 = 24 * 3600;
 
+/// Whether who signed the certificate still is who signs.
+fn signs_now(keys: &Client, certificate: &Certificate) -> bool {
+    let authority = keys.public_keys().ok().and_then(|keys| keys.host_authority);
+    let authority = authority.and_then(|line| PublicKey::from_openssh(&line).ok());
+    authority.is_some_and(|key| key.key_data() == certificate.signature_key())
+}
+
 impl JumpConfigs {
     /// `base` gives the listener's own configuration anew.
     pub(crate) fn new(base: Arc<dyn Fn() -> server::Config + Send + Sync>) -> Self {
@@ -151,6 +161,7 @@ impl JumpConfigs {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((renew, config)) = made.get(asset)
             && now.micros() < *renew
+            && config.certificates.iter().all(|c| signs_now(keys, c))
         {
             return Ok(config.clone());
         }

@@ -10,12 +10,12 @@ use std::{
 };
 
 use cofferdam_access::{
-    audit::{AuditKeys, AuditKind, AuditSigner},
+    audit::{Act, AuditKeys, AuditKind, AuditSigner},
     clock::{SharedClock, SystemClock},
     store::{AuditFilter, Store},
 };
 use cofferdam_vault::{
-    KeyringStore as _, Sealer, SigningKey, SystemEntropy,
+    KeyringStore as _, Sealer, SigningKey, SshCa, SystemEntropy,
     agent::{
         Bounds, Hardening, Keys, Measure, Ports, Server, Service, bind_private, harden, ignore_stop_signals,
         parent_socket, serve_operators, spawn,
@@ -34,6 +34,7 @@ use super::{
 };
 use crate::{
     app::log_to_stderr,
+    authorities,
     config::{Config, settings::Unseal},
     context::Context,
 };
@@ -42,8 +43,8 @@ use crate::{
 pub(crate) const PROCESS_COMMAND: &str = "vault-process";
 /// The name under which it opens its own gate.
 pub(super) const ITSELF: &str = "the service";
-/// How often it is looked whether another node has changed the keyring.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often it is looked whether another node has changed the keyring, or another SSH authority is to sign.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long is waited before a rotation process that ended is started anew.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -102,23 +103,26 @@ fn service(config: &Config, runtime: &Runtime, hardening: Hardening) -> Result<A
     let handle = runtime.handle().clone();
     let keyrings = StoreKeyring::new(store.clone(), clock.clone(), handle.clone());
     let gate = gate(config, &store, keyrings, &handle)?;
-    let authority = context.ssh_ca().map_err(text)?;
+    let authority = Arc::new(context.ssh_ca().map_err(text)?);
+    let act = Act::system("vault", clock.now());
+    runtime.block_on(authorities::know(&store, &act, &authority))?;
     let held = Keys {
         signing: Some(SigningKey::load(&config.audit.signing_key_file).map_err(text)?),
         host_keys: host_keys(&config.ssh.host_key_files)?,
         envelope_recipients: Vec::new(),
     };
     let ports = Ports {
-        registry: Arc::new(StoreRegistry::new(store, keys, handle)),
+        registry: Arc::new(StoreRegistry::new(store.clone(), keys, handle.clone())),
         root: (config.vault.unseal() != Unseal::Shares)
             .then(|| Arc::new(Configured(config.vault.clone())) as Arc<_>),
         rotation: None,
     };
     let bounds = Bounds { live_leases: config.limits.max_sessions as usize, ..Bounds::default() };
-    let now = move || clock.now().micros();
+    let time = clock.clone();
+    let now = move || time.now().micros();
     let service = Arc::new(Service::new(
         gate,
-        Some(Arc::new(authority)),
+        Some(authority.clone()),
         held,
         ports,
         bounds,
@@ -130,10 +134,13 @@ fn service(config: &Config, runtime: &Runtime, hardening: Hardening) -> Result<A
     } else if let Err(e) = service.open_by_itself() {
         error!(error = e, "the vault stays sealed; mend that, then run `cofferdam vault unseal`");
     }
-    let refreshing = Arc::clone(&service);
+    let follower = Follower { service: Arc::clone(&service), store, authority, clock, runtime: handle };
+    // Before anybody asks for a certificate.
+    let mut told = String::new();
+    follower.authorities(&mut told);
     std::thread::Builder::new()
-        .name("vault-keyring".into())
-        .spawn(move || follow_keyring(&refreshing))
+        .name("vault-store".into())
+        .spawn(move || follower.follow(told))
         .map_err(text)?;
     Ok(service)
 }
@@ -148,18 +155,43 @@ fn gate(config: &Config, store: &Store, keyrings: StoreKeyring, runtime: &Handle
     Ok(if had_one || has_one { gate.requiring_keyring() } else { gate })
 }
 
-/// Another node may have re-keyed.
-fn follow_keyring(service: &Service) {
-    let mut told = false;
-    loop {
-        std::thread::sleep(LOOK);
-        match service.gate().refresh() {
-            Err(e) if !told && service.gate().sealer().generation().is_ok() => {
-                error!(error = %e, "the keyring in the database cannot be taken into use; unseal the vault anew");
-                told = true;
+/// Takes into use what others change in the store: the keyring, and who signs certificates.
+struct Follower {
+    service: Arc<Service>,
+    store: Store,
+    authority: Arc<SshCa>,
+    clock: SharedClock,
+    runtime: Handle,
+}
+
+impl Follower {
+    fn follow(&self, mut told: String) {
+        let mut stale = false;
+        loop {
+            std::thread::sleep(LOOK);
+            match self.service.gate().refresh() {
+                Err(e) if !stale && self.service.gate().sealer().generation().is_ok() => {
+                    error!(error = %e, "the keyring in the database cannot be taken into use; unseal the vault anew");
+                    stale = true;
+                }
+                Err(_) => {}
+                Ok(_) => stale = false,
+            }
+            self.authorities(&mut told);
+        }
+    }
+
+    /// What went wrong is told once, not every second.
+    fn authorities(&self, told: &mut String) {
+        let sealer = self.service.gate().sealer();
+        let adopted = authorities::adopt(&self.store, sealer, &self.authority, self.clock.now());
+        match self.runtime.block_on(adopted) {
+            Ok(_) => told.clear(),
+            Err(e) if *told != e => {
+                error!(error = %e, "SSH authorities");
+                *told = e;
             }
             Err(_) => {}
-            Ok(_) => told = false,
         }
     }
 }

@@ -48,6 +48,7 @@ impl RealSshd {
         fs::copy(at("account_key.pub"), at("authorized_keys")).unwrap();
         fs::set_permissions(at("authorized_keys"), fs::Permissions::from_mode(0o644)).unwrap();
         fs::write(at("user_ca.pub"), "").unwrap();
+        fs::write(at("krl"), "").unwrap();
 
         let address = free_port();
         fs::write(at("sshd_config"), configuration(folder.path(), address)).unwrap();
@@ -91,6 +92,11 @@ impl RealSshd {
     /// From now on it takes user certificates of `ca` (a public key, one line); sshd reads the file at each log-in.
     pub(crate) fn trust_user_ca(&self, ca: &str) {
         fs::write(self.folder.path().join("user_ca.pub"), format!("{ca}\n")).unwrap();
+    }
+
+    /// Where its revocation list is; sshd reads the file at each log-in.
+    pub(crate) fn revocations(&self) -> PathBuf {
+        self.folder.path().join("krl")
     }
 
     /// Sets the account's password at the target itself, as somebody with root there would.
@@ -201,7 +207,7 @@ fn configuration(folder: &Path, address: SocketAddr) -> String {
     let folder = folder.display();
     format!(
         "Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile {folder}/pid\nStrictModes no\n\
-         AuthorizedKeysFile {folder}/authorized_keys\nTrustedUserCAKeys {folder}/user_ca.pub\n\
+         AuthorizedKeysFile {folder}/authorized_keys\nTrustedUserCAKeys {folder}/user_ca.pub\nRevokedKeys {folder}/krl\n\
          PasswordAuthentication yes\nKbdInteractiveAuthentication no\nUsePAM no\nPrintMotd no\nUseDNS no\n\
          MaxStartups 200\nMaxSessions 200\nAcceptEnv LANG LC_*\nAllowTcpForwarding yes\n\
          Subsystem sftp /usr/lib/openssh/sftp-server\n",

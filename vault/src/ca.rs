@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::ssh_key::private::Ed25519Keypair;
@@ -12,6 +12,7 @@ use russh::keys::ssh_key::{self, LineEnding};
 use russh::keys::{Certificate, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
+use crate::authority::{AuthorityKey, Purpose, authority_id};
 use crate::entropy::{self, Entropy, EntropyError};
 use crate::keyfile::{self, KeyFileError};
 use crate::lease::Warrant;
@@ -56,6 +57,20 @@ pub enum CaError {
         /// Which name.
         what: &'static str,
     },
+    /// What the store kept opens and is no authority's key.
+    #[error(
+        "the authority's key in the store is none; restore the store from a backup, or rotate the authority again"
+    )]
+    Stored,
+    /// Another key should sign, and it is not here.
+    #[error(
+        "the {purpose} authority that should sign now is not open here: look at `cofferdam vault ca status` and at this \
+         node's log"
+    )]
+    Withheld {
+        /// Which authority.
+        purpose: Purpose,
+    },
     /// The certificate library refused.
     #[error("the certificate could not be made: {0}; this is a fault of the program, report it")]
     Library(#[from] ssh_key::Error),
@@ -79,11 +94,26 @@ pub struct HostTerms {
     pub seconds: i64,
 }
 
-/// The two keys that sign. They are apart, so that trusting one says nothing about the other.
+/// The two keys that sign. They are apart, so that trusting one says nothing about the other, and each can be replaced
+/// while everything goes on.
 pub struct SshCa {
-    user: PrivateKey,
-    host: PrivateKey,
+    user: RwLock<Signing>,
+    host: RwLock<Signing>,
     entropy: Arc<dyn Entropy>,
+}
+
+/// Who signs for one purpose.
+#[derive(Clone)]
+struct Signing {
+    public: PublicKey,
+    /// None: another should, and is not here.
+    key: Option<Arc<PrivateKey>>,
+}
+
+impl From<PrivateKey> for Signing {
+    fn from(key: PrivateKey) -> Self {
+        Self { public: key.public_key().clone(), key: Some(Arc::new(key)) }
+    }
 }
 
 impl SshCa {
@@ -94,7 +124,11 @@ impl SshCa {
     pub fn generate(entropy: Arc<dyn Entropy>) -> Result<Self, CaError> {
         let user = fresh_key(entropy.as_ref(), "cofferdam user authority")?;
         let host = fresh_key(entropy.as_ref(), "cofferdam host authority")?;
-        Ok(Self { user, host, entropy })
+        Ok(Self::of(user, host, entropy))
+    }
+
+    fn of(user: PrivateKey, host: PrivateKey, entropy: Arc<dyn Entropy>) -> Self {
+        Self { user: RwLock::new(user.into()), host: RwLock::new(host.into()), entropy }
     }
 
     /// Makes a new authority and writes its two keys (OpenSSH form, mode 0600).
@@ -102,12 +136,13 @@ impl SshCa {
     /// # Errors
     /// [`CaError::File`] when a file exists already or cannot be written.
     pub fn create(user: &Path, host: &Path, entropy: Arc<dyn Entropy>) -> Result<Self, CaError> {
-        let authority = Self::generate(entropy)?;
-        for (path, key) in [(user, &authority.user), (host, &authority.host)] {
+        let user_key = fresh_key(entropy.as_ref(), "cofferdam user authority")?;
+        let host_key = fresh_key(entropy.as_ref(), "cofferdam host authority")?;
+        for (path, key) in [(user, &user_key), (host, &host_key)] {
             let text = key.to_openssh(LineEnding::LF)?;
             keyfile::create(path, &SecretBytes::new(text.as_bytes().to_vec()))?;
         }
-        Ok(authority)
+        Ok(Self::of(user_key, host_key, entropy))
     }
 
     /// Loads the keys that [`create`](Self::create) or `ssh-keygen` wrote.
@@ -116,19 +151,61 @@ impl SshCa {
     /// [`CaError::File`] for a file that is missing or can be read by others, [`CaError::NotAKey`] for
     /// another content.
     pub fn load(user: &Path, host: &Path, entropy: Arc<dyn Entropy>) -> Result<Self, CaError> {
-        Ok(Self { user: load_key(user)?, host: load_key(host)?, entropy })
+        Ok(Self::of(load_key(user)?, load_key(host)?, entropy))
+    }
+
+    /// From now on that key signs.
+    pub fn adopt(&self, purpose: Purpose, key: AuthorityKey) {
+        self.put(purpose, key.into_key().into());
+    }
+
+    /// From now on nothing is signed, until a key is adopted: another one should sign, and is not here.
+    pub fn withhold(&self, purpose: Purpose) {
+        self.put(purpose, Signing { key: None, ..self.signing(purpose) });
+    }
+
+    /// The name of who signs now; none while that is withheld.
+    #[must_use]
+    pub fn signs(&self, purpose: Purpose) -> Option<String> {
+        let signing = self.signing(purpose);
+        signing.key.map(|_| authority_id(&signing.public))
     }
 
     /// The key that targets trust: a line for sshd's `TrustedUserCAKeys`.
     #[must_use]
-    pub fn user_public_key(&self) -> &PublicKey {
-        self.user.public_key()
+    pub fn user_public_key(&self) -> PublicKey {
+        self.signing(Purpose::User).public
     }
 
     /// The key that clients trust: after `@cert-authority * ` a line for `known_hosts`.
     #[must_use]
-    pub fn host_public_key(&self) -> &PublicKey {
-        self.host.public_key()
+    pub fn host_public_key(&self) -> PublicKey {
+        self.signing(Purpose::Host).public
+    }
+
+    /// The key that signs for that purpose, public half.
+    #[must_use]
+    pub fn public_key(&self, purpose: Purpose) -> PublicKey {
+        self.signing(purpose).public
+    }
+
+    fn slot(&self, purpose: Purpose) -> &RwLock<Signing> {
+        match purpose {
+            Purpose::User => &self.user,
+            Purpose::Host => &self.host,
+        }
+    }
+
+    fn signing(&self, purpose: Purpose) -> Signing {
+        self.slot(purpose).read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn put(&self, purpose: Purpose, signing: Signing) {
+        *self.slot(purpose).write().unwrap_or_else(PoisonError::into_inner) = signing;
+    }
+
+    fn key(&self, purpose: Purpose) -> Result<Arc<PrivateKey>, CaError> {
+        self.signing(purpose).key.ok_or(CaError::Withheld { purpose })
     }
 
     /// A fresh key and its certificate for the warrant's session. `now` is in UTC microseconds.
@@ -167,7 +244,7 @@ impl SshCa {
             let list: Vec<String> = terms.source_addresses.iter().map(single_address).collect();
             builder.critical_option("source-address", list.join(","))?;
         }
-        Ok((key, builder.sign(&self.user)?))
+        Ok((key, builder.sign(self.key(Purpose::User)?.as_ref())?))
     }
 
     /// A certificate for a host key of the gateway, so that `ssh -J` shows a host that clients can check.
@@ -196,7 +273,7 @@ impl SshCa {
         for principal in &terms.principals {
             builder.valid_principal(checked(principal, "the host's name")?)?;
         }
-        Ok(builder.sign(&self.host)?)
+        Ok(builder.sign(self.key(Purpose::Host)?.as_ref())?)
     }
 
     fn builder(&self, key: &PublicKey, now: i64, end: i64) -> Result<Builder, CaError> {
@@ -213,8 +290,8 @@ impl SshCa {
 impl fmt::Debug for SshCa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SshCa")
-            .field("user", &self.user.public_key().fingerprint(ssh_key::HashAlg::Sha256).to_string())
-            .field("host", &self.host.public_key().fingerprint(ssh_key::HashAlg::Sha256).to_string())
+            .field("user", &authority_id(&self.user_public_key()))
+            .field("host", &authority_id(&self.host_public_key()))
             .finish_non_exhaustive()
     }
 }
@@ -372,6 +449,26 @@ pub(crate) mod tests {
         assert!(authority.issue_host(key.public_key(), &none, NOW).is_err());
         let over = HostTerms { seconds: 0, ..terms };
         assert!(matches!(authority.issue_host(key.public_key(), &over, NOW), Err(CaError::Ended { .. })));
+    }
+
+    #[test]
+    fn a_key_that_is_adopted_signs_at_once_and_one_that_is_missing_signs_nothing() {
+        let authority = authority();
+        let old = authority.user_public_key();
+        let new = AuthorityKey::generate(&SystemEntropy, Purpose::User).unwrap();
+        let public = new.public_key().clone();
+        let kept = new.to_secret().unwrap();
+        authority.adopt(Purpose::User, AuthorityKey::from_secret(&kept).unwrap());
+        let (_, certificate) =
+            authority.issue_user(&Paper::default(), &CertificateTerms::default(), NOW).unwrap();
+        assert_eq!(certificate.signature_key(), public.key_data());
+        assert_ne!(old.key_data(), public.key_data());
+        assert_eq!(authority.signs(Purpose::User), Some(authority_id(&public)));
+        authority.withhold(Purpose::User);
+        let refused = authority.issue_user(&Paper::default(), &CertificateTerms::default(), NOW);
+        assert!(matches!(refused, Err(CaError::Withheld { purpose: Purpose::User })));
+        assert_eq!(authority.signs(Purpose::User), None);
+        assert!(AuthorityKey::from_secret(&SecretBytes::from(b"hunter2".to_vec())).is_err());
     }
 
     #[test]

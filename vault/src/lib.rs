@@ -11,6 +11,7 @@
 //! Invariant: nothing here depends on another crate of the workspace.
 
 pub mod agent;
+mod authority;
 pub mod backup;
 mod ca;
 mod checkout;
@@ -22,6 +23,7 @@ pub mod import;
 pub mod keyfile;
 mod keyring;
 mod keyring_store;
+mod krl;
 mod lease;
 mod ledger;
 mod root;
@@ -32,6 +34,7 @@ mod signing;
 mod totp;
 pub mod unseal;
 
+pub use authority::{AuthorityKey, Purpose, UnknownPurpose, authority_id};
 pub use ca::{CaError, CertificateTerms, HostTerms, MAX_CERTIFICATE_SECONDS, SshCa};
 pub use checkout::{
     Because, CROWN_JEWEL_PEOPLE, HeldCheckOut, MAX_STEP_UP_SECONDS, MAX_VIEW_SECONDS, RotationDue, ViewError,
@@ -41,6 +44,7 @@ pub use entropy::{Entropy, EntropyError, SystemEntropy};
 pub use keyfile::KeyFileError;
 pub use keyring::{GenerationInfo, KeyringDocument, KeyringError, MAX_GENERATIONS};
 pub use keyring_store::{FileKeyring, KeyringStore, KeyringStoreError};
+pub use krl::{Krl, NotAnAuthority, RevokedCertificates};
 pub use lease::{Lease, LeaseError, Material, SealedSecret, Vault, Warrant};
 pub use ledger::{HeldLease, Sharing};
 pub use root::{NotARoot, ROOT_BYTES, Root, VaultId};

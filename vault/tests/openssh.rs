@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use cofferdam_vault::{CertificateTerms, HostTerms, SecretBytes, SshCa, SystemEntropy, Warrant, keyfile};
+use cofferdam_vault::{
+    AuthorityKey, CertificateTerms, HostTerms, Krl, Purpose, RevokedCertificates, SecretBytes, SshCa,
+    SystemEntropy, Warrant, keyfile,
+};
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Certificate, PrivateKey};
 
@@ -59,11 +62,13 @@ impl Sshd {
         let config = format!(
             "HostKey {host}\nHostCertificate {host}-cert.pub\nTrustedUserCAKeys {ca}\n\
              AuthorizedKeysFile none\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\n\
-             StrictModes no\nPermitRootLogin yes\nPidFile none\nLogLevel VERBOSE\n",
+             StrictModes no\nPermitRootLogin yes\nPidFile none\nLogLevel VERBOSE\nRevokedKeys {krl}\n",
+            krl = path("krl").display(),
             host = path("host").display(),
             ca = path("user_ca.pub").display(),
         );
         fs::write(path("sshd_config"), config).unwrap();
+        fs::write(path("krl"), Krl::default().to_bytes().unwrap()).unwrap();
         let login = String::from_utf8(run(Command::new("id").arg("-un")).stdout).unwrap().trim().to_owned();
         if login == "root" {
             fs::create_dir_all("/run/sshd").unwrap();
@@ -75,7 +80,12 @@ impl Sshd {
     fn log_in(&self, principal: &str, issued: i64, lasts: i64, terms: &CertificateTerms) -> Output {
         let paper = Paper { login: principal.to_owned(), not_after: issued + lasts };
         let (key, certificate) = self.authority.issue_user(&paper, terms, issued).unwrap();
-        let identity = store(self.dir.path(), &key, &certificate);
+        self.log_in_with(&key, &certificate)
+    }
+
+    /// The same with a certificate that is there.
+    fn log_in_with(&self, key: &PrivateKey, certificate: &Certificate) -> Output {
+        let identity = store(self.dir.path(), key, certificate);
         let path = |name: &str| self.dir.path().join(name).display().to_string();
         let out = Command::new("ssh")
             .args([
@@ -169,4 +179,65 @@ fn a_real_sshd_admits_the_session_certificate_and_no_other_one() {
 
     let over = sshd.log_in(&sshd.login, now() - 10 * MINUTE, 5 * MINUTE, &plain);
     assert!(!over.status.success(), "a certificate whose end has passed was accepted");
+}
+
+/// What `ssh-keygen -Q` says of a key or certificate: whether the list revokes it.
+fn is_revoked(dir: &Path, what: &str) -> bool {
+    let (krl, file) = (dir.join("krl"), dir.join("asked.pub"));
+    fs::write(&file, what).unwrap();
+    let out = Command::new("ssh-keygen").arg("-Q").arg("-f").arg(krl).arg(file).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_ne!(
+        said.contains(": ok"),
+        said.contains("REVOKED"),
+        "{said}{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    assert_eq!(out.status.success(), said.contains(": ok"), "{said}");
+    said.contains("REVOKED")
+}
+
+#[test]
+fn what_the_revocation_list_names_is_refused_by_ssh_keygen_and_by_sshd_and_nothing_else() {
+    let sshd = Sshd::new();
+    let dir = sshd.dir.path();
+    let plain = CertificateTerms::default();
+    let made = |session: i64| {
+        let paper = Paper { login: sshd.login.clone(), not_after: now() + session * MINUTE };
+        sshd.authority.issue_user(&paper, &plain, now()).unwrap()
+    };
+    let ((first_key, first), (second_key, second)) = (made(5), made(6));
+    let ca = sshd.authority.user_public_key().to_openssh().unwrap();
+    let other = AuthorityKey::generate(&SystemEntropy, Purpose::User).unwrap();
+    let of = |serials: Vec<u64>, key_ids: Vec<String>| Krl {
+        generated_at: now(),
+        comment: "cofferdam".into(),
+        authorities: vec![other.public_key().to_openssh().unwrap()],
+        certificates: vec![RevokedCertificates { authority: ca.clone(), serials, key_ids }],
+    };
+    let publish = |krl: &Krl| fs::write(dir.join("krl"), krl.to_bytes().unwrap()).unwrap();
+    let enters = |key, certificate| sshd.log_in_with(key, certificate).status.success();
+    let text = |certificate: &Certificate| certificate.to_openssh().unwrap();
+
+    publish(&of(vec![], vec![]));
+    assert!(!is_revoked(dir, &text(&first)) && enters(&first_key, &first));
+    assert!(is_revoked(dir, &other.public_key().to_openssh().unwrap()));
+
+    publish(&of(vec![first.serial(), 7], vec![]));
+    assert!(is_revoked(dir, &text(&first)) && !enters(&first_key, &first), "by serial");
+    assert!(!is_revoked(dir, &text(&second)) && enters(&second_key, &second));
+
+    publish(&of(vec![7], vec![first.key_id().to_owned(), "cofferdam:another:vera".into()]));
+    assert!(is_revoked(dir, &text(&first)) && !enters(&first_key, &first), "by key id");
+
+    // An authority that is finished ends with all that it signed.
+    let gone = Krl { authorities: vec![ca], ..Krl::default() };
+    publish(&gone);
+    assert!(is_revoked(dir, &text(&second)) && !enters(&second_key, &second), "by authority");
+    sshd.authority.adopt(Purpose::User, other);
+    let both =
+        format!("{}\n{}\n", gone.authorities[0], sshd.authority.user_public_key().to_openssh().unwrap());
+    fs::write(dir.join("user_ca.pub"), both).unwrap();
+    let (key, certificate) = made(5);
+    assert!(!is_revoked(dir, &text(&certificate)) && enters(&key, &certificate), "the new one goes on");
 }

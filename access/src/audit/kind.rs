@@ -113,6 +113,16 @@ kinds! {
     SecretReturned = "secret.returned",
     /// The built-in CA signed a certificate.
     CertificateIssued = "certificate.issued",
+    /// The store took note of an SSH authority.
+    AuthorityKnown = "authority.known",
+    /// A new SSH authority was published, to take over from another.
+    AuthorityRotated = "authority.rotated",
+    /// From when on the new SSH authority signs was said.
+    AuthoritySwitched = "authority.switched",
+    /// An SSH authority counts no more.
+    AuthorityFinished = "authority.finished",
+    /// A certificate was put on the revocation list.
+    CertificateRevoked = "certificate.revoked",
     /// A window was asked for.
     WindowRequested = "window.requested",
     /// A person approved a window.

@@ -7,6 +7,7 @@
 //! the audit log), so a change sees all changes before it, and two can never both win a race.
 
 mod audit;
+mod authorities;
 mod change;
 mod db;
 mod decisions;
@@ -41,6 +42,7 @@ use crate::{
 };
 
 pub use audit::AuditFilter;
+pub use authorities::NewAuthority;
 pub use db::Database;
 pub use decisions::{DecisionFilter, DecisionRecord};
 pub use error::StoreError;

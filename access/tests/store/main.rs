@@ -17,6 +17,7 @@ macro_rules! on_both {
 }
 
 mod audit;
+mod authorities;
 mod figures;
 mod people;
 mod recordings;

@@ -46,7 +46,7 @@ impl Default for Bounds {
             certificates_per_minute: 600,
             unseals_per_minute: 10,
             longest_entitlement_seconds: 31 * 24 * 3600,
-            purposes: &["account", "totp"],
+            purposes: &["account", "totp", "ssh-authority"],
             network_may_unseal: false,
         }
     }

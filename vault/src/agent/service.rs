@@ -293,8 +293,8 @@ impl Service {
         let authority = self.vault.authority();
         Ok(PublicKeys {
             signing: self.keys.signing.as_ref().map(|key| key.public_key().to_string()),
-            user_authority: authority.map(|a| line(a.user_public_key())).transpose()?,
-            host_authority: authority.map(|a| line(a.host_public_key())).transpose()?,
+            user_authority: authority.map(|a| line(&a.user_public_key())).transpose()?,
+            host_authority: authority.map(|a| line(&a.host_public_key())).transpose()?,
         })
     }
 

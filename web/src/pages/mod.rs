@@ -3,6 +3,7 @@
 mod account;
 mod approvals;
 mod audit;
+mod ca;
 mod enrol;
 mod health;
 mod home;
@@ -41,6 +42,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .get("/assets/{print}/{name}", Rule::Public, assets::serve)
         .post("/step-up", Rule::LoggedIn, ask)
+        .with(ca::routes)
         .with(login::routes)
         .with(enrol::routes)
         .with(account::routes)

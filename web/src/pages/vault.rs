@@ -5,8 +5,8 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Redirect, Response},
 };
-use cofferdam_access::{people::Duty, store::RotationStanding};
-use cofferdam_vault::rotation::State as Rotating;
+use cofferdam_access::{authority::Stage, people::Duty, store::RotationStanding};
+use cofferdam_vault::{Purpose, rotation::State as Rotating};
 use serde::Deserialize;
 
 use crate::{
@@ -69,12 +69,50 @@ impl Row {
 struct ListPage {
     frame: Frame,
     rows: Vec<Row>,
+    authorities: Vec<AuthorityRow>,
+}
+
+/// An SSH authority that is to be trusted.
+struct AuthorityRow {
+    id: String,
+    purpose: &'static str,
+    stage: &'static str,
+    /// The class of the mark that shows the stage.
+    mark: &'static str,
+    signs_from: Option<Moment>,
+    trusted_until: Option<Moment>,
+    line: String,
+}
+
+async fn authorities(app: &App, zone: &Clock) -> Result<Vec<AuthorityRow>, Failure> {
+    let (all, now) = (app.store.authorities().await?, app.now());
+    let rows = Purpose::ALL.into_iter().flat_map(|p| all.published(p, now)).map(|one| {
+        let stage = all.stage(one, now);
+        AuthorityRow {
+            id: one.id.clone(),
+            purpose: match one.purpose {
+                Purpose::User => "user, for targets",
+                Purpose::Host => "host, for clients",
+            },
+            stage: stage.as_str(),
+            mark: if stage == Stage::Signing { "t-ok" } else { "t-info" },
+            // The first one has signed since before the store knew it.
+            signs_from: zone.maybe(one.signs_from.filter(|from| from.micros() > 0)),
+            trusted_until: zone.maybe(one.trusted_until),
+            line: match one.purpose {
+                Purpose::User => one.public_key.clone(),
+                Purpose::Host => format!("@cert-authority * {}", one.public_key),
+            },
+        }
+    });
+    Ok(rows.collect())
 }
 
 async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
     let frame = Frame::new(&app, &viewer, "/vault");
     let rows = app.store.rotations().await?.iter().map(|one| Row::of(one, &frame.zone)).collect();
-    frame::page(&ListPage { rows, frame })
+    let authorities = authorities(&app, &frame.zone).await?;
+    frame::page(&ListPage { rows, authorities, frame })
 }
 
 /// One change of a secret.

@@ -124,6 +124,9 @@ async fn what_is_open_to_everybody_is_written_down_here() {
         .collect();
     let known = [
         "GET /assets/{print}/{name}",
+        "GET /ca/krl",
+        "GET /ca/user",
+        "GET /ca/known_hosts",
         "GET /login",
         "POST /login",
         "POST /login/passkey/options",
