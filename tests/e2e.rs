@@ -12,6 +12,8 @@ mod authorities;
 mod backup;
 #[path = "e2e/connecting.rs"]
 mod connecting;
+#[path = "e2e/discovering.rs"]
+mod discovering;
 #[path = "e2e/ending.rs"]
 mod ending;
 #[path = "e2e/files.rs"]

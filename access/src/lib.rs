@@ -9,6 +9,7 @@ pub mod authority;
 pub mod clock;
 pub mod control;
 pub mod decision;
+pub mod discovery;
 #[cfg(test)]
 mod fixture;
 pub mod grant;

@@ -7,6 +7,7 @@ use crate::{
     apply,
     audit::AuditKind,
     clock::Timestamp,
+    discovery::Discovery,
     local_time::SiteZone,
     site::{Criticality, Site},
     store::{AuditFilter, Figures, Store, StoreError},
@@ -41,11 +42,11 @@ pub enum Checked {
     BySeal,
 }
 
-/// The six, from the site as it is and what was counted.
-pub fn six(site: &Site, figures: &Figures, checked: Checked) -> [Metric; 6] {
+/// The six, from the site as it is, what was found on its machines, and what was counted.
+pub fn six(site: &Site, found: &[Discovery], figures: &Figures, checked: Checked) -> [Metric; 6] {
     [
         proven_sessions(figures, checked),
-        shared_accounts(site),
+        shared_accounts(site, found),
         guarded_assets(site),
         Metric {
             id: "exception_close_time",
@@ -79,20 +80,22 @@ fn proven_sessions(figures: &Figures, checked: Checked) -> Metric {
     }
 }
 
-fn shared_accounts(site: &Site) -> Metric {
+fn shared_accounts(site: &Site, found: &[Discovery]) -> Metric {
     let critical = |zone| site.zones.iter().any(|z| z.critical && &z.name == zone);
-    let shared = site
-        .accounts
-        .iter()
-        .filter(|a| !a.disabled && a.needs_secret())
-        .filter(|a| site.asset(&a.asset).is_some_and(|asset| !asset.disabled && critical(&asset.zone)))
-        .count();
+    let counts = |asset| site.asset(asset).is_some_and(|asset| !asset.disabled && critical(&asset.zone));
+    let shared = site.accounts.iter().filter(|a| !a.disabled && a.needs_secret() && counts(&a.asset)).count();
+    let looked: Vec<&Discovery> = found.iter().filter(|d| counts(&d.asset)).collect();
+    let unknown: usize = looked.iter().map(|d| d.unknown(site).count()).sum();
     Metric {
         id: "shared_accounts",
-        title: "shared accounts left in critical zones",
-        value: Some(number(shared as u64)),
+        title: "shared and unknown accounts left in critical zones",
+        value: Some(number((shared + unknown) as u64)),
         unit: "accounts",
-        basis: "enabled accounts with a standing password or key on assets of critical zones".to_owned(),
+        basis: format!(
+            "{shared} enabled accounts with a standing password or key on assets of critical zones, and {unknown} privileged \
+             ones that were found on {} of these assets and that the site does not describe",
+            looked.len()
+        ),
     }
 }
 
@@ -147,6 +150,8 @@ fn percent(part: u64, whole: u64) -> Option<f64> {
 pub struct Day {
     /// Its first moment, in the site's zone.
     pub from: Timestamp,
+    /// The first moment after it.
+    until: Timestamp,
     /// What was counted.
     pub figures: Figures,
     /// Each metric by its id; without a value where nothing was counted, or the audit log does not say how the site was.
@@ -187,11 +192,13 @@ impl Trend {
                 Some(day) => day.figures,
                 None => store.figures(*from, *until).await?,
             };
-            found.push(Day { from: *from, figures, values: Vec::new(), settled });
+            found.push(Day { from: *from, until: *until, figures, values: Vec::new(), settled });
         }
         let sites = sites_before(store, first, &bounds).await?;
+        let looks = store.discoveries().await?;
         for (day, site) in found.iter_mut().zip(sites) {
-            day.values = values(&day.figures, site.as_ref());
+            let found: Vec<Discovery> = looks.iter().filter(|l| l.at < day.until).cloned().collect();
+            day.values = values(&day.figures, site.as_ref(), &found);
         }
         Ok(Self { days: found })
     }
@@ -213,9 +220,9 @@ impl Trend {
     }
 }
 
-fn values(figures: &Figures, site: Option<&Site>) -> Vec<(&'static str, Option<f64>)> {
+fn values(figures: &Figures, site: Option<&Site>, found: &[Discovery]) -> Vec<(&'static str, Option<f64>)> {
     let of_site = |id: &str| matches!(id, "shared_accounts" | "guarded_assets");
-    let all = six(site.unwrap_or(&Site::default()), figures, Checked::BySeal);
+    let all = six(site.unwrap_or(&Site::default()), found, figures, Checked::BySeal);
     all.into_iter().map(|m| (m.id, m.value.filter(|_| site.is_some() || !of_site(m.id)))).collect()
 }
 
@@ -258,7 +265,7 @@ mod tests {
 
     #[test]
     fn nothing_counted_is_no_number_and_not_zero_percent() {
-        let metrics = six(&Site::default(), &Figures::default(), Checked::BySeal);
+        let metrics = six(&Site::default(), &[], &Figures::default(), Checked::BySeal);
         let value = |id: &str| metrics.iter().find(|m| m.id == id).unwrap().value;
         assert_eq!(value("sessions_proven"), None);
         assert_eq!(value("detection_time"), None);
@@ -269,10 +276,32 @@ mod tests {
     #[test]
     fn a_password_in_a_critical_zone_is_a_shared_account_until_the_zone_is_none() {
         let mut site = crate::fixture::site();
-        let shared = |site: &Site| six(site, &Figures::default(), Checked::BySeal)[1].value.unwrap();
+        let shared = |site: &Site| six(site, &[], &Figures::default(), Checked::BySeal)[1].value.unwrap();
         assert!(shared(&site) > 0.0);
         site.zones.iter_mut().for_each(|z| z.critical = false);
         assert_eq!(shared(&site), 0.0);
+    }
+
+    #[test]
+    fn a_privileged_account_that_nobody_describes_counts_until_somebody_does() {
+        use cofferdam_vault::rotation::{FoundAccount, Look};
+        let site = crate::fixture::site();
+        let critical = |name| site.zones.iter().any(|z| z.critical && &z.name == name);
+        let asset = site.assets.iter().find(|a| critical(&a.zone)).unwrap().name.clone();
+        let ghost = FoundAccount { login: "ghost".into(), because: vec![], keys: None, password: None };
+        let look = Look { found: vec![ghost], gaps: vec![] };
+        let found = [Discovery { asset: asset.clone(), at: Timestamp(0), look }];
+        let value = |site: &Site, found: &[Discovery]| {
+            six(site, found, &Figures::default(), Checked::BySeal)[1].value.unwrap()
+        };
+        let before = value(&site, &[]);
+        assert_eq!(value(&site, &found), before + 1.0);
+        let mut described = site.clone();
+        let mut account = described.accounts.first().unwrap().clone();
+        (account.asset, account.login, account.disabled) =
+            (asset, crate::ids::Login::new("ghost").unwrap(), true);
+        described.accounts.push(account);
+        assert_eq!(value(&described, &found), before);
     }
 
     #[test]

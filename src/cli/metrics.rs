@@ -34,7 +34,9 @@ pub(crate) async fn run(desk: &Desk, args: &MetricsArgs) -> Result<Reply, CliErr
         proven: proven_sessions(desk, &sessions).await?,
         ..desk.store.figures(from, desk.now().plus_seconds(1)).await?
     };
-    let metrics = six(&desk.site, &figures, Checked::ByteByByte).into_iter().chain(room(&usage));
+    let metrics = six(&desk.site, &desk.store.discoveries().await?, &figures, Checked::ByteByByte)
+        .into_iter()
+        .chain(room(&usage));
     let mut table = Table::new(&["metric", "value", "unit", "from"]);
     let mut rows = Vec::new();
     for m in metrics {

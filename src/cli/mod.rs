@@ -34,6 +34,7 @@ mod usage;
 mod user;
 mod vault;
 mod vault_ca;
+mod vault_discover;
 mod vault_import;
 mod vault_keys;
 mod verify;

@@ -17,7 +17,7 @@ use super::{
     desk::{Desk, OnBehalf},
     error::CliError,
     output::{Reply, Table, joined, shown, utc_or_null},
-    vault_ca, vault_import, vault_keys,
+    vault_ca, vault_discover, vault_import, vault_keys,
 };
 use crate::rotation::{Means, Rotations, is_rotated};
 
@@ -30,6 +30,8 @@ pub(crate) enum VaultCommand {
     Rotate(Which),
     /// Ask targets whether they still take the vault's secrets
     Verify(Several),
+    /// Look for privileged accounts on machines that the site does not describe
+    Discover(vault_discover::DiscoverArgs),
     /// Take secrets over from a CSV file, a KeePass database or HashiCorp Vault
     Import(vault_import::ImportArgs),
     /// Unseal the running vault, with whatever the configuration says opens it
@@ -88,6 +90,7 @@ pub(crate) async fn run(desk: &Desk, command: &VaultCommand) -> Result<Reply, Cl
     match command {
         VaultCommand::Status => status(desk).await,
         VaultCommand::Rotate(which) => rotate(desk, which).await,
+        VaultCommand::Discover(args) => vault_discover::run(desk, args).await,
         VaultCommand::Import(args) => vault_import::run(desk, args).await,
         VaultCommand::Ca(command) => vault_ca::run(desk, command).await,
         VaultCommand::Verify(several) => verify(desk, several).await,
@@ -101,7 +104,7 @@ pub(crate) async fn run(desk: &Desk, command: &VaultCommand) -> Result<Reply, Cl
     }
 }
 
-fn rotations(desk: &Desk) -> Result<Rotations, CliError> {
+pub(super) fn rotations(desk: &Desk) -> Result<Rotations, CliError> {
     let site = Arc::new(desk.site.clone());
     let config = &desk.context.config;
     Rotations::new(Means {
@@ -200,13 +203,6 @@ async fn history(desk: &Desk, account: &AccountRef) -> Result<Reply, CliError> {
 async fn status(desk: &Desk) -> Result<Reply, CliError> {
     let running = vault_keys::running(desk);
     let recipient = desk.context.sealer().map(|s| s.recipient()).unwrap_or_default();
-    let ca = desk.context.ssh_ca()?;
-    let line = |key: &russh::keys::PublicKey| {
-        let text = key
-            .to_openssh()
-            .map_err(|e| CliError::failed(format!("the authority's key cannot be written: {e}")))?;
-        Ok::<_, CliError>((text.trim().to_owned(), key.fingerprint(HashAlg::Sha256).to_string()))
-    let recipient = desk.context.sealer()?.recipient();
     let authorities = vault_ca::published(desk).await?;
     let lines = |purpose: Purpose| {
         authorities.iter().filter(move |(a, _)| a.purpose == purpose).fold(

@@ -62,7 +62,7 @@ impl SiteFleet {
         Ok(Self { site, store, sealer, dial: Arc::new(Allowed(destinations)), plugins, scratch })
     }
 
-    fn target(&self, asset: &Asset) -> Result<SshTarget, String> {
+    pub(super) fn target(&self, asset: &Asset) -> Result<SshTarget, String> {
         let endpoint = asset.endpoints.iter().find(|e| e.protocol == Protocol::Ssh);
         let endpoint = endpoint.ok_or_else(|| format!("{} has no ssh endpoint", asset.name))?;
         let host_keys: Vec<PublicKey> =
@@ -77,7 +77,11 @@ impl SiteFleet {
         })
     }
 
-    fn secret_of(&self, asset: &Asset, login: &cofferdam_access::ids::Login) -> Arc<dyn SecretSource> {
+    pub(super) fn secret_of(
+        &self,
+        asset: &Asset,
+        login: &cofferdam_access::ids::Login,
+    ) -> Arc<dyn SecretSource> {
         let account = AccountRef { asset: asset.name.clone(), login: login.clone() };
         Arc::new(StoredSecret { store: self.store.clone(), sealer: self.sealer.clone(), account })
     }
@@ -90,7 +94,7 @@ impl SiteFleet {
             (_, Credential::Key) => Err("only a password can be changed there".to_owned()),
             (RotationBy::Postgresql, _) => self.postgresql(asset, account, how),
             (RotationBy::Mariadb, _) => self.mariadb(asset, account, how),
-            (RotationBy::ActiveDirectory, _) => self.directory(asset, account, how),
+            (RotationBy::ActiveDirectory, _) => Ok(Arc::new(self.member(asset, account, how)?)),
             (RotationBy::Plugin, _) => self.by_plugin(asset, account, how),
         }
     }
@@ -165,15 +169,16 @@ impl SiteFleet {
         }))
     }
 
-    fn directory(
+    /// An account of a directory.
+    pub(super) fn member(
         &self,
         asset: &Asset,
         account: &Account,
         how: &Rotation,
-    ) -> Result<Arc<dyn Rotator>, String> {
+    ) -> Result<DirectoryAccount, String> {
         let server = how.server.clone().unwrap_or_default();
         let missing = |what| format!("server.{what} of {} is not given", account.login);
-        Ok(Arc::new(DirectoryAccount {
+        Ok(DirectoryAccount {
             address: self.address(asset, how),
             tls: tls(&server)?.ok_or_else(|| missing("authority"))?,
             dn: server.dn.ok_or_else(|| missing("dn"))?,
@@ -182,7 +187,7 @@ impl SiteFleet {
             helper: how.helper.as_ref().zip(server.helper_bind_name).map(|(helper, bind_name)| {
                 DirectoryHelper { bind_name, secret: self.secret_of(asset, helper) }
             }),
-        }))
+        })
     }
 
     fn by_plugin(

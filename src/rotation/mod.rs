@@ -4,6 +4,7 @@
 //! a pinned host key, and no person's word goes into it.
 
 mod fleet;
+mod look;
 mod report;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
@@ -24,6 +25,7 @@ use tracing::{error, warn};
 
 pub(crate) use fleet::PLUGIN_COMMAND;
 use fleet::SiteFleet;
+pub(crate) use look::can_be_looked_at;
 use report::AuditReporter;
 
 /// How often it is looked for what is due. A session's secret changes within this time of its end.
@@ -82,6 +84,14 @@ pub(crate) enum RotationError {
     Unmanaged {
         /// The account.
         account: AccountRef,
+        /// A plain clause.
+        why: String,
+    },
+    /// An asset could not be looked at.
+    #[error("{asset} cannot be looked at: {why}")]
+    Unseen {
+        /// The asset.
+        asset: cofferdam_access::ids::Name,
         /// A plain clause.
         why: String,
     },

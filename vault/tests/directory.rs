@@ -175,6 +175,21 @@ async fn an_account_of_a_directory_is_changed_rejected_mended_and_told_apart_whe
     let fault = account.verify(&current).await.unwrap_err();
     assert!(matches!(&fault, Fault::Denied(why) if why.contains("disabled")), "{fault:?}");
 
+    // Who may do everything in the domain, also as a member of a member; who is disabled counts no more.
+    directory.tool(&["group", "add", "plant-admins"]);
+    directory.tool(&["group", "addmembers", "Domain Admins", "plant-admins"]);
+    directory.tool(&["group", "addmembers", "plant-admins", "nobody-special"]);
+    directory.tool(&["user", "create", "was-special", FIRST]);
+    directory.tool(&["group", "addmembers", "Domain Admins", "was-special"]);
+    directory.tool(&["user", "disable", "was-special"]);
+    directory.tool(&["user", "create", "plain-operator", FIRST]);
+    let looking = DirectoryAccount { bind_name: "plain-operator@plant.example".into(), ..account.clone() };
+    let look = looking.look(&secret(FIRST)).await.unwrap();
+    let found: Vec<&str> = look.found.iter().map(|f| f.login.as_str()).collect();
+    assert_eq!(found, ["Administrator", "nobody-special"], "{look:?}");
+    let because = &look.found[1].because;
+    assert!(because.contains(&"Domain Admins".to_owned()), "{look:?}");
+
     // Another authority's certificate, or one for another name, gets no password.
     let other = TlsTrust { name: account.tls.name.clone(), ..Certificate::make().trust() };
     let fault = DirectoryAccount { tls: other, ..account.clone() }.verify(&current).await.unwrap_err();

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use cofferdam_vault::rotation::password::PasswordPolicy;
 use cofferdam_vault::rotation::ssh::{
-    KeyHelper, PasswordHelper, PasswordWay, SshKeys, SshPassword, SshTarget,
+    HostLook, KeyHelper, PasswordHelper, PasswordWay, SshKeys, SshPassword, SshTarget,
 };
 use cofferdam_vault::rotation::{Fault, FindingKind, OnDrift, Reason, Rotator as _, State, Verdict};
 use cofferdam_vault::{SecretBytes, SystemEntropy};
@@ -329,4 +329,40 @@ async fn a_file_that_cannot_be_written_says_so_and_stays() {
     let fault = rotator.change(&SecretBytes::from(old), &new).await.unwrap_err();
     assert!(matches!(&fault, Fault::Denied(why) if why.contains("cannot be written there")), "{fault:?}");
     assert_eq!(fs::read_to_string(user.keys_file()).unwrap(), format!("{line}\n"));
+}
+
+#[tokio::test]
+async fn a_look_at_a_host_finds_who_may_do_everything_there_and_says_what_it_could_not_read() {
+    let host = Host::start("");
+    let (plain, member, sudoer) = (LocalUser::make(FIRST), LocalUser::make(FIRST), LocalUser::make(FIRST));
+    host::join_group(&member, "disk");
+    let _rights = sudoer.may_sudo("/usr/bin/id");
+    let keys = format!("# a note\n\n{}\n{}\n", fresh_key("one").1, fresh_key("two").1);
+    sudoer.set_keys(&keys, 0o600);
+    let look = |login: &str, secret: Vec<u8>| HostLook {
+        target: host.target(),
+        login: login.to_owned(),
+        secret: Fixed::new(secret),
+        sudo: false,
+    };
+    let seen = look("root", host.root_key()).look().await.unwrap();
+    let found = |login: &str| seen.found.iter().find(|f| f.login == login);
+    assert!(found("root").unwrap().because.contains(&"uid 0".to_owned()));
+    assert!(found(&plain.login).is_none(), "it may do nothing: {seen:?}");
+    assert_eq!(found(&member.login).unwrap().because, ["group disk"]);
+    assert_eq!(
+        (found(&member.login).unwrap().keys, found(&member.login).unwrap().password),
+        (Some(0), Some(true))
+    );
+    assert_eq!(
+        (&found(&sudoer.login).unwrap().because[..], found(&sudoer.login).unwrap().keys),
+        (&["sudo".to_owned()][..], Some(2))
+    );
+    // Without root the groups are still seen, and the rest is said to be missing.
+    let less = look(&plain.login, FIRST.into()).look().await.unwrap();
+    assert!(less.found.iter().any(|f| f.login == member.login && f.keys.is_none()), "{less:?}");
+    assert!(less.gaps.iter().any(|gap| gap.contains("takes root")), "{less:?}");
+    assert!(less.gaps.iter().any(|gap| gap.contains("what sudo lets")), "{less:?}");
+    let wrong = look(&plain.login, b"not-its-password".to_vec()).look().await.unwrap_err();
+    assert!(!wrong.to_string().contains("not-its-password"), "{wrong}");
 }

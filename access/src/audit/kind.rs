@@ -123,6 +123,8 @@ kinds! {
     AuthorityFinished = "authority.finished",
     /// A certificate was put on the revocation list.
     CertificateRevoked = "certificate.revoked",
+    /// Privileged accounts were looked for on an asset.
+    AccountsDiscovered = "accounts.discovered",
     /// A window was asked for.
     WindowRequested = "window.requested",
     /// A person approved a window.

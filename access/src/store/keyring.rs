@@ -11,9 +11,9 @@ const BATCH: usize = 100;
 /// What is sealed under the keyring, by what it belongs to. The bytes say nothing without the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedRow {
-    /// `account` or `totp`: what the vault's context of it is for.
+    /// `account`, `totp` or `ssh-authority`: what the vault's context of it is for.
     pub purpose: &'static str,
-    /// Which one: an account as LOGIN@ASSET, or a person's name.
+    /// Which one: an account as LOGIN@ASSET, a person's name, or an authority's.
     pub id: String,
     /// The sealed bytes.
     pub sealed: Vec<u8>,
@@ -27,6 +27,7 @@ enum Place {
         login: String,
     },
     Totp,
+    Authority,
     /// One of the secrets that a rotation keeps: within its JSON, as base64.
     Rotation {
         asset: String,
@@ -99,6 +100,11 @@ impl Store {
                 place: Place::Totp,
             });
         }
+        let authorities = "SELECT id, sealed FROM authority WHERE sealed IS NOT NULL";
+        for row in pools.rows(authorities, vec![]).await? {
+            let (id, sealed) = (row.text("id")?, row.bytes("sealed")?);
+            all.push(SealedRow { purpose: "ssh-authority", id, sealed, place: Place::Authority });
+        }
         for row in pools.rows("SELECT asset, login, version, progress FROM rotation", vec![]).await? {
             let (asset, login, version) = (row.text("asset")?, row.text("login")?, row.int("version")?);
             let progress: cofferdam_vault::rotation::Progress = row.json("progress")?;
@@ -146,6 +152,14 @@ async fn replace(change: &mut Change<'_>, row: &SealedRow, new: &[u8]) -> Result
             change
                 .execute(
                     "UPDATE credential SET totp_sealed = $3 WHERE person = $1 AND totp_sealed = $2",
+                    args![&row.id, row.sealed.as_slice(), new],
+                )
+                .await
+        }
+        Place::Authority => {
+            change
+                .execute(
+                    "UPDATE authority SET sealed = $3 WHERE id = $1 AND sealed = $2",
                     args![&row.id, row.sealed.as_slice(), new],
                 )
                 .await

@@ -11,6 +11,7 @@ mod authorities;
 mod change;
 mod db;
 mod decisions;
+mod discovery;
 mod error;
 mod figures;
 mod filter;

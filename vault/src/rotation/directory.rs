@@ -59,9 +59,15 @@ pub struct DirectoryAccount {
 }
 
 /// A connection; what drives it ends with it.
-struct Connected {
+pub(super) struct Connected {
     ldap: Ldap,
     _driver: JoinSet<()>,
+}
+
+impl Connected {
+    pub(super) fn ldap(&mut self) -> &mut Ldap {
+        &mut self.ldap
+    }
 }
 
 impl DirectoryAccount {
@@ -101,7 +107,11 @@ impl DirectoryAccount {
         Ok((connected, verdict))
     }
 
-    async fn enter_or_fault(&self, bind_name: &str, password: &SecretString) -> Result<Connected, Fault> {
+    pub(super) async fn enter_or_fault(
+        &self,
+        bind_name: &str,
+        password: &SecretString,
+    ) -> Result<Connected, Fault> {
         match self.enter(bind_name, password).await? {
             (connected, Verdict::Opens) => Ok(connected),
             (_, Verdict::Refused) => Err(Fault::Refused(format!(

@@ -6,9 +6,11 @@
 
 mod attempt;
 pub mod directory;
+mod directory_look;
 mod engine;
 mod finding;
 mod ledger;
+mod look;
 pub mod mariadb;
 mod memory;
 pub mod password;
@@ -24,6 +26,7 @@ mod tls;
 pub use engine::{Clock, Engine, EngineError, Keeper, Outcome};
 pub use finding::{Finding, FindingKind};
 pub use ledger::{Claim, LONGEST_CLAIM, Ledger, LedgerError};
+pub use look::{FoundAccount, Look};
 pub use memory::MemoryLedger;
 pub use reach::{Address, Dial, Direct, SecretSource};
 pub use record::{FORMER_SECRETS, Progress, Reason, Record, SealedBytes, Secrets, State, Want};

@@ -203,6 +203,11 @@ fn remove_strays() {
     }
 }
 
+/// Makes a user a member of a group of this machine.
+pub(crate) fn join_group(user: &LocalUser, group: &str) {
+    done(as_root("usermod").args(["-aG", group, &user.login]));
+}
+
 /// A fresh key in the OpenSSH form, and its public line.
 pub(crate) fn fresh_key(comment: &str) -> (Vec<u8>, String) {
     let folder = tempfile::tempdir().unwrap();

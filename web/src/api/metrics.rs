@@ -63,7 +63,8 @@ struct Day {
 #[utoipa::path(get, path = "/api/v1/metrics", tag = "metrics", responses((status = 200, body = [Shown])))]
 async fn metrics(State(app): State<App>) -> Reply<Vec<Shown>> {
     let looked = Background::metrics(&app).await?;
-    let all = six(&app.snapshot().site, &looked.trend.sum(), Checked::BySeal);
+    let all =
+        six(&app.snapshot().site, &app.store.discoveries().await?, &looked.trend.sum(), Checked::BySeal);
     let shown = all.into_iter().map(|m| Shown {
         days: looked
             .trend
@@ -86,7 +87,8 @@ async fn metrics(State(app): State<App>) -> Reply<Vec<Shown>> {
     responses((status = 200, content_type = "text/plain", body = String)))]
 async fn prometheus(State(app): State<App>) -> Result<Response, Problem> {
     let looked = Background::metrics(&app).await?;
-    let all = six(&app.snapshot().site, &looked.trend.sum(), Checked::BySeal);
+    let all =
+        six(&app.snapshot().site, &app.store.discoveries().await?, &looked.trend.sum(), Checked::BySeal);
     let body = exposition(&all, app.live.list().len(), app.health.certificate_ends());
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], body).into_response())

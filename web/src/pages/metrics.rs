@@ -49,7 +49,8 @@ struct MetricsPage {
 async fn show(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
     let looked = Background::metrics(&app).await?;
     let frame = Frame::new(&app, &viewer, "/metrics");
-    let metrics = six(&app.snapshot().site, &looked.trend.sum(), Checked::BySeal);
+    let metrics =
+        six(&app.snapshot().site, &app.store.discoveries().await?, &looked.trend.sum(), Checked::BySeal);
     let tiles = metrics.into_iter().map(|m| tile(m, &looked.trend)).collect();
     frame::page(&MetricsPage { at: frame.at(&looked.at), days: METRICS_DAYS, tiles, frame })
 }
@@ -127,7 +128,7 @@ mod tests {
         let shown = olga.get("/metrics").await;
         assert_eq!(shown.status, 200, "{}", shown.text);
         assert_eq!(shown.text.matches("card tile").count(), 6);
-        assert!(shown.text.contains("shared accounts left in critical zones"));
+        assert!(shown.text.contains("shared and unknown accounts left in critical zones"));
         assert_eq!(site.log_in("vera").await.get("/metrics").await.status, 403);
     }
 
@@ -143,7 +144,7 @@ mod tests {
     #[test]
     fn the_page_renders() {
         let frame = Frame::sample("/metrics");
-        let metric = six(&Default::default(), &Default::default(), Checked::BySeal)[0].clone();
+        let metric = six(&Default::default(), &[], &Default::default(), Checked::BySeal)[0].clone();
         let page = MetricsPage {
             at: frame.at(&frame.now),
             days: 30,

@@ -3,8 +3,10 @@
 mod authorized_keys;
 mod keys;
 mod link;
+pub(crate) mod look;
 mod password;
 
 pub use keys::{KeyHelper, SshKeys};
 pub use link::SshTarget;
+pub use look::HostLook;
 pub use password::{PasswordHelper, PasswordWay, SshPassword};
