@@ -153,6 +153,7 @@ async fn describe(store: &Store, now: Timestamp) -> Site {
             default: true,
             exclusive: false,
             disabled: false,
+            checkout: false,
             rotation: None,
         });
     }

@@ -240,6 +240,9 @@ pub struct Account {
     /// Disabled accounts cannot be used; live sessions are cut.
     #[serde(default, skip_serializing_if = "is_false")]
     pub disabled: bool,
+    /// People may check its secret out to see it, those whom policy lets. Without this nobody may.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub checkout: bool,
     /// How the vault changes its secret; absent: people do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,

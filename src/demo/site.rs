@@ -81,6 +81,7 @@ fn account(login: &str, credential: Credential, default: bool) -> Result<Account
         default,
         exclusive: false,
         disabled: false,
+        checkout: false,
         rotation: None,
     })
 }

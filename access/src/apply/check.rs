@@ -297,6 +297,10 @@ impl Check<'_> {
                     "another account of this asset is the default: keep one",
                 );
             }
+            if account.checkout && !account.needs_secret() {
+                let problem = "there is no secret that anybody could see: leave it out";
+                self.fault(ItemKind::Account, &name, "checkout", problem);
+            }
             self.rotation(account, &name);
         }
     }

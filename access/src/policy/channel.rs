@@ -302,7 +302,9 @@ fn permit(_proof: Allowed, act: Act<'_>, policies: Vec<String>, file_bytes: Opti
         Act::Sftp => ChannelPermit::Sftp(Pass { policies }),
         Act::FileRead { .. } => ChannelPermit::FileRead(FilePermit { policies, file_bytes }),
         Act::FileWrite { .. } => ChannelPermit::FileWrite(FilePermit { policies, file_bytes }),
-        Act::Shell | Act::Connect | Act::Forward { .. } => ChannelPermit::Shell(Pass { policies }),
+        Act::Shell | Act::Connect | Act::Forward { .. } | Act::ViewSecret { .. } => {
+            ChannelPermit::Shell(Pass { policies })
+        }
     }
 }
 

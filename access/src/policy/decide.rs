@@ -128,7 +128,7 @@ pub fn decide(
 }
 
 /// What makes any decision impossible: a clock behind the snapshot, or policies that did not load.
-fn unfit(snapshot: &Snapshot, now: Timestamp) -> Option<(&'static str, String)> {
+pub(super) fn unfit(snapshot: &Snapshot, now: Timestamp) -> Option<(&'static str, String)> {
     if now < snapshot.taken_at.plus_seconds(-CLOCK_SLACK_SECONDS) {
         let reason =
             format!("the clock jumped back behind {}: an administrator has to set it", snapshot.taken_at);

@@ -94,6 +94,7 @@ fn resource(
         ("crown_jewel", Value::new_bool(t.asset.crown_jewel)),
         ("credential", text(super::reasons::credential(account.credential))),
         ("exclusive", Value::new_bool(account.exclusive)),
+        ("checkout", Value::new_bool(account.checkout)),
     ]);
     all.push(Entity::new(account_uid.clone(), account_attributes, HashSet::from([asset]))?);
     Ok((all, account_uid))
@@ -106,6 +107,10 @@ fn context(q: &Question<'_>, zone: &SiteZone) -> Result<Context, BuildError> {
         Act::FileWrite { size, .. } => ("", size, 0),
         Act::Forward { port } => ("", 0, port),
         _ => ("", 0, 0),
+    };
+    let (protocol, agreed, minutes) = match q.act {
+        Act::ViewSecret { agreed, seconds } => ("", agreed, seconds.saturating_add(59).div_euclid(60)),
+        _ => (q.thing.protocol.as_str(), 0, 0),
     };
     let conduit = record([
         ("exists", Value::new_bool(q.thing.path.conduit.is_some())),
@@ -127,7 +132,7 @@ fn context(q: &Question<'_>, zone: &SiteZone) -> Result<Context, BuildError> {
         ("now", Value::new_datetime(q.now.to_string())),
         ("local_hour", Value::new_long(hour)),
         ("local_weekday", Value::new_long(weekday)),
-        ("protocol", text(q.thing.protocol.as_str())),
+        ("protocol", text(protocol)),
         ("plant_state", text(q.thing.plant.as_str())),
         ("window", window(q)?),
         ("device", device(q)?),
@@ -138,6 +143,8 @@ fn context(q: &Question<'_>, zone: &SiteZone) -> Result<Context, BuildError> {
         ("path", text(q.act.path().unwrap_or(""))),
         ("bytes", Value::new_long(i64::try_from(bytes).unwrap_or(i64::MAX))),
         ("port", Value::new_long(port.into())),
+        ("agreed", Value::new_long(i64::try_from(agreed).unwrap_or(0))),
+        ("view_minutes", Value::new_long(minutes)),
     ];
     Ok(Context::from_pairs(pairs.map(|(k, v)| (k.to_owned(), v)))?)
 }

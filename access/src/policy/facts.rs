@@ -13,8 +13,8 @@ use crate::{
 };
 
 /// The actions of the schema.
-pub(crate) const ACTIONS: [&str; 8] =
-    ["work", "connect", "shell", "exec", "sftp", "file_read", "file_write", "forward"];
+pub(crate) const ACTIONS: [&str; 9] =
+    ["work", "connect", "shell", "exec", "sftp", "file_read", "file_write", "forward", "view_secret"];
 
 /// How far a clock may be behind a moment that it showed before: more is a clock that jumped back.
 pub(crate) const CLOCK_SLACK_SECONDS: i64 = 5;
@@ -29,6 +29,7 @@ pub(crate) enum Act<'a> {
     FileRead { path: &'a str },
     FileWrite { path: &'a str, size: u64 },
     Forward { port: u16 },
+    ViewSecret { agreed: usize, seconds: i64 },
 }
 
 impl<'a> Act<'a> {
@@ -41,6 +42,7 @@ impl<'a> Act<'a> {
             Self::FileRead { .. } => "file_read",
             Self::FileWrite { .. } => "file_write",
             Self::Forward { .. } => "forward",
+            Self::ViewSecret { .. } => "view_secret",
         }
     }
     pub(crate) const fn path(self) -> Option<&'a str> {
@@ -130,7 +132,7 @@ pub(crate) struct Path<'a> {
 
 impl<'a> Path<'a> {
     fn find(snapshot: &'a Snapshot, from: Option<&'a Name>, asset: &'a Asset, protocol: Protocol) -> Self {
-        let mut found = Self { conduit: None, uploads: false, downloads: false };
+        let mut found = Self::none();
         let Some(from) = from else { return found };
         for conduit in snapshot.site.conduits_to(from, asset, protocol) {
             found.conduit = found.conduit.or(Some(&conduit.name));
@@ -138,6 +140,11 @@ impl<'a> Path<'a> {
             found.downloads |= conduit.direction != Direction::In;
         }
         found
+    }
+
+    /// Nothing is connected to.
+    pub(crate) const fn none() -> Self {
+        Self { conduit: None, uploads: false, downloads: false }
     }
 }
 
@@ -274,6 +281,17 @@ impl Freshness {
         let in_time = age_seconds >= -CLOCK_SLACK_SECONDS && age_seconds < counts_for;
         let here = second.kind != SecondFactorKind::Remembered || scope.among(&second.windows);
         Self { present: true, fresh: in_time && here, age_seconds: age_seconds.max(0) }
+    }
+
+    /// For a secret that is shown at `now`: proved for this, a moment ago.
+    pub(crate) fn just_proved(factors: &Factors, now: Timestamp) -> Self {
+        let Some(second) = &factors.second else {
+            return Self { present: false, fresh: false, age_seconds: 0 };
+        };
+        let age_seconds = now.since(second.at).div_euclid(1_000_000);
+        let in_time = (0..=cofferdam_vault::MAX_STEP_UP_SECONDS).contains(&age_seconds);
+        let fresh = in_time && second.kind != SecondFactorKind::Remembered;
+        Self { present: true, fresh, age_seconds: age_seconds.max(0) }
     }
 
     /// For a live session: the factor is bound to it, and counted when it began.

@@ -15,6 +15,7 @@ mod reasons;
 mod recheck;
 #[cfg(test)]
 mod tests;
+mod view;
 mod what_if;
 
 pub(crate) use self::compiled::Allowed;
@@ -26,6 +27,7 @@ pub use self::{
     examples::{ExampleError, ExampleResult, run_examples},
     menu::{MenuEntry, MenuState, reachable},
     recheck::{EndReason, Recheck, recheck},
+    view::{ViewDecision, ViewPermit, ViewQuestion, decide_view},
     what_if::{WhatIf, what_if},
 };
 
