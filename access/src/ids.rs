@@ -66,6 +66,10 @@ ids! {
     FindingId,
     /// A request to delete recordings.
     DeletionId,
+    /// A request to see a secret, and the check-out that came of it.
+    CheckoutId,
+    /// A break-glass envelope.
+    EnvelopeId,
     /// A message on its way out.
     NotificationId,
     /// A log-in to the web interface.

@@ -6,6 +6,8 @@
 pub mod apply;
 pub mod audit;
 pub mod authority;
+pub mod checking_out;
+pub mod checkout;
 pub mod clock;
 pub mod control;
 pub mod decision;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     audit::{Act, AuditKind},
+    checkout::{Checkout, OTHERS},
     ids::Name,
     local_time::SiteZone,
     people::{Duty, User},
@@ -204,6 +205,54 @@ fn event(kind: AuditKind, act: &Act, window: &Window) -> Event {
     }
 }
 
+/// The messages about what `act` did to a check-out: an event for a program, and mails to those who have to agree (`waits`) and,
+/// when they have, to whoever asked.
+pub fn of_checkout(
+    kind: AuditKind,
+    act: &Act,
+    checkout: &Checkout,
+    waits: bool,
+    people: &[User],
+) -> Vec<Message> {
+    let request = &checkout.request;
+    let path = format!("/checkouts/{}", request.id);
+    let mut messages = vec![Message::Webhook(Event {
+        event: kind.as_str().to_owned(),
+        at: act.at.to_string(),
+        actor: act.actor.as_str().to_owned(),
+        subject: request.id.to_string(),
+        path: path.clone(),
+        details: serde_json::json!({
+            "state": checkout.standing.as_str(),
+            "account": request.account,
+            "person": request.person,
+            "reason": request.reason,
+            "seconds": request.seconds,
+            "until": checkout.shown.as_ref().map(|s| s.until.to_string()),
+        }),
+    })];
+    let (own, subject, first) = match kind {
+        AuditKind::CheckoutRequested if waits => {
+            (false, "somebody asks to see a secret", format!("{} asks to see a secret.", request.person))
+        }
+        AuditKind::CheckoutAgreed if checkout.agreed(|_, _| true) >= OTHERS => {
+            (true, "you may see the secret", "Two people agreed that you see a secret.".to_owned())
+        }
+        _ => return messages,
+    };
+    let told = |user: &&User| {
+        let asked = user.name == request.person;
+        let concerned = if own { asked } else { !asked && user.duties.iter().any(|d| d.approves()) };
+        concerned && !user.email.is_empty() && user.is_active(act.at)
+    };
+    let text = format!("{first}\n\nAccount: {}\nReason: {}", request.account, request.reason);
+    messages.extend(people.iter().filter(told).map(|user| {
+        let (to, subject) = (user.email.clone(), format!("Cofferdam: {subject}"));
+        Message::Mail(Mail { to, subject, text: text.clone(), path: path.clone() })
+    }));
+    messages
+}
+
 /// How far messages may still go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
@@ -307,7 +356,10 @@ fn finding_text(finding: &FindingRecord, session: Option<&(Name, String)>, mail:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{NOON, approved, asked, name, site};
+    use crate::{
+        checkout::CheckoutRequest,
+        fixture::{NOON, approved, asked, name, site},
+    };
 
     fn people() -> Vec<User> {
         let mut people = site().users;
@@ -348,6 +400,32 @@ mod tests {
         assert_eq!(told(AuditKind::WindowApproved, "sam", &both), ["vera@plant.example"]);
         let one = Window { standing: Standing::Requested, ..both };
         assert!(told(AuditKind::WindowApproved, "olga", &one).is_empty());
+    }
+
+    #[test]
+    fn those_who_have_to_agree_hear_of_a_request_and_whoever_asked_of_the_second_yes() {
+        let (account, olga) = (crate::fixture::account("root@pump-hmi"), name("olga"));
+        let request = CheckoutRequest::new(&account, &olga, 3600, "it hangs", NOON, &mut rand::rng());
+        let mut checkout = Checkout::requested(request);
+        let told = |kind, checkout: &Checkout, waits| -> Vec<String> {
+            let act = Act::person(&name("olga"), NOON);
+            let all = of_checkout(kind, &act, checkout, waits, &people());
+            assert!(matches!(&all[0], Message::Webhook(e) if e.details["reason"] == "it hangs"));
+            let mails = all.into_iter().filter_map(|m| match m {
+                Message::Mail(mail) => Some(mail.to),
+                Message::Webhook(_) => None,
+            });
+            mails.collect()
+        };
+        let asked = told(AuditKind::CheckoutRequested, &checkout, true);
+        assert_eq!(asked, ["otto@plant.example", "sam@plant.example", "both@plant.example"]);
+        assert!(told(AuditKind::CheckoutRequested, &checkout, false).is_empty(), "nobody has to agree");
+        let digest = checkout.request.digest();
+        for (who, duty) in [("otto", Duty::Operations), ("sam", Duty::Security)] {
+            assert!(told(AuditKind::CheckoutAgreed, &checkout, false).is_empty());
+            checkout.agree(&crate::fixture::person(who), duty, digest, "", NOON).unwrap();
+        }
+        assert_eq!(told(AuditKind::CheckoutAgreed, &checkout, false), ["olga@plant.example"]);
     }
 
     fn found(severity: &str, text: &str) -> FindingRecord {

@@ -346,6 +346,7 @@ impl Gateway {
                 "{} is in use by another session ({holder}) and takes one at a time; wait until it ends",
                 grant.account()
             ))),
+            Ok(OpenOutcome::AccountCheckedOut(why)) => Err(Refusal::new(why)),
             Err(e) => {
                 error!(error = %e, "a session was refused: it could not be audited");
                 Err(Refusal::new(

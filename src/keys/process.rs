@@ -120,15 +120,8 @@ fn service(config: &Config, runtime: &Runtime, hardening: Hardening) -> Result<A
     let bounds = Bounds { live_leases: config.limits.max_sessions as usize, ..Bounds::default() };
     let time = clock.clone();
     let now = move || time.now().micros();
-    let service = Arc::new(Service::new(
-        gate,
-        Some(authority.clone()),
-        held,
-        ports,
-        bounds,
-        Arc::new(now),
-        hardening,
-    ));
+    let service =
+        Arc::new(Service::new(gate, Some(authority.clone()), held, ports, bounds, Arc::new(now), hardening));
     if config.vault.unseal().needs_a_person() {
         warn!("the vault is sealed: run `cofferdam vault unseal`");
     } else if let Err(e) = service.open_by_itself() {

@@ -111,6 +111,26 @@ kinds! {
     SecretLeased = "secret.leased",
     /// A lease ended.
     SecretReturned = "secret.returned",
+    /// Somebody asked to see a secret.
+    CheckoutRequested = "checkout.requested",
+    /// Another person agreed that it may be seen.
+    CheckoutAgreed = "checkout.agreed",
+    /// A request to see a secret was refused, or taken back.
+    CheckoutRefused = "checkout.refused",
+    /// Policy does not let the person see the secret.
+    CheckoutDenied = "checkout.denied",
+    /// A person sees a secret from here on.
+    CheckoutOpened = "checkout.opened",
+    /// A check-out was returned.
+    CheckoutReturned = "checkout.returned",
+    /// A check-out came to its end without being returned.
+    CheckoutExpired = "checkout.expired",
+    /// A break-glass envelope was made.
+    EnvelopeMade = "envelope.made",
+    /// A break-glass envelope was opened.
+    EnvelopeOpened = "envelope.opened",
+    /// Somebody tried to open a break-glass envelope and could not.
+    EnvelopeRefused = "envelope.refused",
     /// The built-in CA signed a certificate.
     CertificateIssued = "certificate.issued",
     /// The store took note of an SSH authority.

@@ -65,34 +65,8 @@ impl Store {
     /// Keeps a finding, and the messages about it: to a program, and by mail where it matters to those who watch sessions.
     /// Neither more often than people and programs can take: the listing has every one.
     pub async fn record_finding(&self, act: &Act, finding: &FindingRecord) -> Result<Checkpoint, StoreError> {
-        let session = finding.session.map(|s| s.to_string());
         let mut change = self.change(act).await?;
-        let mail = mail_bound(&mut change, finding).await?;
-        let event = event_bound(&mut change, finding).await?;
-        tell(&mut change, act, finding, mail, event).await?;
-        change
-            .execute(
-                "INSERT INTO finding (id, session, at, trigger_name, severity, message, response, mailed) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-                args![
-                    finding.id.to_string(),
-                    session.clone(),
-                    finding.at,
-                    &finding.trigger,
-                    &finding.severity,
-                    finding.text.replace('\0', "\u{fffd}"),
-                    &finding.response,
-                    i64::from(mail != Bound::Reached),
-                ],
-            )
-            .await?;
-        let subject = session.unwrap_or_else(|| finding.id.to_string());
-        let event = AuditEvent::new(AuditKind::Finding, subject)
-            .with("finding", finding.id.to_string())
-            .with("trigger", finding.trigger.as_str())
-            .with("severity", finding.severity.as_str())
-            .with("text", finding.text.as_str())
-            .with("response", finding.response.as_str());
+        let event = put_finding(&mut change, act, finding).await?;
         change.commit(event).await
     }
 
@@ -108,6 +82,41 @@ impl Store {
                 .finish("id DESC", filter.limit);
         self.0.pools.rows(sql, values).await?.iter().map(record).collect()
     }
+}
+
+/// Keeps a finding, and the messages about it, in the transaction of what it tells of; answers its event.
+pub(super) async fn put_finding(
+    change: &mut Change<'_>,
+    act: &Act,
+    finding: &FindingRecord,
+) -> Result<AuditEvent, StoreError> {
+    let session = finding.session.map(|s| s.to_string());
+    let mail = mail_bound(change, finding).await?;
+    let event = event_bound(change, finding).await?;
+    tell(change, act, finding, mail, event).await?;
+    change
+        .execute(
+            "INSERT INTO finding (id, session, at, trigger_name, severity, message, response, mailed) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            args![
+                finding.id.to_string(),
+                session.clone(),
+                finding.at,
+                &finding.trigger,
+                &finding.severity,
+                finding.text.replace('\0', "\u{fffd}"),
+                &finding.response,
+                i64::from(mail != Bound::Reached),
+            ],
+        )
+        .await?;
+    let subject = session.unwrap_or_else(|| finding.id.to_string());
+    Ok(AuditEvent::new(AuditKind::Finding, subject)
+        .with("finding", finding.id.to_string())
+        .with("trigger", finding.trigger.as_str())
+        .with("severity", finding.severity.as_str())
+        .with("text", finding.text.as_str())
+        .with("response", finding.response.as_str()))
 }
 
 /// Whether people are told of it by mail: it matters, they were not told the same a moment ago, and not too often.

@@ -21,6 +21,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 4, name: "web_admin", sql: include_str!("../../../migrations/0004_web_admin.sql") },
     Migration { version: 5, name: "web_scale", sql: include_str!("../../../migrations/0005_web_scale.sql") },
     Migration { version: 6, name: "rotation", sql: include_str!("../../../migrations/0006_rotation.sql") },
+    Migration { version: 7, name: "checkouts", sql: include_str!("../../../migrations/0007_checkouts.sql") },
     Migration {
         version: 8,
         name: "authorities",

@@ -9,9 +9,11 @@
 mod audit;
 mod authorities;
 mod change;
+mod checkouts;
 mod db;
 mod decisions;
 mod discovery;
+mod envelopes;
 mod error;
 mod figures;
 mod filter;
@@ -27,6 +29,7 @@ mod plant;
 mod recordings;
 mod rotation;
 mod secrets;
+mod seen;
 mod sessions;
 mod site;
 mod usage;
@@ -44,8 +47,10 @@ use crate::{
 
 pub use audit::AuditFilter;
 pub use authorities::NewAuthority;
+pub use checkouts::{CheckoutFilter, ShownSecret};
 pub use db::Database;
 pub use decisions::{DecisionFilter, DecisionRecord};
+pub use envelopes::{EnvelopeLabel, KeptEnvelope};
 pub use error::StoreError;
 pub use figures::Figures;
 pub use findings::{FindingFilter, FindingRecord};

@@ -12,6 +12,7 @@ use super::{
     error::StoreError,
     filter::Select,
     sessions::NewSession,
+    site,
 };
 use crate::{
     audit::{Act, AuditEvent, AuditKeys, AuditKind},
@@ -102,10 +103,7 @@ const ALL: &str = "SELECT s.id, s.person, s.asset, s.login, s.node, s.started_at
                    r.requested_by, r.approved_by, r.erased_at FROM recording r JOIN session s ON s.id = r.session";
 /// Notes what decides how long the recording of a new session is kept.
 pub(super) async fn insert(change: &mut Change<'_>, new: &NewSession) -> Result<(), StoreError> {
-    let row = change
-        .row("SELECT body FROM site_item WHERE kind = 'asset' AND name = $1", args![&new.asset])
-        .await?;
-    let asset: Option<Asset> = row.map(|r| r.json("body")).transpose()?;
+    let asset: Option<Asset> = site::item(change, "asset", &new.asset).await?;
     let zone = asset.as_ref().map(|a| a.zone.to_string());
     let jewel = asset.as_ref().map(|a| i64::from(a.crown_jewel));
     change
@@ -404,14 +402,14 @@ fn refused(why: impl std::fmt::Display) -> StoreError {
 }
 
 /// The person who acts, as the site has them now.
-async fn actor(change: &mut Change<'_>) -> Result<User, StoreError> {
+pub(super) async fn actor(change: &mut Change<'_>) -> Result<User, StoreError> {
     let name = change.actor().to_owned();
     person_of(change, &name).await
 }
 
-async fn person_of(change: &mut Change<'_>, name: &str) -> Result<User, StoreError> {
-    let row = change.row("SELECT body FROM site_item WHERE kind = 'user' AND name = $1", args![name]).await?;
-    row.ok_or_else(|| StoreError::not_found("person", name))?.json("body")
+/// A person, as the site has them now.
+pub(super) async fn person_of(change: &mut Change<'_>, name: &str) -> Result<User, StoreError> {
+    site::item(change, "user", name).await?.ok_or_else(|| StoreError::not_found("person", name))
 }
 
 fn one(id: SessionId) -> (Sql, Vec<Value>) {

@@ -25,13 +25,16 @@ use crate::{
 
 /// The columns of a record.
 const COLUMNS: &str =
-    "asset, login, version, want_number, want_reason, answered, claim_holder, claim_until, progress";
+    "asset, login, enabled, version, want_number, want_reason, answered, claim_holder, claim_until, progress";
 
 /// Where one account's rotation stands. No secret, not even a sealed one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RotationStanding {
     /// The account.
     pub account: AccountRef,
+    /// Whether the site wants it rotated. If not, it is listed as long as its target may take another secret than sessions
+    /// are given.
+    pub on: bool,
     /// Where it stands.
     pub state: State,
     /// A rotation that was asked for and not begun, or that runs, and why.
@@ -54,6 +57,11 @@ impl RotationStanding {
     /// Whether a target may take either of two secrets just now, so that a session should wait.
     pub fn is_between(&self) -> bool {
         matches!(self.state, State::Sent | State::Unsure)
+    }
+
+    /// Whether people have to know of it: it is on, or was turned off before it came to an end.
+    fn concerns(&self) -> bool {
+        self.on || !matches!(self.state, State::Idle | State::Verified)
     }
 }
 
@@ -115,18 +123,20 @@ impl Store {
         Ok(count)
     }
 
-    /// Where all rotations stand that are on, by account.
+    /// Where all rotations stand that are on, or were turned off before they came to an end, by account.
     pub async fn rotations(&self) -> Result<Vec<RotationStanding>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM rotation WHERE enabled = 1 ORDER BY asset, login");
+        let sql = format!("SELECT {COLUMNS} FROM rotation ORDER BY asset, login");
         let rows = self.0.pools.rows(sql, vec![]).await?;
-        rows.iter().map(standing).collect()
+        let all: Result<Vec<RotationStanding>, _> = rows.iter().map(standing).collect();
+        Ok(all?.into_iter().filter(RotationStanding::concerns).collect())
     }
 
-    /// Where one account's rotation stands, if it is rotated.
+    /// Where one account's rotation stands, if it is rotated, or was until it stopped on the way.
     pub async fn rotation(&self, account: &AccountRef) -> Result<Option<RotationStanding>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM rotation WHERE enabled = 1 AND asset = $1 AND login = $2");
+        let sql = format!("SELECT {COLUMNS} FROM rotation WHERE asset = $1 AND login = $2");
         let row = self.0.pools.row(sql, args![&account.asset, &account.login]).await?;
-        row.as_ref().map(standing).transpose()
+        let found = row.as_ref().map(standing).transpose()?;
+        Ok(found.filter(RotationStanding::concerns))
     }
 
     /// Asks for a rotation of an account that the site wants rotated; it is due at once. Answers the request's number.
@@ -137,23 +147,45 @@ impl Store {
         reason: Reason,
     ) -> Result<u64, StoreError> {
         let mut change = self.change(act).await?;
-        // An account that the site has wanted rotated for a moment only is not entered yet: the request is not lost.
-        if locked(&mut change, account).await?.is_none() {
-            enter(&mut change, account, act.at).await?;
-        }
-        let row = change
-            .row(
-                "UPDATE rotation SET want_number = want_number + 1, want_reason = $3 \
-                 WHERE asset = $1 AND login = $2 AND enabled = 1 RETURNING want_number",
-                args![&account.asset, &account.login, name_of(reason)],
-            )
-            .await?;
-        let number =
-            row.ok_or_else(|| StoreError::not_found("rotation of", account))?.count("want_number")?;
-        let event = AuditEvent::new(AuditKind::RotationWanted, account).with("reason", reason.to_string());
-        change.commit(event.with("number", number)).await?;
+        let wanted = want(&mut change, account, reason, false).await?;
+        let (number, event) = wanted.ok_or_else(|| StoreError::not_found("rotation of", account))?;
+        change.commit(event).await?;
         Ok(number)
     }
+}
+
+/// Asks for a rotation in a change; answers the request's number and its event, or nothing where the account is not rotated.
+/// `also_off`: also where it is not on (yet), so that the request stands when it is.
+pub(super) async fn want(
+    change: &mut Change<'_>,
+    account: &AccountRef,
+    reason: Reason,
+    also_off: bool,
+) -> Result<Option<(u64, AuditEvent)>, StoreError> {
+    // An account that the site has wanted rotated for a moment only is not entered yet: the request is not lost.
+    if locked(change, account).await?.is_none() {
+        let now = change.at();
+        enter(change, account, now).await?;
+    }
+    let row = change
+        .row(
+            "UPDATE rotation SET want_number = want_number + 1, want_reason = $3 \
+             WHERE asset = $1 AND login = $2 AND (enabled = 1 OR $4 = 1) RETURNING want_number",
+            args![&account.asset, &account.login, name_of(reason), i64::from(also_off)],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let number = row.count("want_number")?;
+    let event = AuditEvent::new(AuditKind::RotationWanted, account).with("reason", reason.to_string());
+    Ok(Some((number, event.with("number", number))))
+}
+
+/// Where one account's rotation stands, in a change.
+pub(super) async fn standing_in(
+    change: &mut Change<'_>,
+    account: &AccountRef,
+) -> Result<Option<RotationStanding>, StoreError> {
+    locked(change, account).await?.as_ref().map(standing).transpose()
 }
 
 /// A person's new secret begins an account's rotation anew: what was known of the old one says nothing of it.
@@ -459,6 +491,7 @@ fn standing(row: &Row) -> Result<RotationStanding, StoreError> {
     let progress = record.progress;
     Ok(RotationStanding {
         account,
+        on: row.int("enabled")? != 0,
         state: progress.state,
         reason,
         rotated_at: progress.rotated_at.map(Timestamp),

@@ -19,6 +19,10 @@ use crate::{
     site::AccountRef,
 };
 
+/// An account's secret.
+const ONE: &str =
+    "SELECT sealed, version, updated_at, updated_by FROM account_secret WHERE asset = $1 AND login = $2";
+
 /// A sealed secret. The bytes say nothing without the vault's key; still they are neither shown nor kept longer than needed.
 pub struct SealedSecret {
     /// The sealed bytes.
@@ -110,24 +114,8 @@ impl Store {
 
     /// The sealed secret of an account, if it has one.
     pub async fn secret(&self, account: &AccountRef) -> Result<Option<SealedSecret>, StoreError> {
-        let row = self
-            .0
-            .pools
-            .row(
-                "SELECT sealed, version, updated_at, updated_by FROM account_secret \
-                 WHERE asset = $1 AND login = $2",
-                args![&account.asset, &account.login],
-            )
-            .await?;
-        row.map(|r| {
-            Ok(SealedSecret {
-                sealed: r.bytes("sealed")?,
-                version: r.count("version")?,
-                updated_at: r.time("updated_at")?,
-                updated_by: r.text("updated_by")?,
-            })
-        })
-        .transpose()
+        let row = self.0.pools.row(ONE, args![&account.asset, &account.login]).await?;
+        row.as_ref().map(sealed).transpose()
     }
 
     /// The accounts that have a secret, with its version and last change.
@@ -165,6 +153,24 @@ impl Store {
             })
             .collect()
     }
+}
+
+/// An account's secret as it is in this transaction.
+pub(super) async fn read(
+    change: &mut super::change::Change<'_>,
+    account: &AccountRef,
+) -> Result<SealedSecret, StoreError> {
+    let row = change.row(ONE, args![&account.asset, &account.login]).await?;
+    sealed(&row.ok_or_else(|| StoreError::not_found("secret of", account))?)
+}
+
+fn sealed(row: &Row) -> Result<SealedSecret, StoreError> {
+    Ok(SealedSecret {
+        sealed: row.bytes("sealed")?,
+        version: row.count("version")?,
+        updated_at: row.time("updated_at")?,
+        updated_by: row.text("updated_by")?,
+    })
 }
 
 /// Puts what a rotation proved in the place of the secret that sessions get; answers its version.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     Store,
     change::{Change, to_i64},
+    checkouts,
     db::{Row, args},
     decisions::{DecisionRecord, put_decision},
     error::StoreError,
@@ -121,6 +122,8 @@ pub enum OpenOutcome {
     },
     /// The account is exclusive and this session holds it; nothing was written.
     AccountBusy(SessionId),
+    /// The account is exclusive and a person has it checked out, as the text says; nothing was written.
+    AccountCheckedOut(String),
 }
 
 /// How a session ended.
@@ -220,10 +223,10 @@ impl Store {
     ) -> Result<OpenOutcome, StoreError> {
         let mut change = self.change(act).await?;
         if opening.exclusive
-            && let Some(holder) = holder_of(&mut change, new).await?
+            && let Some(held) = held(&mut change, new).await?
         {
             change.abandon().await?;
-            return Ok(OpenOutcome::AccountBusy(holder));
+            return Ok(held);
         }
         insert(&mut change, new).await?;
         let new_source = note_source(&mut change, &new.person, new.source).await?;
@@ -353,12 +356,26 @@ impl Store {
     }
 }
 
-async fn holder_of(change: &mut Change<'_>, new: &NewSession) -> Result<Option<SessionId>, StoreError> {
+/// Why an exclusive account cannot be had: a session or a person has it.
+async fn held(change: &mut Change<'_>, new: &NewSession) -> Result<Option<OpenOutcome>, StoreError> {
+    if let Some(holder) = session_on(change, &new.asset, &new.login).await? {
+        return Ok(Some(OpenOutcome::AccountBusy(holder)));
+    }
+    let holder = checkouts::holder(change, &new.asset, &new.login).await?;
+    Ok(holder.map(|by| OpenOutcome::AccountCheckedOut(checkouts::in_use(&by))))
+}
+
+/// A session that is open on the account.
+pub(super) async fn session_on(
+    change: &mut Change<'_>,
+    asset: &Name,
+    login: &Login,
+) -> Result<Option<SessionId>, StoreError> {
     let row = change
         .row(
             "SELECT id FROM session WHERE asset = $1 AND login = $2 \
              AND state IN ('authenticating', 'waiting', 'active', 'suspended') LIMIT 1",
-            args![&new.asset, &new.login],
+            args![asset, login],
         )
         .await?;
     row.map(|r| r.parsed("id")).transpose()

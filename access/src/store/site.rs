@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{
     Store,
+    change::Change,
     db::{DbTx, Row, args},
     error::StoreError,
     people::delete_credentials,
@@ -108,6 +109,16 @@ impl Store {
 }
 
 const ALL: &str = "SELECT kind, name, body FROM site_item ORDER BY kind, name";
+
+/// One described thing as it is in this transaction, if it is there.
+pub(super) async fn item<T: serde::de::DeserializeOwned>(
+    change: &mut Change<'_>,
+    kind: &'static str,
+    name: impl std::fmt::Display,
+) -> Result<Option<T>, StoreError> {
+    let sql = "SELECT body FROM site_item WHERE kind = $1 AND name = $2";
+    change.row(sql, args![kind, name.to_string()]).await?.map(|r| r.json("body")).transpose()
+}
 
 fn count(plan: &Plan, verb: Verb) -> u64 {
     plan.steps.iter().filter(|s| s.verb == verb).count() as u64

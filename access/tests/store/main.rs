@@ -18,6 +18,8 @@ macro_rules! on_both {
 
 mod audit;
 mod authorities;
+mod checkouts;
+mod envelopes;
 mod figures;
 mod people;
 mod recordings;

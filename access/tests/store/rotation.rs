@@ -34,6 +34,7 @@ on_both!(
     of_two_nodes_one_rotates_an_account_and_a_lost_one_is_replaced,
     a_secret_that_a_person_sets_during_a_rotation_keeps_what_was_sent,
     only_accounts_that_the_site_wants_rotated_are_due,
+    one_that_was_turned_off_on_the_way_stays_in_sight,
     it_keeps_what_every_ledger_has_to,
 );
 
@@ -217,6 +218,15 @@ async fn only_accounts_that_the_site_wants_rotated_are_due(db: TestDb) {
     assert_eq!(world.audited(AuditKind::RotationManaged).await, 2);
     world.store.remove_secret(&by("ada"), &account(ROOT)).await.unwrap();
     assert_eq!(db.count("SELECT COUNT(*) FROM rotation").await, 0);
+}
+
+async fn one_that_was_turned_off_on_the_way_stays_in_sight(db: TestDb) {
+    let world = World::new(&db).await;
+    *world.target.silent.lock().unwrap() = true;
+    world.engine("a").rotate(ROOT, &world.managed, Reason::Demand).await.unwrap();
+    world.store.manage_rotations(&system(), &BTreeMap::new()).await.unwrap();
+    let listed = world.store.rotations().await.unwrap();
+    assert!(!listed[0].on && listed[0].is_between(), "the target may have either secret: {listed:?}");
 }
 
 async fn it_keeps_what_every_ledger_has_to(db: TestDb) {

@@ -141,7 +141,7 @@ async fn an_exclusive_account_takes_one_session_whoever_is_faster(db: TestDb) {
         stores[0].sessions(&SessionFilter { open_only: true, ..SessionFilter::default() }).await.unwrap();
     let busy = outcomes.into_iter().find_map(|o| match o {
         OpenOutcome::AccountBusy(id) => Some(id),
-        OpenOutcome::Opened { .. } => None,
+        OpenOutcome::Opened { .. } | OpenOutcome::AccountCheckedOut(_) => None,
     });
     assert_eq!(busy, Some(open[0].id));
 }

@@ -76,8 +76,10 @@ pub enum Reason {
     Schedule,
     /// A session used it.
     AfterUse,
-    /// An envelope was opened, or a person saw it.
+    /// An envelope was opened.
     BreakGlass,
+    /// A person saw it.
+    CheckedOut,
     /// A person asked.
     Demand,
     /// The target did not take it any more.
@@ -90,6 +92,7 @@ impl fmt::Display for Reason {
             Self::Schedule => "schedule",
             Self::AfterUse => "after use",
             Self::BreakGlass => "after break-glass",
+            Self::CheckedOut => "checked out",
             Self::Demand => "on demand",
             Self::Drift => "drift",
         })
