@@ -161,10 +161,8 @@ async fn a_check_out_that_nobody_returns_ends_by_itself(db: TestDb) {
     open(&store, asked.id()).await.unwrap();
     assert!(store.expire_checkouts(&crate::support::at(3599)).await.unwrap().is_empty());
     let late = db.another().await;
-    let (one, two) = tokio::join!(
-        store.expire_checkouts(&crate::support::at(3600)),
-        late.expire_checkouts(&crate::support::at(3600))
-    );
+    let end = crate::support::at(3600);
+    let (one, two) = tokio::join!(store.expire_checkouts(&end), late.expire_checkouts(&end));
     let ended = [one.unwrap(), two.unwrap()].concat();
     assert_eq!(ended.len(), 1, "of two nodes one does it");
     assert!(matches!(ended[0].standing, CheckoutStanding::Expired { .. }));
