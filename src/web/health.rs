@@ -6,10 +6,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cofferdam_access::clock::Timestamp;
+use cofferdam_access::{clock::Timestamp, store::CheckoutFilter};
 use cofferdam_web::{Certificates, ENDS_SOON, HealthItem};
 
 use crate::gateway::Gateway;
+
+/// A check-out that is over is ended within so long, seconds.
+const LATE: i64 = 60;
 
 /// See the module.
 #[derive(Debug)]
@@ -30,6 +33,7 @@ impl cofferdam_web::Health for Health {
             self.recorder(),
             self.vault(),
             self.policies(),
+            self.checkouts().await,
             certificate(ends, file, gateway.clock.now()),
             HealthItem {
                 name: "sessions",
@@ -74,6 +78,25 @@ impl Health {
                 .to_owned(),
         };
         HealthItem { name: "vault", well, text }
+    }
+
+    /// Secrets that people have just now: none of them is well past its end.
+    async fn checkouts(&self) -> HealthItem {
+        let filter = CheckoutFilter { state: Some("open"), ..CheckoutFilter::default() };
+        let name = "check-outs";
+        match self.gateway.store.checkouts(&filter).await {
+            Ok(open) => {
+                let now = self.gateway.clock.now();
+                let late = |until: Timestamp| now >= until.plus_seconds(LATE);
+                let over = open.iter().filter(|c| c.shown.as_ref().is_some_and(|s| late(s.until))).count();
+                let text = match over {
+                    0 => format!("{} secrets are seen by people just now", open.len()),
+                    _ => format!("{over} are past their end and not ended: look into the gateway's log"),
+                };
+                HealthItem { name, well: over == 0, text }
+            }
+            Err(e) => HealthItem { name, well: false, text: e.to_string() },
+        }
     }
 
     fn recorder(&self) -> HealthItem {

@@ -4,6 +4,7 @@ mod health;
 mod live;
 mod messages;
 mod recordings;
+mod secrets;
 mod terminal;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -90,6 +91,7 @@ pub(crate) fn start(
         live: Arc::new(live::Live::new(gateway.clone(), records.clone())),
         terminals: Arc::new(terminal::InsideTerminals::new(gateway.clone(), tasks.clone())),
         recordings: Arc::new(recordings::Archive::new(records, gateway.store.clone())),
+        secrets: Arc::new(secrets::Shown { gateway: gateway.clone() }),
         health: Arc::new(health::Health { gateway: gateway.clone(), certificates: certificates.clone() }),
         settings: Settings {
             idle_seconds: settings.idle_seconds,

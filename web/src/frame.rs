@@ -8,6 +8,7 @@ use cofferdam_access::{clock::Timestamp, local_time::SiteZone, people::Duty};
 
 use crate::{
     assets,
+    checkouts::INSIDE,
     error::Failure,
     routes::{ADMINISTRATORS, APPROVERS, AUDITORS, INVESTIGATORS, Rule, SITE_READERS, WATCHERS},
     services::App,
@@ -55,6 +56,7 @@ const WAYS: &[(Way, Rule)] = &[
     (way("Plant", "/zones", "Zones and conduits", "home"), SITE_READERS),
     (way("Plant", "/assets", "Assets", "home"), SITE_READERS),
     (way("Plant", "/vault", "Vault", "key"), SITE_READERS),
+    (way("Plant", "/checkouts", "Check-outs", "key"), INSIDE),
     (way("Plant", "/policies", "Policies", "audit"), SITE_READERS),
     (way("Plant", "/metrics", "Metrics", "metrics"), SITE_READERS),
     (way("System", "/people", "People", "people"), ADMINISTRATORS),

@@ -11,6 +11,7 @@
 mod admin;
 mod api;
 mod assets;
+mod checkouts;
 mod cookies;
 mod error;
 mod form;
@@ -35,6 +36,7 @@ mod token;
 mod viewer;
 mod watching;
 
+pub use checkouts::Secrets;
 pub use recordings::{
     Export, Exporting, Found, RecordedLine, RecordedLines, Recordings, RecordingsError, Search, Verified,
 };

@@ -15,6 +15,7 @@ use url::Url;
 
 use crate::{
     admin::Background,
+    checkouts::Secrets,
     pages::{Board, Desk},
     passkeys::Passkeys,
     recordings::Recordings,
@@ -67,6 +68,8 @@ pub struct Services {
     pub terminals: Arc<dyn Terminals>,
     /// Recordings, to be read.
     pub recordings: Arc<dyn Recordings>,
+    /// Shows secrets to people.
+    pub secrets: Arc<dyn Secrets>,
     /// How the process is.
     pub health: Arc<dyn Health>,
     /// Bounds and times.

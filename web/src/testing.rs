@@ -41,10 +41,10 @@ use cofferdam_access::{
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use self::fakes::{FakeFactors, FakeHealth, NoRecordings, NoTerminals, TestSigner};
+use self::fakes::{FakeFactors, FakeHealth, NoRecordings, NoTerminals, OneSecret, TestSigner};
 pub(crate) use self::{
     browser::{Answer, Browser},
-    fakes::FakeLive,
+    fakes::{FakeLive, SECRET},
     soft_key::SoftKey,
 };
 use crate::{Services, Settings, headers, routes, services::App, token::Token};
@@ -156,6 +156,7 @@ impl Site {
             live: live.clone(),
             terminals: Arc::new(NoTerminals),
             recordings: Arc::new(NoRecordings),
+            secrets: Arc::new(OneSecret),
             health: Arc::new(FakeHealth),
             settings: Settings::default(),
         });

@@ -9,6 +9,7 @@ use axum::{
 use cofferdam_access::{
     clock::Timestamp,
     metrics::{Checked, Metric, six},
+    store::CheckoutFilter,
 };
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
@@ -82,21 +83,24 @@ async fn metrics(State(app): State<App>) -> Reply<Vec<Shown>> {
     Ok(Json(shown.collect()))
 }
 
-/// The six metrics, the live sessions of this node and the end of its certificate in Prometheus' text format.
+/// The six metrics, the live sessions of this node, the secrets that people see and the end of its certificate in Prometheus'
+/// text format.
 #[utoipa::path(get, path = "/api/v1/metrics/prometheus", tag = "metrics",
     responses((status = 200, content_type = "text/plain", body = String)))]
 async fn prometheus(State(app): State<App>) -> Result<Response, Problem> {
     let looked = Background::metrics(&app).await?;
     let all =
         six(&app.snapshot().site, &app.store.discoveries().await?, &looked.trend.sum(), Checked::BySeal);
-    let body = exposition(&all, app.live.list().len(), app.health.certificate_ends());
+    let open = CheckoutFilter { state: Some("open"), ..CheckoutFilter::default() };
+    let seen = app.store.checkouts(&open).await?.len();
+    let body = exposition(&all, app.live.list().len(), seen, app.health.certificate_ends());
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
 }
 
 /// Prometheus' text format 0.0.4. A metric that cannot be computed is left out. Names and texts are ours alone, so nothing
 /// needs to be escaped.
-fn exposition(metrics: &[Metric], live: usize, certificate_ends: Timestamp) -> String {
+fn exposition(metrics: &[Metric], live: usize, seen: usize, certificate_ends: Timestamp) -> String {
     let mut text = String::new();
     for (metric, value) in metrics.iter().filter_map(|m| Some((m, m.value?))) {
         let name = match metric.id {
@@ -112,6 +116,8 @@ fn exposition(metrics: &[Metric], live: usize, certificate_ends: Timestamp) -> S
     }
     let name = "cofferdam_live_sessions";
     text.push_str(&format!("# HELP {name} live sessions of this node\n# TYPE {name} gauge\n{name} {live}\n"));
+    let (name, help) = ("cofferdam_open_checkouts", "secrets that people have checked out, on all nodes");
+    text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {seen}\n"));
     let (name, ends) = ("cofferdam_web_certificate_end_seconds", certificate_ends.seconds());
     let help = "when the web interface's certificate ends, seconds since 1970";
     text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {ends}\n"));
@@ -158,6 +164,7 @@ mod tests {
         let answer = site.api_get(&token, "/api/v1/metrics/prometheus").await;
         assert!(answer.header("content-type").starts_with("text/plain; version=0.0.4"));
         assert!(answer.text.contains("\ncofferdam_shared_accounts 1\n"), "{}", answer.text);
+        assert!(answer.text.contains("\ncofferdam_open_checkouts 0\n"), "{}", answer.text);
         assert!(!answer.text.contains("cofferdam_exception_close_seconds"), "no number is no zero");
         let vera = site.token("vera", &["read"]).await;
         assert_eq!(site.api_get(&vera, "/api/v1/metrics/prometheus").await.status, 403);

@@ -3,6 +3,7 @@
 
 mod audit;
 mod body;
+mod checkouts;
 mod metrics;
 mod openapi;
 mod people;
@@ -17,8 +18,14 @@ use crate::routes::Routes;
 /// What a token may do, and how a person reads it.
 pub(crate) const SCOPES: &[(&str, &str)] = &[
     ("read", "read what I may read: windows, sessions, site, metrics"),
-    ("request", "ask for windows; withdraw, shorten and revoke what I asked for"),
-    ("decide", "approve, refuse, shorten and revoke windows (a fresh code for each but refusing)"),
+    (
+        "request",
+        "ask for windows and for secrets to see (a fresh code for each); take back and end what I asked for",
+    ),
+    (
+        "decide",
+        "approve, refuse, shorten and revoke windows; agree that others see secrets (a fresh code for each but refusing)",
+    ),
     ("control", "suspend, resume and end sessions (a fresh code for each end)"),
     ("investigate", "read recordings and the audit log"),
     ("administer", "change the site, people and plant state (a fresh code for each)"),
@@ -33,6 +40,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .with(people::routes)
         .with(site::routes)
         .with(vault::routes)
+        .with(checkouts::routes)
         .with(audit::routes)
         .with(metrics::routes)
         .with(openapi::routes)

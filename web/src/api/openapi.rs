@@ -19,6 +19,7 @@ const PARTS: &[fn() -> utoipa::openapi::OpenApi] = &[
     super::people::document,
     super::site::document,
     super::vault::document,
+    super::checkouts::document,
     super::audit::document,
     super::metrics::document,
 ];

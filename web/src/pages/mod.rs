@@ -4,6 +4,7 @@ mod account;
 mod approvals;
 mod audit;
 mod ca;
+mod checkouts;
 mod enrol;
 mod health;
 mod home;
@@ -57,6 +58,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .with(site::routes)
         .with(policies::routes)
         .with(vault::routes)
+        .with(checkouts::routes)
         .with(audit::routes)
         .with(metrics::routes)
         .with(health::routes)

@@ -5,7 +5,11 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Redirect, Response},
 };
-use cofferdam_access::{authority::Stage, people::Duty, store::RotationStanding};
+use cofferdam_access::{
+    authority::Stage,
+    people::Duty,
+    store::{KeptEnvelope, RotationStanding},
+};
 use cofferdam_vault::{Purpose, rotation::State as Rotating};
 use serde::Deserialize;
 
@@ -46,6 +50,7 @@ impl Row {
         let waits = one.reason.is_some();
         let given_up = one.state == Rotating::Failed && !waits;
         let (state, mark) = match (given_up, one.trouble.is_some(), waits) {
+            _ if !one.on => ("turned off on the way", "t-bad"),
             (true, ..) => ("given up", "t-bad"),
             (_, true, _) => ("in trouble", "t-warn"),
             (_, _, true) => ("being changed", "t-info"),
@@ -70,6 +75,7 @@ struct ListPage {
     frame: Frame,
     rows: Vec<Row>,
     authorities: Vec<AuthorityRow>,
+    envelopes: Vec<Envelope>,
 }
 
 /// An SSH authority that is to be trusted.
@@ -108,11 +114,30 @@ async fn authorities(app: &App, zone: &Clock) -> Result<Vec<AuthorityRow>, Failu
     Ok(rows.collect())
 }
 
+/// A break-glass envelope that exists.
+struct Envelope {
+    account: String,
+    version: u64,
+    made: Moment,
+    by: String,
+    opened: Option<Moment>,
+    outdated: bool,
+}
+
 async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
     let frame = Frame::new(&app, &viewer, "/vault");
     let rows = app.store.rotations().await?.iter().map(|one| Row::of(one, &frame.zone)).collect();
     let authorities = authorities(&app, &frame.zone).await?;
-    frame::page(&ListPage { rows, authorities, frame })
+    let envelope = |e: KeptEnvelope| Envelope {
+        account: e.account.to_string(),
+        version: e.version,
+        made: frame.zone.at(e.made_at),
+        by: e.made_by,
+        opened: frame.zone.maybe(e.opened_at),
+        outdated: e.outdated,
+    };
+    let envelopes = app.store.envelopes().await?.into_iter().map(envelope).collect();
+    frame::page(&ListPage { rows, authorities, envelopes, frame })
 }
 
 /// One change of a secret.
