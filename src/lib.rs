@@ -3,6 +3,7 @@
 
 mod app;
 mod authorities;
+mod checkouts;
 mod cli;
 mod config;
 mod context;

@@ -10,6 +10,8 @@ mod support;
 mod authorities;
 #[path = "e2e/backup.rs"]
 mod backup;
+#[path = "e2e/checking_out.rs"]
+mod checking_out;
 #[path = "e2e/connecting.rs"]
 mod connecting;
 #[path = "e2e/discovering.rs"]

@@ -1,5 +1,7 @@
 //! Commands against a fresh installation in a folder of its own; no gateway runs, and time stands where a test puts it.
 
+mod vault;
+
 use std::sync::Arc;
 
 use clap::Parser as _;

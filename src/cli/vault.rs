@@ -10,7 +10,10 @@ use cofferdam_access::{
     policy::DestinationRules,
     site::{AccountRef, Credential},
 };
-use cofferdam_vault::{Purpose, rotation::{Outcome, Reason}};
+use cofferdam_vault::{
+    Purpose,
+    rotation::{Outcome, Reason},
+};
 use serde_json::json;
 
 use super::{
@@ -18,7 +21,7 @@ use super::{
     desk::{Desk, OnBehalf},
     error::CliError,
     output::{Reply, Table, joined, shown, utc_or_null},
-    vault_ca, vault_discover, vault_import, vault_keys,
+    vault_ca, vault_checkout, vault_discover, vault_envelope, vault_import, vault_keys,
 };
 use crate::rotation::{Means, Rotations, is_rotated};
 
@@ -62,6 +65,19 @@ pub(crate) enum VaultCommand {
     /// The SSH authorities: their rotation and the revocation list
     #[command(subcommand)]
     Ca(vault_ca::CaCommand),
+    /// See an account's secret for a while, where policy lets the person (their password and code)
+    Checkout(vault_checkout::CheckoutArgs),
+    /// Return a secret that was seen; the vault changes it, or says that people have to
+    Checkin(vault_checkout::CheckinArgs),
+    /// Who asked to see which secret, and who has one
+    Checkouts(vault_checkout::CheckoutsArgs),
+    /// Agree that somebody else sees a secret (password and code of whoever agrees)
+    Agree(vault_checkout::AgreeArgs),
+    /// Refuse a request to see a secret, or take one's own back
+    Refuse(vault_checkout::RefuseArgs),
+    /// Secrets sealed for the day on which nothing of this runs
+    #[command(subcommand)]
+    Envelope(vault_envelope::EnvelopeCommand),
     /// Who changed an account's secret, and when; never the value
     History {
         /// The account, LOGIN@ASSET
@@ -105,6 +121,12 @@ pub(crate) async fn run(desk: &Desk, command: &VaultCommand) -> Result<Reply, Cl
         VaultCommand::Rewrap => vault_keys::rewrap_rest(desk).await,
         VaultCommand::Retire { generation } => vault_keys::retire(desk, *generation).await,
         VaultCommand::Root { wanted, asked } => vault_keys::reroot(desk, wanted, asked).await,
+        VaultCommand::Checkout(args) => vault_checkout::checkout(desk, args).await,
+        VaultCommand::Checkin(args) => vault_checkout::checkin(desk, args).await,
+        VaultCommand::Checkouts(args) => vault_checkout::list(desk, args).await,
+        VaultCommand::Agree(args) => vault_checkout::agree(desk, args).await,
+        VaultCommand::Refuse(args) => vault_checkout::refuse(desk, args).await,
+        VaultCommand::Envelope(command) => vault_envelope::run(desk, command).await,
         VaultCommand::History { account } => history(desk, account).await,
     }
 }
@@ -143,7 +165,8 @@ async fn have_rotated(desk: &Desk, act: &Act, account: &AccountRef) -> Result<Re
         }
         last = standing.trouble.unwrap_or_else(|| format!("it stands at: {}", standing.state));
     }
-    let text = format!("the secret of {account} is not changed yet: {last}; `vault status` says how it goes on");
+    let text =
+        format!("the secret of {account} is not changed yet: {last}; `vault status` says how it goes on");
     Ok(Reply::new(text, json!({"id": account, "rotated": false, "trouble": last})).judged(false))
 }
 
@@ -274,7 +297,7 @@ async fn status(desk: &Desk) -> Result<Reply, CliError> {
     for one in &standings {
         rotating.row([
             one.account.to_string().as_str(),
-            &one.state.to_string(),
+            &if one.on { one.state.to_string() } else { format!("{}, turned off", one.state) },
             &shown(&desk.zone, one.rotated_at),
             &shown(&desk.zone, one.verified_at),
             &shown(&desk.zone, one.next_at),
@@ -285,7 +308,7 @@ async fn status(desk: &Desk) -> Result<Reply, CliError> {
         .iter()
         .map(|one| {
             json!({
-                "id": one.account, "state": one.state, "reason": one.reason, "rotated_at": utc_or_null(one.rotated_at),
+                "id": one.account, "on": one.on, "state": one.state, "reason": one.reason, "rotated_at": utc_or_null(one.rotated_at),
                 "verified_at": utc_or_null(one.verified_at), "failing_since": utc_or_null(one.failing_since),
                 "trouble": one.trouble, "next_at": utc_or_null(one.next_at), "not_told": one.stale,
             })

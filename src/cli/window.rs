@@ -193,7 +193,8 @@ fn operation(text: &str) -> Result<Operation, String> {
     known.ok_or_else(|| "use view, operate or program".into())
 }
 
-fn approving_duty(text: &str) -> Result<Duty, String> {
+/// A duty that approves, as an argument.
+pub(crate) fn approving_duty(text: &str) -> Result<Duty, String> {
     let known = Duty::ALL.into_iter().find(|d| d.approves() && d.as_str() == text);
     known.ok_or_else(|| "use operations or security".into())
 }

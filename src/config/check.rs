@@ -39,6 +39,7 @@ pub(super) fn values(config: &Config, document: &Document, problems: &mut Vec<Pr
     let lists = [
         ("recordings.recipients", &config.recordings.recipients),
         ("recordings.reveal_recipients", &config.recordings.reveal_recipients),
+        ("vault.break_glass_recipients", &config.vault.break_glass_recipients),
     ];
     for (list, recipients) in lists {
         for (index, recipient) in recipients.iter().enumerate() {
@@ -46,6 +47,9 @@ pub(super) fn values(config: &Config, document: &Document, problems: &mut Vec<Pr
                 add(&format!("{list}.{index}"), Fault::Unfit(why));
             }
         }
+    }
+    if config.vault.break_glass_recipients.len() > cofferdam_vault::envelope::MAX_RECIPIENTS {
+        add("vault.break_glass_recipients", Fault::Unfit("an envelope is for at most 16 recipients"));
     }
     if let Some(web) = &config.web {
         web_addresses(web, &mut add);

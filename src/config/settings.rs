@@ -286,6 +286,9 @@ pub(crate) struct Vault {
     /// Folder with the executables that rotate what the vault does not know itself.
     #[serde(default)]
     pub(crate) plugins_dir: Option<PathBuf>,
+    /// Who can open break-glass envelopes (`age1…`).
+    #[serde(default)]
+    pub(crate) break_glass_recipients: Vec<String>,
 }
 
 /// What opens the vault when it starts.

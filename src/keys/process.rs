@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     app::log_to_stderr,
-    authorities,
+    authorities, checkouts,
     config::{Config, settings::Unseal},
     context::Context,
 };
@@ -109,7 +109,7 @@ fn service(config: &Config, runtime: &Runtime, hardening: Hardening) -> Result<A
     let held = Keys {
         signing: Some(SigningKey::load(&config.audit.signing_key_file).map_err(text)?),
         host_keys: host_keys(&config.ssh.host_key_files)?,
-        envelope_recipients: Vec::new(),
+        envelope_recipients: config.vault.break_glass_recipients.clone(),
     };
     let ports = Ports {
         registry: Arc::new(StoreRegistry::new(store.clone(), keys, handle.clone())),
@@ -131,6 +131,9 @@ fn service(config: &Config, runtime: &Runtime, hardening: Hardening) -> Result<A
     // Before anybody asks for a certificate.
     let mut told = String::new();
     follower.authorities(&mut told);
+    // What people had before a restart they still have.
+    let pass = checkouts::pass(&follower.store, service.vault(), follower.clock.now());
+    follower.runtime.block_on(pass).map_err(text)?;
     std::thread::Builder::new()
         .name("vault-store".into())
         .spawn(move || follower.follow(told))
@@ -159,7 +162,7 @@ struct Follower {
 
 impl Follower {
     fn follow(&self, mut told: String) {
-        let mut stale = false;
+        let (mut stale, mut failing) = (false, false);
         loop {
             std::thread::sleep(LOOK);
             match self.service.gate().refresh() {
@@ -171,6 +174,16 @@ impl Follower {
                 Ok(_) => stale = false,
             }
             self.authorities(&mut told);
+            let vault = self.service.vault();
+            let looked = self.runtime.block_on(checkouts::pass(&self.store, vault, self.clock.now()));
+            match looked {
+                Ok(()) => failing = false,
+                Err(e) if !failing => {
+                    error!(error = %e, "check-outs that are over cannot be ended; it is tried again");
+                    failing = true;
+                }
+                Err(_) => {}
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use cofferdam_access::{
     audit::{Act, AuditEntry, AuditKeys, AuditKind},
     clock::{SharedClock, Timestamp},
     decision::DecisionRecord,
-    ids::SessionId,
+    ids::{CheckoutId, SessionId},
     site::{Account, AccountRef, Credential, Site},
     store::{AuditFilter, SessionRecord, SessionState, Store, StoreError},
 };
@@ -15,7 +15,7 @@ use cofferdam_vault::{
 };
 use tokio::runtime::Handle;
 
-use crate::rotation::is_rotated;
+use crate::{checkouts, rotation::is_rotated};
 
 /// See the module.
 pub(super) struct StoreRegistry {
@@ -130,6 +130,25 @@ impl StoreRegistry {
         if open { Ok(window.effective_end()) } else { Err(no(format!("window {id} is not open for this"))) }
     }
 
+    /// What the store has opened for a person just now, as the signed audit log says, too.
+    async fn shown(&self, checkout_id: &str) -> Result<(ViewTerms, SealedSecret), Refusal> {
+        let id: CheckoutId =
+            checkout_id.parse().map_err(|_| no(format!("there is no check-out {checkout_id}")))?;
+        let shown = self.store.shown_secret(id).await.map_err(asked)?;
+        let filter = AuditFilter {
+            kind: Some(AuditKind::CheckoutOpened),
+            subject: Some(id.to_string()),
+            limit: 1,
+            ..AuditFilter::default()
+        };
+        let found = self.store.audit(&filter).await.map_err(asked)?;
+        if !found.first().is_some_and(|entry| entry.is_signed_by(&self.keys)) {
+            return Err(no(format!("the audit log has no signed opening of check-out {id}")));
+        }
+        let sealed = checkouts::sealed(&shown);
+        Ok((checkouts::terms(&shown), sealed))
+    }
+
     async fn wanted(&self, account_id: &str) -> Result<(), Refusal> {
         let site = self.store.site().await.map_err(asked)?;
         let found = site.accounts.iter().find(|a| reference(a).to_string() == account_id);
@@ -146,7 +165,7 @@ impl Registry for StoreRegistry {
     }
 
     fn view(&self, checkout_id: &str, _: i64) -> Result<(ViewTerms, SealedSecret), Refusal> {
-        Err(no(format!("there is no check-out {checkout_id}")))
+        self.runtime.block_on(self.shown(checkout_id))
     }
 
     fn rotated(&self, account_id: &str) -> Result<(), Refusal> {

@@ -20,6 +20,7 @@ pub(super) struct Shown {
 impl Secrets for Shown {
     async fn show(&self, act: &Act, shown: &ShownSecret) -> Result<SecretBytes, String> {
         let gateway = &self.gateway;
-        checkouts::show(&gateway.vault, &gateway.store, act, shown).await.map_err(|e| e.to_string())
+        let opener = checkouts::Opener::Running(gateway.keys.clone());
+        checkouts::show(opener, &gateway.store, act, shown).await.map_err(|e| e.to_string())
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use crate::support::{Gateway, Live, RealSshd, cli::id_of, peer, run, wait_for};
 
 /// The target's account with its password in the vault, rotated as `how` says.
-fn rotated(gateway: &Gateway, target: &RealSshd, how: &str) -> String {
+pub(crate) fn rotated(gateway: &Gateway, target: &RealSshd, how: &str) -> String {
     target.join_by(gateway, "password");
     rotate_as(gateway, how);
     format!("{}@workshop", target.login)
@@ -31,7 +31,7 @@ fn rotate_as(gateway: &Gateway, how: &str) {
 }
 
 /// Whether the target takes the password that it had at first.
-fn takes_the_first_password(target: &RealSshd) -> bool {
+pub(crate) fn takes_the_first_password(target: &RealSshd) -> bool {
     let mut ssh = Command::new("sshpass");
     ssh.args(["-e", "ssh", "-F", "/dev/null", "-oIdentityAgent=none", "-oPubkeyAuthentication=no"])
         .args(["-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oNumberOfPasswordPrompts=1"])
