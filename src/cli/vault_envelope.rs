@@ -178,7 +178,9 @@ fn sealed_by_the_running_vault(
         ));
     }
     let client = desk.context.running_vault()?;
-    client.envelope(&label.id.to_string(), &label.account.to_string(), label.version, sealed).map_err(failed)
+    client
+        .envelope(&label.id.to_string(), &label.account.to_string(), label.version, sealed)
+        .map_err(|e| CliError::failed(e.to_string()))
 }
 
 fn seal(label: &EnvelopeLabel, secret: &SecretBytes) -> Result<String, CliError> {

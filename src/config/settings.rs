@@ -277,6 +277,9 @@ pub(crate) struct Vault {
     /// How long a share of the root waits for the others, seconds.
     #[serde(default = "default_share_seconds")]
     pub(crate) share_seconds: u32,
+    /// Whether shares and the passphrase may be typed in a browser, too.
+    #[serde(default)]
+    pub(crate) unseal_over_web: bool,
     /// Where `cofferdam vault unseal` and the like reach the running vault; its folder is nobody else's.
     #[serde(default)]
     operator_socket: Option<PathBuf>,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use cofferdam_access::{
     audit::{Act, Actor, AuditEvent, AuditKind},
     clock::{SharedClock, Timestamp},
+    ids::Name,
     store::Store,
 };
 use cofferdam_vault::{
@@ -18,6 +19,8 @@ use cofferdam_vault::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+/// What the name of a person begins with who gave it in a browser.
+pub(crate) const OVER_WEB: &str = "web: ";
 /// How often the vault process is asked.
 const ROUND: Duration = Duration::from_millis(500);
 
@@ -89,7 +92,12 @@ async fn write(store: &Store, event: GateEvent, now: Timestamp) {
             AuditEvent::new(AuditKind::VaultKeyRetired, "vault").with("root_of", vault.to_string())
         }
     };
-    let actor = if by == super::process::ITSELF { Actor::system("vault") } else { Actor::operator(&by) };
+    let person = by.strip_prefix(OVER_WEB).and_then(|name| Name::new(name).ok());
+    let actor = match person {
+        Some(person) => Actor::person(&person),
+        None if by == super::process::ITSELF => Actor::system("vault"),
+        None => Actor::operator(&by),
+    };
     let act = Act::new(actor, now);
     if let Err(e) = store.record(&act, event.with("at", at)).await {
         error!(error = %e, by, "what happened at the vault's gate could not be audited");

@@ -117,7 +117,11 @@ fn service(config: &Config, runtime: &Runtime, hardening: Hardening) -> Result<A
             .then(|| Arc::new(Configured(config.vault.clone())) as Arc<_>),
         rotation: None,
     };
-    let bounds = Bounds { live_leases: config.limits.max_sessions as usize, ..Bounds::default() };
+    let bounds = Bounds {
+        network_may_unseal: config.vault.unseal_over_web,
+        live_leases: config.limits.max_sessions as usize,
+        ..Bounds::default()
+    };
     let time = clock.clone();
     let now = move || time.now().micros();
     let service =

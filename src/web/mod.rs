@@ -91,7 +91,11 @@ pub(crate) fn start(
         live: Arc::new(live::Live::new(gateway.clone(), records.clone())),
         terminals: Arc::new(terminal::InsideTerminals::new(gateway.clone(), tasks.clone())),
         recordings: Arc::new(recordings::Archive::new(records, gateway.store.clone())),
-        secrets: Arc::new(secrets::Shown { gateway: gateway.clone() }),
+        secrets: Arc::new(secrets::Shown {
+            gateway: gateway.clone(),
+            unseal: config.vault.unseal(),
+            over_web: config.vault.unseal_over_web,
+        }),
         health: Arc::new(health::Health { gateway: gateway.clone(), certificates: certificates.clone() }),
         settings: Settings {
             idle_seconds: settings.idle_seconds,

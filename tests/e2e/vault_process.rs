@@ -108,7 +108,7 @@ fn a_vault_that_a_passphrase_opens_lets_nobody_in_until_somebody_has_typed_it() 
     assert_ne!(refused.code, Some(0));
     assert!(refused.err().contains("vault of this gateway is sealed"), "{}", refused.err());
     // What changes nothing of the keys goes on, and is signed.
-    gateway.cofferdam(["plant-state", "set", "process", "maintenance", "--reason", "night shift"]).ok();
+    gateway.cofferdam(["plant-state", "set", "cell-1", "maintenance", "--reason", "night shift"]).ok();
     let wrong = vault(&gateway, &["unseal", "--stdin"], "not the right phrase\n").exited(1);
     assert!(wrong.err().contains("does not open"), "{}", wrong.err());
     assert!(!wrong.err().contains("not the right phrase"));

@@ -9,7 +9,7 @@ use cofferdam_access::{
     checking_out::{self, CheckingOutError, Coming},
     checkout::{Checkout, CheckoutRefusal, CheckoutRequest, CheckoutStanding},
     decision::DeviceKind,
-    ids::CheckoutId,
+    ids::{CheckoutId, Name},
     local_time::parse_duration,
     people::Duty,
     site::AccountRef,
@@ -46,6 +46,28 @@ pub trait Secrets: Send + Sync + fmt::Debug {
     /// # Errors
     /// Why not, for people.
     async fn show(&self, act: &Act, shown: &ShownSecret) -> Result<SecretBytes, String>;
+
+    /// Where the vault is.
+    async fn gate(&self) -> Gate;
+
+    /// Gives the vault what `by` has typed: a share of its root, or its passphrase.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people.
+    async fn unseal(&self, by: &Name, typed: SecretString) -> Result<Gate, String>;
+}
+
+/// Where the vault is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gate {
+    /// Whether it opens anything.
+    pub open: bool,
+    /// The same for people: by whom it was opened, how many shares are there.
+    pub text: String,
+    /// The generations of its keys that are in use, the oldest first.
+    pub generations: Vec<u32>,
+    /// What is typed here to open it, where the configuration allows that: `share` or `passphrase`.
+    pub takes: Option<&'static str>,
 }
 
 impl From<CheckingOutError> for Failure {

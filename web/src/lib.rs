@@ -36,7 +36,7 @@ mod token;
 mod viewer;
 mod watching;
 
-pub use checkouts::Secrets;
+pub use checkouts::{Gate, Secrets};
 pub use recordings::{
     Export, Exporting, Found, RecordedLine, RecordedLines, Recordings, RecordingsError, Search, Verified,
 };

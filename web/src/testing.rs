@@ -44,7 +44,7 @@ use zeroize::Zeroizing;
 use self::fakes::{FakeFactors, FakeHealth, NoRecordings, NoTerminals, OneSecret, TestSigner};
 pub(crate) use self::{
     browser::{Answer, Browser},
-    fakes::{FakeLive, SECRET},
+    fakes::{FakeLive, SECRET, SHARE},
     soft_key::SoftKey,
 };
 use crate::{Services, Settings, headers, routes, services::App, token::Token};

@@ -5,12 +5,15 @@ use axum::{
     extract::{Path, State},
 };
 use cofferdam_access::store::RotationStanding;
-use serde::Serialize;
+use cofferdam_vault::SecretString;
+use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 
 use super::body::{Body, Code, Reply};
 use crate::{
     admin::vault,
+    checkouts::Gate,
+    error::Failure,
     routes::{ADMINISTRATORS, Routes, SITE_READERS},
     services::App,
     viewer::Viewer,
@@ -19,12 +22,14 @@ use crate::{
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .api_get("/api/v1/vault", SITE_READERS, "read", rotations)
+        .api_get("/api/v1/vault/state", SITE_READERS, "read", state)
+        .api_post("/api/v1/vault/unseal", SITE_READERS, "administer", unseal)
         .api_get("/api/v1/vault/{account}/history", SITE_READERS, "read", history)
         .api_post("/api/v1/vault/{account}/rotate", ADMINISTRATORS, "administer", rotate)
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(rotations, history, rotate))]
+#[openapi(paths(rotations, state, unseal, history, rotate))]
 struct Document;
 
 /// What this part of the API says of itself.
@@ -75,6 +80,43 @@ impl From<RotationStanding> for Standing {
 #[utoipa::path(get, path = "/api/v1/vault", tag = "vault", responses((status = 200, body = [Standing])))]
 async fn rotations(State(app): State<App>) -> Reply<Vec<Standing>> {
     Ok(Json(app.store.rotations().await?.into_iter().map(Standing::from).collect()))
+}
+
+/// Where the vault is.
+#[derive(Serialize, ToSchema)]
+struct VaultState {
+    open: bool,
+    /// The same for people.
+    text: String,
+    /// The generations of its keys that are in use, the oldest first.
+    generations: Vec<u32>,
+}
+
+impl From<Gate> for VaultState {
+    fn from(gate: Gate) -> Self {
+        Self { open: gate.open, text: gate.text, generations: gate.generations }
+    }
+}
+
+/// Whether the vault is open.
+#[utoipa::path(get, path = "/api/v1/vault/state", tag = "vault", responses((status = 200, body = VaultState)))]
+async fn state(State(app): State<App>) -> Reply<VaultState> {
+    Ok(Json(app.secrets.gate().await.into()))
+}
+
+/// What opens the vault: a share of its root, or its passphrase.
+#[derive(Deserialize, ToSchema)]
+struct Typed {
+    typed: String,
+}
+
+/// Gives the vault a share or its passphrase, where `vault.unseal_over_web` allows that.
+#[utoipa::path(post, path = "/api/v1/vault/unseal", tag = "vault", request_body = Typed,
+    responses((status = 200, body = VaultState), (status = 403)))]
+async fn unseal(State(app): State<App>, viewer: Viewer, Body(given): Body<Typed>) -> Reply<VaultState> {
+    let typed = SecretString::from(given.typed.trim());
+    let gate = app.secrets.unseal(&viewer.user.name, typed).await.map_err(Failure::Forbidden)?;
+    Ok(Json(gate.into()))
 }
 
 /// One change of a secret. Never the value.

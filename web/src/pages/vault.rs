@@ -10,11 +10,12 @@ use cofferdam_access::{
     people::Duty,
     store::{KeptEnvelope, RotationStanding},
 };
-use cofferdam_vault::{Purpose, rotation::State as Rotating};
+use cofferdam_vault::{Purpose, SecretString, rotation::State as Rotating};
 use serde::Deserialize;
 
 use crate::{
     admin::vault,
+    checkouts::Gate,
     error::Failure,
     form::Form,
     frame::{self, Clock, Frame, Moment},
@@ -25,11 +26,11 @@ use crate::{
 };
 
 pub(crate) fn routes(routes: Routes) -> Routes {
-    routes.get("/vault", SITE_READERS, list).get("/vault/{account}", SITE_READERS, show).post(
-        "/vault/{account}/rotate",
-        ADMINISTRATORS,
-        rotate,
-    )
+    routes
+        .get("/vault", SITE_READERS, list)
+        .post("/vault/unseal", SITE_READERS, unseal)
+        .get("/vault/{account}", SITE_READERS, show)
+        .post("/vault/{account}/rotate", ADMINISTRATORS, rotate)
 }
 
 /// Where one account stands, for people.
@@ -73,6 +74,9 @@ impl Row {
 #[template(path = "vault.html")]
 struct ListPage {
     frame: Frame,
+    gate: Gate,
+    /// What was typed did not open it.
+    problem: Option<String>,
     rows: Vec<Row>,
     authorities: Vec<AuthorityRow>,
     envelopes: Vec<Envelope>,
@@ -125,9 +129,31 @@ struct Envelope {
 }
 
 async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
-    let frame = Frame::new(&app, &viewer, "/vault");
+    page(&app, &viewer, None).await
+}
+
+#[derive(Deserialize)]
+struct Typed {
+    typed: String,
+}
+
+/// What somebody holds opens the vault, and nothing else does: a second factor could not be checked while it is sealed.
+async fn unseal(
+    State(app): State<App>,
+    viewer: Viewer,
+    Form(given): Form<Typed>,
+) -> Result<Response, Failure> {
+    let typed = SecretString::from(given.typed.trim());
+    match app.secrets.unseal(&viewer.user.name, typed).await {
+        Ok(_) => Ok(Redirect::to("/vault").into_response()),
+        Err(problem) => page(&app, &viewer, Some(problem)).await,
+    }
+}
+
+async fn page(app: &App, viewer: &Viewer, problem: Option<String>) -> Result<Response, Failure> {
+    let frame = Frame::new(app, viewer, "/vault");
     let rows = app.store.rotations().await?.iter().map(|one| Row::of(one, &frame.zone)).collect();
-    let authorities = authorities(&app, &frame.zone).await?;
+    let authorities = authorities(app, &frame.zone).await?;
     let envelope = |e: KeptEnvelope| Envelope {
         account: e.account.to_string(),
         version: e.version,
@@ -137,7 +163,8 @@ async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failur
         outdated: e.outdated,
     };
     let envelopes = app.store.envelopes().await?.into_iter().map(envelope).collect();
-    frame::page(&ListPage { rows, authorities, envelopes, frame })
+    let gate = app.secrets.gate().await;
+    frame::page(&ListPage { gate, problem, rows, authorities, envelopes, frame })
 }
 
 /// One change of a secret.
@@ -207,7 +234,7 @@ async fn rotate(
 mod tests {
     use cofferdam_vault::rotation::Reason;
 
-    use crate::testing::{Site, account};
+    use crate::testing::{SHARE, Site, account};
 
     async fn rotated() -> Site {
         let site = Site::new().await;
@@ -237,6 +264,30 @@ mod tests {
         assert!(read.text.contains("being changed") && !read.text.contains("Change it now"), "{}", read.text);
         let none = ada.get("/vault/root@pump-hmi").await;
         assert_eq!(none.status, 404, "it is not rotated");
+    }
+
+    #[tokio::test]
+    async fn a_share_is_given_in_the_browser_and_a_wrong_one_is_not_repeated() {
+        let site = Site::new().await;
+        let ada = site.log_in("ada").await;
+        let page = ada.get("/vault").await;
+        assert!(
+            page.text.contains("1 of 2 shares is there") && page.text.contains("Your share"),
+            "{}",
+            page.text
+        );
+        let wrong = ada.post("/vault/unseal", &[("typed", "share-0815")]).await;
+        assert!(
+            wrong.text.contains("no share of this vault") && !wrong.text.contains("0815"),
+            "{}",
+            wrong.text
+        );
+        assert_eq!(ada.post("/vault/unseal", &[("typed", SHARE)]).await.status, 303);
+        let token = site.token("ada", &["administer", "read"]).await;
+        let state = site.api_get(&token, "/api/v1/vault/state").await.json();
+        assert_eq!(state["open"], false);
+        let given = site.api_post(&token, "/api/v1/vault/unseal", &serde_json::json!({"typed": SHARE})).await;
+        assert_eq!(given.json()["open"], true, "{}", given.text);
     }
 
     #[tokio::test]

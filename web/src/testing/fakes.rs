@@ -15,11 +15,11 @@ use cofferdam_access::{
     store::ShownSecret,
     totp::TotpSecret,
 };
-use cofferdam_vault::SecretBytes;
+use cofferdam_vault::{SecretBytes, SecretString};
 use zeroize::Zeroizing;
 
 use crate::{
-    Export, Exporting, Found, Health, HealthItem, LiveSession, LiveSessions, RecordedLines, Recordings,
+    Export, Exporting, Found, Gate, Health, HealthItem, LiveSession, LiveSessions, RecordedLines, Recordings,
     RecordingsError, Search, Secrets, Terminal, TerminalRequest, Terminals, Verified, Watching,
 };
 
@@ -156,7 +156,26 @@ impl Secrets for OneSecret {
     async fn show(&self, _: &Act, _: &ShownSecret) -> Result<SecretBytes, String> {
         Ok(SecretBytes::from(SECRET.as_bytes().to_vec()))
     }
+
+    async fn gate(&self) -> Gate {
+        Gate {
+            open: false,
+            text: "1 of 2 shares is there".into(),
+            generations: Vec::new(),
+            takes: Some("share"),
+        }
+    }
+
+    async fn unseal(&self, by: &Name, typed: SecretString) -> Result<Gate, String> {
+        match typed.expose() {
+            SHARE => Ok(Gate { open: true, text: format!("open (by {by})"), ..Gate::default() }),
+            _ => Err("that is no share of this vault".into()),
+        }
+    }
 }
+
+/// The share that opens the pretended vault.
+pub(crate) const SHARE: &str = "share-4711";
 
 /// One part is well, one is not.
 #[derive(Debug)]
