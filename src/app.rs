@@ -193,6 +193,7 @@ pub(crate) async fn start(
     let KeyProcess { client: keys, ended: keys_ended } =
         keys::start(&config_file, &own, user).map_err(AppError::new)?;
     privileges::drop_to(&config, own_user).map_err(AppError::new)?;
+    privileges::keep_memory_private(own_user);
     let context = Arc::new(Context::asking(config.clone(), keys.clone()));
     let store = context.open_store().await.map_err(AppError::new)?;
     let host_keys = read_host_keys(&config.ssh.host_key_files)?;

@@ -114,6 +114,20 @@ pub(crate) fn give_to(folder: &std::path::Path, name: &str) -> Result<(), Privil
     Ok(())
 }
 
+/// Keeps what the process has in memory out of core files. A process that runs as a service is not dumpable either: no
+/// other process of its user traces it or reads its memory, and a program that collects core files is given none.
+pub(crate) fn keep_memory_private(root: Root) {
+    use nix::sys::{
+        prctl,
+        resource::{Resource, setrlimit},
+    };
+    let no_files = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let private = if root == Root::Kept { Ok(()) } else { prctl::set_dumpable(false) };
+    if let Err(e) = no_files.and(private) {
+        tracing::warn!(error = %e, "core files could not be turned off: set LimitCORE=0 in the unit");
+    }
+}
+
 /// Lets the process open as many files as the system allows it: each session needs two sockets and a recording.
 pub(crate) fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};

@@ -30,6 +30,8 @@ mod keeping;
 mod object_store;
 #[path = "e2e/peers.rs"]
 mod peers;
+#[path = "e2e/planted.rs"]
+mod planted;
 #[path = "e2e/postgres.rs"]
 mod postgres;
 #[path = "e2e/records.rs"]

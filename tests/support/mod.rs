@@ -17,7 +17,7 @@ pub(crate) use live::{CUT, Live};
 pub(crate) use person::Person;
 pub(crate) use postgres::new_database;
 pub(crate) use s3::S3Server;
-pub(crate) use sshd::RealSshd;
+pub(crate) use sshd::{RealSshd, as_root};
 
 use std::{
     path::{Path, PathBuf},

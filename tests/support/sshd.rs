@@ -243,7 +243,7 @@ fn has_root() -> bool {
 }
 
 /// `program` as root, through sudo if need be.
-fn as_root(program: &str) -> Command {
+pub(crate) fn as_root(program: &str) -> Command {
     if nix::unistd::geteuid().is_root() {
         return Command::new(program);
     }
