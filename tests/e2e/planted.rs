@@ -71,8 +71,8 @@ fn in_memory(pid: u32, needles: &[&[u8]]) -> Vec<usize> {
 }
 
 /// A gateway as a service, with the target's account in its vault. The demo that it is from ends: that tells everybody's
-/// secrets on purpose, and has them in its memory.
-fn service(target: &RealSshd) -> Gateway {
+/// secrets on purpose, and has them in its memory. Its folder stays: codes that were used are remembered there.
+fn service(target: &RealSshd) -> (Gateway, Gateway) {
     let mut demo = Gateway::start();
     demo.runs_as_a_service();
     target.join_by(&demo, "password");
@@ -89,18 +89,19 @@ fn service(target: &RealSshd) -> Gateway {
     let to = backup.to_str().unwrap();
     demo.cofferdam(["backup", "--to", to, "--recipient", &keeper.recipient()]).ok();
     demo.crash();
-    demo.restored(|to| {
+    let service = demo.restored(|to| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
         command.arg("restore").arg(&backup).arg("--identity").arg(&identity).arg("--to").arg(to);
         run(command).ok();
-    })
+    });
+    (service, demo)
 }
 
 #[test]
 fn planted_secrets_stand_in_no_log_database_recording_or_core_file_after_a_full_run() {
     let target = RealSshd::start();
     let first = target.password.clone().expect("tests with accounts need root or sudo");
-    let gateway = service(&target);
+    let (gateway, _demo) = service(&target);
     let folder = gateway.config().parent().unwrap().to_owned();
     let identity = fs::read_to_string(folder.join("keys/vault_identity")).unwrap();
     let line = identity.lines().find(|l| l.starts_with("AGE-SECRET-KEY")).unwrap().to_owned();
