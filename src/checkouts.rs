@@ -67,7 +67,14 @@ pub(crate) async fn show(
 
 fn view(vault: &Vault, shown: &ShownSecret, now: Timestamp) -> Result<SecretBytes, ViewError> {
     let warrant = ViewWarrant::new(terms(shown), now.micros())?;
-    vault.check_out(&warrant, &sealed(shown), now.micros())
+    let sealed = sealed(shown);
+    let first = vault.check_out(&warrant, &sealed, now.micros());
+    if let Err(ViewError::Twice(id)) = &first {
+        // The ledger was brought to the store's state in this very moment; nothing has been shown.
+        let _entered = vault.give_back(id);
+        return vault.check_out(&warrant, &sealed, now.micros());
+    }
+    first
 }
 
 /// The sealed secret, as the vault takes it.
@@ -126,20 +133,58 @@ fn reconcile(vault: &Vault, site: &Site, open: &[Checkout], held: &BTreeSet<Stri
         let _asked = vault.give_back(id);
     }
     for (id, checkout) in open.iter().filter(|(id, _)| !held.contains(*id)) {
-        let (request, moments) = (&checkout.request, checkout.shown.as_ref());
-        let exclusive = site.account(&request.account).is_some_and(|a| a.exclusive);
-        let since = moments.map_or(0, |s| s.at.micros());
-        let held = HeldCheckOut {
-            checkout_id: id.clone(),
-            account_id: request.account.to_string(),
-            user_name: request.person.to_string(),
-            since,
-            not_after: moments.map_or(0, |s| s.until.micros()),
-            sharing: sharing(exclusive),
-        };
-        if let Err(e) = vault.restore(held) {
+        let exclusive = site.account(&checkout.request.account).is_some_and(|a| a.exclusive);
+        if let Err(e) = vault.restore(entry(checkout, exclusive)) {
             // Whoever has the account meanwhile is known to the store, which decides.
             debug!(checkout = %id, error = %e, "an open check-out is not in the vault's ledger yet");
         }
+    }
+}
+
+/// An open check-out as the vault's ledger has it.
+fn entry(checkout: &Checkout, exclusive: bool) -> HeldCheckOut {
+    let (request, moments) = (&checkout.request, checkout.shown.as_ref());
+    HeldCheckOut {
+        checkout_id: request.id.to_string(),
+        account_id: request.account.to_string(),
+        user_name: request.person.to_string(),
+        since: moments.map_or(0, |s| s.at.micros()),
+        not_after: moments.map_or(0, |s| s.until.micros()),
+        sharing: sharing(exclusive),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cofferdam_access::{
+        checkout::{CheckoutRequest, CheckoutStanding, Shown},
+        ids::Name,
+        site::AccountRef,
+        store::SealedSecret as Kept,
+    };
+    use cofferdam_vault::{Sealer, SystemEntropy};
+
+    use super::*;
+
+    const NOON: Timestamp = Timestamp::from_seconds(1_800_014_400);
+
+    #[test]
+    fn what_came_into_the_ledger_a_moment_before_is_shown_once_all_the_same() {
+        let vault = Vault::new(Sealer::ephemeral(Arc::new(SystemEntropy)), None);
+        let account = AccountRef::try_from("root@pump-hmi".to_owned()).unwrap();
+        let sealed = vault.seal(&account.to_string(), &SecretBytes::from(b"hunter2".to_vec())).unwrap();
+        let emil = Name::new("emil").unwrap();
+        let request = CheckoutRequest::new(&account, &emil, 3600, "it hangs", NOON, &mut rand::rng());
+        let mut checkout = Checkout::requested(request);
+        checkout.standing = CheckoutStanding::Open;
+        checkout.shown = Some(Shown { at: NOON, until: NOON.plus_seconds(3600), version: 1 });
+        vault.restore(entry(&checkout, true)).unwrap();
+        let secret = Kept { sealed, version: 1, updated_at: NOON, updated_by: "ada".to_owned() };
+        let (credential, exclusive, crown_jewel) = (Credential::Password, true, false);
+        let shown = ShownSecret { checkout, secret, credential, exclusive, crown_jewel };
+        assert_eq!(view(&vault, &shown, NOON).unwrap().expose(), b"hunter2");
+        assert_eq!(vault.checked_out().len(), 1);
+        let late = view(&vault, &shown, NOON.plus_seconds(301)).unwrap_err();
+        assert!(matches!(late, ViewError::StepUp), "{late}");
     }
 }

@@ -15,7 +15,7 @@ use super::message::{MaterialForm, PublicKeys, Request, Response, Status};
 use super::registry::{Claim, Entitlement, Registry};
 use super::wire::{PROTOCOL_VERSION, Passing};
 use crate::ca::{HostTerms, SshCa};
-use crate::checkout::ViewWarrant;
+use crate::checkout::{ViewError, ViewWarrant};
 use crate::envelope::{Envelope, Label};
 use crate::lease::{Lease, Material, Vault, Warrant};
 use crate::root::Root;
@@ -427,7 +427,14 @@ impl Service {
             return Err(format!("check-out {checkout_id} was shown already; ask for a new one"));
         }
         let warrant = ViewWarrant::new(terms, now).map_err(text)?;
-        let secret = self.vault.check_out(&warrant, &sealed, now).map_err(text)?;
+        let secret = match self.vault.check_out(&warrant, &sealed, now) {
+            // The ledger was brought to the store's state in the moment before: shown it was not, as counted above.
+            Err(ViewError::Twice(id)) => {
+                self.vault.give_back(&id).map_err(text)?;
+                self.vault.check_out(&warrant, &sealed, now).map_err(text)?
+            }
+            other => other.map_err(text)?,
+        };
         Ok(Response::Secret(Passing::bytes(&secret)))
     }
 
