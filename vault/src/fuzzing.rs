@@ -55,6 +55,11 @@ pub fn fuzz_imports(bytes: &[u8]) {
     black_box(read_hashicorp(&content).is_ok());
 }
 
+/// What a host answers when it is looked at.
+pub fn fuzz_look(bytes: &[u8]) {
+    black_box(crate::rotation::read_look(&String::from_utf8_lossy(bytes)));
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -71,6 +76,7 @@ mod tests {
                 fuzz_keyring(&bytes);
                 fuzz_texts(&bytes);
                 fuzz_imports(&bytes);
+                fuzz_look(&bytes);
             }
         }
     }

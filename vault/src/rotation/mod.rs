@@ -32,4 +32,6 @@ pub use reach::{Address, Dial, Direct, SecretSource};
 pub use record::{FORMER_SECRETS, Progress, Reason, Record, SealedBytes, Secrets, State, Want};
 pub use rotator::{Backoff, Dependent, Fault, Managed, OnDrift, Plan, Rotator, Verdict};
 pub use scheduler::{Fleet, Limits, PASS, Pass, Reporter, Scheduler, Trouble};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use ssh::look::read_all as read_look;
 pub use tls::TlsTrust;
