@@ -86,7 +86,8 @@ pub(crate) fn sealed(shown: &ShownSecret) -> SealedSecret {
     }
 }
 
-fn sharing(exclusive: bool) -> Sharing {
+/// How many may have an account at a time.
+pub(crate) fn sharing(exclusive: bool) -> Sharing {
     if exclusive { Sharing::Exclusive } else { Sharing::Shared }
 }
 

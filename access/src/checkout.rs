@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use cofferdam_vault::MAX_VIEW_SECONDS;
 use serde::{Deserialize, Serialize};
 
@@ -221,10 +220,7 @@ impl CheckoutRequest {
 
     /// SHA-256 of the canonical text.
     pub fn digest(&self) -> RequestDigest {
-        let mut out = [0u8; 32];
-        let sum = digest(&SHA256, self.canonical_text().as_bytes());
-        out.iter_mut().zip(sum.as_ref()).for_each(|(o, b)| *o = *b);
-        RequestDigest(out)
+        RequestDigest::of(&self.canonical_text())
     }
 
     /// Checks that `person` may make this request at `now`. Whether they may see the secret is policy's to say.

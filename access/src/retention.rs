@@ -5,7 +5,6 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -186,10 +185,7 @@ impl DeletionRequest {
 
     /// SHA-256 of the canonical text.
     pub fn digest(&self) -> RequestDigest {
-        let mut out = [0u8; 32];
-        let sum = digest(&SHA256, self.canonical_text().as_bytes());
-        out.iter_mut().zip(sum.as_ref()).for_each(|(o, b)| *o = *b);
-        RequestDigest(out)
+        RequestDigest::of(&self.canonical_text())
     }
 
     /// Checks that `person` may make this request at `now`. Whether the recordings may go is the store's to say.

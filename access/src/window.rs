@@ -9,6 +9,7 @@ pub mod text;
 
 use std::{collections::BTreeSet, fmt};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -112,6 +113,16 @@ pub struct WindowRequest {
 /// SHA-256 over the canonical text of a request: what an approver approves.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestDigest(pub [u8; 32]);
+
+impl RequestDigest {
+    /// SHA-256 of a canonical text.
+    pub(crate) fn of(text: &str) -> Self {
+        let mut out = [0u8; 32];
+        let sum = digest(&SHA256, text.as_bytes());
+        out.iter_mut().zip(sum.as_ref()).for_each(|(o, b)| *o = *b);
+        Self(out)
+    }
+}
 
 impl fmt::Display for RequestDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,7 +10,7 @@ use cofferdam_access::{
     store::{AuditFilter, SessionRecord, SessionState, Store, StoreError},
 };
 use cofferdam_vault::{
-    KeyringDocument, KeyringStore, KeyringStoreError, SealedSecret, Sharing, ViewTerms,
+    KeyringDocument, KeyringStore, KeyringStoreError, SealedSecret, ViewTerms,
     agent::{Claim, Credentialed, Entitlement, Refusal, Registry},
 };
 use tokio::runtime::Handle;
@@ -38,7 +38,7 @@ impl StoreRegistry {
         if session.ended_at.is_some() || session.state == SessionState::Ended {
             return Err(no(format!("session {id} has ended")));
         }
-        let account = AccountRef { asset: session.asset.clone(), login: session.login.clone() };
+        let account = session.account();
         if account.to_string() != claim.account_id {
             return Err(no(format!("session {id} is not about account {}", claim.account_id)));
         }
@@ -72,7 +72,7 @@ impl StoreRegistry {
             user_name: session.person.to_string(),
             login_name: account.login.to_string(),
             not_after: not_after.micros(),
-            sharing: if described.exclusive { Sharing::Exclusive } else { Sharing::Shared },
+            sharing: checkouts::sharing(described.exclusive),
             credential,
         })
     }
@@ -151,8 +151,8 @@ impl StoreRegistry {
 
     async fn wanted(&self, account_id: &str) -> Result<(), Refusal> {
         let site = self.store.site().await.map_err(asked)?;
-        let found = site.accounts.iter().find(|a| reference(a).to_string() == account_id);
-        match found {
+        let named = AccountRef::try_from(account_id.to_owned()).ok();
+        match named.and_then(|name| site.account(&name)) {
             Some(account) if is_rotated(&site, account) => Ok(()),
             _ => Err(no(format!("the site does not want the secret of {account_id} changed"))),
         }
@@ -173,10 +173,6 @@ impl Registry for StoreRegistry {
     }
 }
 
-fn reference(account: &Account) -> AccountRef {
-    AccountRef { asset: account.asset.clone(), login: account.login.clone() }
-}
-
 fn usable<'s>(site: &'s Site, account: &AccountRef) -> Result<&'s Account, Refusal> {
     let described = site.account(account).filter(|a| !a.disabled);
     let there = site.asset(&account.asset).is_some_and(|asset| !asset.disabled);
@@ -188,7 +184,7 @@ fn names(entry: &AuditEntry, session: &SessionRecord) -> bool {
     let body: serde_json::Value = serde_json::from_str(&entry.body).unwrap_or_default();
     let says = |field: &str, value: &str| body.get(field).and_then(|v| v.as_str()) == Some(value);
     entry.actor == session.person.as_str()
-        && says("account", &format!("{}@{}", session.login, session.asset))
+        && says("account", &session.account().to_string())
         && says("decision", &session.decision.to_string())
 }
 

@@ -20,7 +20,7 @@ use crate::{
     audit::{Act, AuditEvent, AuditKind, Checkpoint},
     clock::Timestamp,
     ids::{DecisionId, Login, Name, SessionId, WindowId},
-    site::Protocol,
+    site::{AccountRef, Protocol},
 };
 
 /// Where a session stands.
@@ -182,6 +182,13 @@ pub struct SessionRecord {
     pub bytes_up: u64,
     /// Bytes from the target to the person.
     pub bytes_down: u64,
+}
+
+impl SessionRecord {
+    /// The account that it is about.
+    pub fn account(&self) -> AccountRef {
+        AccountRef { asset: self.asset.clone(), login: self.login.clone() }
+    }
 }
 
 /// Which sessions to list.

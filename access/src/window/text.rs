@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use aws_lc_rs::digest::{SHA256, digest};
-
 use super::{RequestDigest, WindowRequest};
 use crate::{
     clock::Timestamp,
@@ -153,10 +151,7 @@ impl WindowRequest {
 
     /// SHA-256 of the canonical text.
     pub fn digest(&self) -> RequestDigest {
-        let mut out = [0u8; 32];
-        let sum = digest(&SHA256, self.canonical_text().as_bytes());
-        out.iter_mut().zip(sum.as_ref()).for_each(|(o, b)| *o = *b);
-        RequestDigest(out)
+        RequestDigest::of(&self.canonical_text())
     }
 
     /// Checks that the request may be put before approvers at `now`.

@@ -301,10 +301,13 @@ impl Gate {
     pub fn refresh(&self) -> Result<u32, GateError> {
         let mut inner = self.lock();
         let document = self.keyrings.load()?;
-        if let Some(document) = &document {
-            self.sealer.refresh(document)?;
+        // What has not changed is not opened again: this is asked every second.
+        if document != inner.document {
+            if let Some(document) = &document {
+                self.sealer.refresh(document)?;
+            }
+            inner.document = document;
         }
-        inner.document = document;
         Ok(self.sealer.generation()?)
     }
 
