@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -13,7 +13,6 @@ use cofferdam_access::{
     clock::{SharedClock, SystemClock},
     policy::DestinationRules,
     prover::Prover,
-    site::AccountRef,
 };
 use cofferdam_recorder::{
     Checkpoint, RecorderConfig, RecorderService, RecoveryOutcome, UploadConfig, Uploader, UploaderThread,
@@ -34,7 +33,7 @@ use crate::{
         Gateway, JumpConfigs, follow_policy, keep_house, read_snapshot, watch_recorder, write_checkpoints,
         write_findings,
     },
-    keys::{self, KeyProcess, follow_gate},
+    keys::{self, KeyProcess, KnownGate, RemoteFactors, follow_gate},
     privileges,
     session::{end::End, registry::Registry},
     ssh::{self, algorithms, listener, login::TrustedAuthorities},
@@ -225,8 +224,9 @@ pub(crate) async fn start(
     let (findings, findings_in) = mpsc::channel(FINDINGS);
     let base = server_config(&config, host_keys);
     let (stop, quit, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-    let prover = Arc::new(Prover::new(store.clone(), context.factors().map_err(AppError::new)?));
-    let vault_open = Arc::new(AtomicBool::new(keys::is_open(&keys)));
+    let vault_gate = Arc::new(KnownGate::new(keys.clone(), keys::is_open(&keys)));
+    let factors = RemoteFactors::new(keys.clone(), vault_gate.clone());
+    let prover = Arc::new(Prover::new(store.clone(), Arc::new(factors)));
     let gateway = Arc::new(Gateway {
         node: config.site.node.clone(),
         clock,
@@ -235,7 +235,7 @@ pub(crate) async fn start(
         pictures,
         recorder,
         keys: keys.clone(),
-        vault_open: vault_open.clone(),
+        vault_gate: vault_gate.clone(),
         stopping: stop.clone(),
         registry: Registry::default(),
         destinations: DestinationRules { own, allow_loopback: config.dangerous.allow_loopback_targets },
@@ -254,10 +254,9 @@ pub(crate) async fn start(
 
     for session in &orphans {
         // A crash is a session's end, too: its secret was out.
-        let account = AccountRef { asset: session.asset.clone(), login: session.login.clone() };
-        gateway.used(&account).await;
+        gateway.used(&session.account()).await;
     }
-    tokio::spawn(follow_gate(keys, gateway.store.clone(), gateway.clock.clone(), vault_open, quit.clone()));
+    tokio::spawn(follow_gate(vault_gate, gateway.store.clone(), gateway.clock.clone(), quit.clone()));
     tokio::spawn(follow_policy(gateway.clone(), quit.clone()));
     tokio::spawn(write_findings(gateway.clone(), findings_in));
     tokio::spawn(write_checkpoints(gateway.clone(), checkpoints_in));

@@ -35,7 +35,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::{Config, StoreUrl},
-    keys::{RemoteFactors, RemoteSigner, recording_signer, root_of},
+    keys::{KnownGate, RemoteFactors, RemoteSigner, recording_signer, root_of},
 };
 
 /// Why something that a configuration names could not be opened. Each text says what to do.
@@ -256,16 +256,28 @@ impl Context {
             .map_err(|e| ContextError::NotRunning { path: socket.to_owned(), reason: e.to_string() })
     }
 
-    /// What opens and seals people's second factors.
+    /// The running vault, where there is one; none where there is not and a command may open the vault for itself.
+    ///
+    /// # Errors
+    /// When there is none, and a person has to open it.
+    pub(crate) fn running_vault_if_any(&self) -> Result<Option<Arc<Client>>, ContextError> {
+        match self.running_vault() {
+            Ok(client) => Ok(Some(client)),
+            Err(e) if self.config.vault.unseal().needs_a_person() => Err(e),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// What opens and seals people's second factors, for a command.
     ///
     /// # Errors
     /// As [`Self::sealer`].
     pub(crate) fn factors(&self) -> Result<Arc<dyn SecondFactors>, ContextError> {
-        if let Some(keys) = &self.keys {
-            return Ok(Arc::new(RemoteFactors::new(Arc::clone(keys))));
-        }
         if self.config.vault.unseal().needs_a_person() {
-            return Ok(Arc::new(RemoteFactors::new(self.running_vault()?)));
+            // Whether it is open shows when it is asked.
+            let client = self.running_vault()?;
+            let gate = Arc::new(KnownGate::new(client.clone(), true));
+            return Ok(Arc::new(RemoteFactors::new(client, gate)));
         }
         Ok(Arc::new(SealedFactors(self.sealer()?)))
     }

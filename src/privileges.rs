@@ -46,16 +46,22 @@ pub(crate) fn drop_to(config: &Config, root: Root) -> Result<(), PrivilegeError>
         return Ok(());
     }
     let name = config.run.user.clone().ok_or(PrivilegeError::NobodyNamed)?;
+    let (uid, gid) = unprivileged(&name, config.run.group.as_deref())?;
+    become_user(uid, gid).map_err(|reason| PrivilegeError::System { name, reason })
+}
+
+/// The user of that name, who must not be root, with that group or their own.
+fn unprivileged(name: &str, group: Option<&str>) -> Result<(Uid, Gid), PrivilegeError> {
     let unknown = |kind, name: &str| PrivilegeError::Unknown { kind, name: name.to_owned() };
-    let user = User::from_name(&name).ok().flatten().ok_or_else(|| unknown("user", &name))?;
+    let user = User::from_name(name).ok().flatten().ok_or_else(|| unknown("user", name))?;
     if user.uid.is_root() {
         return Err(PrivilegeError::Root);
     }
-    let gid = match &config.run.group {
+    let gid = match group {
         Some(group) => Group::from_name(group).ok().flatten().ok_or_else(|| unknown("group", group))?.gid,
         None => user.gid,
     };
-    become_user(user.uid, gid).map_err(|reason| PrivilegeError::System { name, reason })
+    Ok((user.uid, gid))
 }
 
 /// The user and group that the vault process is started as: `vault.user`, else the gateway's own; none where this process
@@ -64,20 +70,12 @@ pub(crate) fn vault_user(config: &Config, root: Root) -> Result<Option<(u32, u32
     if !geteuid().is_root() || root == Root::Kept {
         return Ok(None);
     }
-    let unknown = |kind, name: &str| PrivilegeError::Unknown { kind, name: name.to_owned() };
-    let named = config.vault.user.as_ref().or(config.run.user.as_ref());
-    let name = named.ok_or(PrivilegeError::NobodyNamed)?;
-    let user = User::from_name(name).ok().flatten().ok_or_else(|| unknown("user", name))?;
-    if user.uid.is_root() {
-        return Err(PrivilegeError::Root);
-    }
-    let gid = match (&config.vault.user, &config.run.group) {
-        (None, Some(group)) => {
-            Group::from_name(group).ok().flatten().ok_or_else(|| unknown("group", group))?.gid
-        }
-        _ => user.gid,
+    let (uid, gid) = match (&config.vault.user, &config.run.user) {
+        (Some(name), _) => unprivileged(name, None)?,
+        (None, Some(name)) => unprivileged(name, config.run.group.as_deref())?,
+        (None, None) => return Err(PrivilegeError::NobodyNamed),
     };
-    Ok(Some((user.uid.as_raw(), gid.as_raw())))
+    Ok(Some((uid.as_raw(), gid.as_raw())))
 }
 
 /// Groups first: after `setuid` there is no right left to change them.
@@ -94,17 +92,13 @@ fn become_user(uid: Uid, gid: Gid) -> Result<(), nix::Error> {
 
 /// Gives a folder and everything in it to the user that the gateway will run as.
 pub(crate) fn give_to(folder: &std::path::Path, name: &str) -> Result<(), PrivilegeError> {
-    let unknown = || PrivilegeError::Unknown { kind: "user", name: name.to_owned() };
-    let user = User::from_name(name).ok().flatten().ok_or_else(unknown)?;
-    if user.uid.is_root() {
-        return Err(PrivilegeError::Root);
-    }
+    let (uid, gid) = unprivileged(name, None)?;
     let system = |reason| PrivilegeError::System { name: name.to_owned(), reason };
     let io = |e: std::io::Error| system(nix::Error::from_raw(e.raw_os_error().unwrap_or_default()));
     let mut waiting = vec![folder.to_owned()];
     while let Some(path) = waiting.pop() {
         // The link itself, where there is one: it must not lead this out of the folder.
-        std::os::unix::fs::lchown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).map_err(io)?;
+        std::os::unix::fs::lchown(&path, Some(uid.as_raw()), Some(gid.as_raw())).map_err(io)?;
         if std::fs::symlink_metadata(&path).map_err(io)?.is_dir() {
             for entry in std::fs::read_dir(&path).map_err(io)? {
                 waiting.push(entry.map_err(io)?.path());

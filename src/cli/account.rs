@@ -76,7 +76,7 @@ async fn list(desk: &Desk) -> Result<Reply, CliError> {
     let mut table = Table::new(&["account", "credential", "secret", "changed", "flags"]);
     let mut rows = Vec::new();
     for account in &desk.site.accounts {
-        let name = AccountRef { asset: account.asset.clone(), login: account.login.clone() };
+        let name = account.reference();
         let kept = secrets.iter().find(|(a, _, _)| a == &name);
         let secret = match (account.needs_secret(), kept) {
             (_, Some((_, version, _))) => format!("version {version}"),

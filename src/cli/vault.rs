@@ -8,7 +8,7 @@ use cofferdam_access::{
     authority::{Authority, Stage},
     clock::SystemClock,
     policy::DestinationRules,
-    site::{AccountRef, Credential},
+    site::{Account, AccountRef, Credential},
 };
 use cofferdam_vault::{
     Purpose,
@@ -195,7 +195,7 @@ async fn verify(desk: &Desk, several: &Several) -> Result<Reply, CliError> {
     let act = desk.act(&several.on_behalf)?;
     let rotations = rotations(desk)?;
     let all = desk.site.accounts.iter().filter(|a| is_rotated(&desk.site, a));
-    let all = all.map(|a| AccountRef { asset: a.asset.clone(), login: a.login.clone() });
+    let all = all.map(Account::reference);
     let accounts: Vec<AccountRef> = match &several.account {
         Some(one) => vec![one.clone()],
         None => all.collect(),
@@ -282,7 +282,7 @@ async fn status(desk: &Desk) -> Result<Reply, CliError> {
         .accounts
         .iter()
         .filter(|a| a.needs_secret())
-        .map(|a| AccountRef { asset: a.asset.clone(), login: a.login.clone() })
+        .map(Account::reference)
         .filter(|a| !kept.iter().any(|(k, _, _)| k == a))
         .map(|a| a.to_string())
         .collect();

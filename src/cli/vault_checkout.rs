@@ -225,10 +225,9 @@ async fn see(
     let second = SecondFactor { kind: SecondFactorKind::Totp, at: act.at, windows: Default::default() };
     let snapshot = desk.snapshot().await?;
     // Opened before the store says that it is shown: a vault that is shut leaves nothing behind.
-    let opener = match desk.context.running_vault() {
-        Ok(client) => checkouts::Opener::Running(client),
-        Err(e) if desk.context.config.vault.unseal().needs_a_person() => return Err(e.into()),
-        Err(_) => checkouts::Opener::Here(Box::new(Vault::new(desk.context.sealer()?, None))),
+    let opener = match desk.context.running_vault_if_any()? {
+        Some(client) => checkouts::Opener::Running(client),
+        None => checkouts::Opener::Here(Box::new(Vault::new(desk.context.sealer()?, None))),
     };
     let opened = checking_out::open(&desk.store, &snapshot, act, &coming(), second, id).await?;
     let secret = checkouts::show(opener, &desk.store, act, &opened)

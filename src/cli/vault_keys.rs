@@ -131,19 +131,17 @@ fn told(desk: &Desk, phase: &Phase) -> Reply {
 
 /// A new key, and everything that is sealed wrapped anew for it: by the running vault, or here where none runs.
 pub(crate) async fn rekey(desk: &Desk) -> Result<Reply, CliError> {
-    let (generation, keys) = match desk.context.running_vault() {
-        Ok(client) => {
-            let generation = client.rekey(desk.operator()).map_err(|e| CliError::failed(e.to_string()))?;
-            (generation, Keys::Running(client))
+    let keys = Keys::of(desk)?;
+    let generation = match &keys {
+        Keys::Running(client) => {
+            client.rekey(desk.operator()).map_err(|e| CliError::failed(e.to_string()))?
         }
-        Err(e) if desk.context.config.vault.unseal().needs_a_person() => return Err(e.into()),
-        Err(_) => {
-            let sealer = desk.context.sealer()?;
+        Keys::Here(sealer) => {
             let next = sealer.rekey(desk.now().micros())?;
             store(desk, next.document()).await?;
             let generation = next.generation();
             sealer.adopt(next);
-            (generation, Keys::Here(sealer))
+            generation
         }
     };
     let (rewrapped, left) = rewrap(desk, &keys).await?;
@@ -162,30 +160,25 @@ pub(crate) async fn rekey(desk: &Desk) -> Result<Reply, CliError> {
 
 /// Wraps anew what an earlier re-keying left.
 pub(crate) async fn rewrap_rest(desk: &Desk) -> Result<Reply, CliError> {
-    let keys = match desk.context.running_vault() {
-        Ok(client) => Keys::Running(client),
-        Err(e) if desk.context.config.vault.unseal().needs_a_person() => return Err(e.into()),
-        Err(_) => Keys::Here(desk.context.sealer()?),
-    };
-    let (rewrapped, left) = rewrap(desk, &keys).await?;
+    let (rewrapped, left) = rewrap(desk, &Keys::of(desk)?).await?;
     let text = format!("{rewrapped} secrets are wrapped anew, {left} are still under an older generation");
     Ok(Reply::new(text, json!({"id": "vault", "rewrapped": rewrapped, "left": left})).judged(left == 0))
 }
 
 /// Takes a generation out of the keyring that nothing is sealed under any more.
 pub(crate) async fn retire(desk: &Desk, generation: u32) -> Result<Reply, CliError> {
-    let needed = under(desk, |g| g == generation).await?;
+    let needed = sealed_under(desk, generation).await?;
     if needed > 0 {
         return Err(CliError::failed(format!(
             "{needed} secrets are still sealed under generation {generation}: run `cofferdam vault rewrap` first"
         )));
     }
-    let failed = |e: String| CliError::failed(e);
-    match desk.context.running_vault() {
-        Ok(client) => client.retire(generation, desk.operator()).map_err(|e| failed(e.to_string()))?,
-        Err(e) if desk.context.config.vault.unseal().needs_a_person() => return Err(e.into()),
-        Err(_) => {
-            let next = desk.context.sealer()?.retire(generation)?;
+    match Keys::of(desk)? {
+        Keys::Running(client) => {
+            client.retire(generation, desk.operator()).map_err(|e| CliError::failed(e.to_string()))?;
+        }
+        Keys::Here(sealer) => {
+            let next = sealer.retire(generation)?;
             store(desk, next.document()).await?;
         }
     }
@@ -231,12 +224,20 @@ pub(crate) fn running(desk: &Desk) -> Reply {
     Reply::new(text, json)
 }
 
+/// Who has the keys: the running vault, or this command for itself where none runs.
 enum Keys {
     Running(std::sync::Arc<Client>),
     Here(Sealer),
 }
 
 impl Keys {
+    fn of(desk: &Desk) -> Result<Self, CliError> {
+        Ok(match desk.context.running_vault_if_any()? {
+            Some(client) => Self::Running(client),
+            None => Self::Here(desk.context.sealer()?),
+        })
+    }
+
     fn rewrap(&self, context: &Sealed, sealed: &[u8]) -> Result<Option<Vec<u8>>, CliError> {
         match self {
             Self::Running(client) => {
@@ -267,12 +268,12 @@ async fn rewrap(desk: &Desk, keys: &Keys) -> Result<(u64, usize), CliError> {
     Ok((replaced, left))
 }
 
-/// How many sealed rows are under a generation that `wanted` says.
-async fn under(desk: &Desk, wanted: impl Fn(u32) -> bool) -> Result<usize, CliError> {
+/// How many sealed rows are under that generation.
+async fn sealed_under(desk: &Desk, generation: u32) -> Result<usize, CliError> {
     let mut found = 0;
     for row in desk.store.sealed_rows().await? {
         let context = Sealed::new(row.purpose, row.id.clone());
-        found += usize::from(wanted(Sealer::generation_of(&context, &row.sealed)?));
+        found += usize::from(Sealer::generation_of(&context, &row.sealed)? == generation);
     }
     Ok(found)
 }

@@ -10,10 +10,7 @@ mod space;
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use cofferdam_access::{
@@ -49,6 +46,7 @@ pub(crate) use feed::{
 
 use crate::{
     detect::triggers::{Finding, Observation, Triggers},
+    keys::KnownGate,
     session::{
         end::End,
         live::{Parts, PersonLeg, Session},
@@ -90,7 +88,7 @@ pub(crate) struct Gateway {
     /// The vault process, which opens secrets for what was granted.
     pub(crate) keys: Arc<Client>,
     /// Whether the vault is open.
-    pub(crate) vault_open: Arc<AtomicBool>,
+    pub(crate) vault_gate: Arc<KnownGate>,
     /// Cancelled when no session may start any more.
     pub(crate) stopping: CancellationToken,
     /// Live sessions.
@@ -240,7 +238,7 @@ impl Gateway {
                 "the gateway cannot record at the moment, so no session starts; tell the site's administrator",
             ));
         }
-        if !self.vault_open.load(Ordering::Relaxed) {
+        if !self.vault_gate.is_open().await {
             return Err(Refusal::new(SEALED));
         }
         self.within_limits(&request)?;
@@ -383,6 +381,7 @@ impl Gateway {
         record: DecisionRecord,
         supervised: bool,
     ) -> Result<Arc<Session>, String> {
+        let decision_sha256 = kept(&record).digest();
         let id = request.session.to_string().parse::<RecordingId>().map_err(|e| e.to_string())?;
         let mut labels = BTreeMap::new();
         labels.insert("window".to_owned(), grant.window().to_string());
@@ -400,7 +399,7 @@ impl Gateway {
             account: grant.account().login.to_string(),
             node: self.node.clone(),
             started: self.clock.now().micros(),
-            decision_sha256: kept(&record).digest(),
+            decision_sha256: decision_sha256.clone(),
             labels,
         };
         let recorder = self.recorder.start(header).await.map_err(|e| e.to_string())?;
@@ -417,6 +416,7 @@ impl Gateway {
         recorder.record(first).await.map_err(|e| e.to_string())?;
         Ok(Arc::new(Session::new(Parts {
             grant,
+            decision_sha256,
             recorder,
             clock: self.clock.clone(),
             triggers: self.triggers.clone(),
@@ -448,22 +448,22 @@ impl Gateway {
     }
 
     /// A lease for the session's account. The vault process looks up for itself what was granted.
-    pub(crate) async fn lease(&self, grant: &Grant) -> Result<RemoteLease, TargetError> {
+    pub(crate) async fn lease(&self, session: &Session) -> Result<RemoteLease, TargetError> {
         let no_secret = |why: String| {
             TargetError::new(
                 why,
                 "the site's secret for this account cannot be used; tell the site's administrator",
             )
         };
+        let grant = session.grant();
         let account = grant.account();
         if matches!(grant.credential(), Credential::Password | Credential::Key) {
             self.settled(account).await.map_err(|e| no_secret(e.to_string()))?;
         }
-        let decision = self.store.decision(grant.decision()).await.map_err(|e| no_secret(e.to_string()))?;
         let claim = Claim {
             session_id: grant.session().to_string(),
             account_id: account.to_string(),
-            decision_sha256: decision.digest(),
+            decision_sha256: session.decision_sha256().to_owned(),
             told: None,
         };
         let keys = self.keys.clone();

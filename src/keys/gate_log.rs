@@ -29,27 +29,61 @@ pub(crate) fn is_open(client: &Client) -> bool {
     client.status().is_ok_and(|status| status.is_open())
 }
 
-/// Writes what happened at the gate to the audit log, and says in `open` whether it is open, until `quit`.
-pub(crate) async fn follow_gate(
+/// What the gateway's process knows of whether the vault is open.
+#[derive(Debug)]
+pub(crate) struct KnownGate {
     client: Arc<Client>,
+    open: AtomicBool,
+}
+
+impl KnownGate {
+    /// As `open` says, until somebody looks.
+    pub(crate) fn new(client: Arc<Client>, open: bool) -> Self {
+        Self { client, open: AtomicBool::new(open) }
+    }
+
+    /// Whether it was open when somebody last looked, [`ROUND`] ago at most. Does not wait.
+    pub(crate) fn was_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is open. The vault is asked before anybody is told that it is not: whoever was just told that their
+    /// passphrase opened it must not be refused because nobody has looked since.
+    pub(crate) async fn is_open(&self) -> bool {
+        if self.was_open() {
+            return true;
+        }
+        let asking = self.client.clone();
+        let open = tokio::task::spawn_blocking(move || is_open(&asking)).await.unwrap_or(false);
+        self.learn(open);
+        open
+    }
+
+    fn learn(&self, is_open: bool) {
+        if self.open.swap(is_open, Ordering::Relaxed) != is_open {
+            match is_open {
+                true => info!("the vault is open"),
+                false => warn!("the vault is sealed: no session starts until it is unsealed"),
+            }
+        }
+    }
+}
+
+/// Writes what happened at the gate to the audit log, and keeps `gate` true, until `quit`.
+pub(crate) async fn follow_gate(
+    gate: Arc<KnownGate>,
     store: Store,
     clock: SharedClock,
-    open: Arc<AtomicBool>,
     quit: CancellationToken,
 ) {
     loop {
-        let asking = client.clone();
+        let asking = gate.client.clone();
         let asked = tokio::task::spawn_blocking(move || {
             Ok::<_, ClientError>((asking.status()?.is_open(), asking.take_events()?))
         });
         match asked.await {
             Ok(Ok((is_open, (events, lost)))) => {
-                if open.swap(is_open, Ordering::Relaxed) != is_open {
-                    match is_open {
-                        true => info!("the vault is open"),
-                        false => warn!("the vault is sealed: no session starts until it is unsealed"),
-                    }
-                }
+                gate.learn(is_open);
                 if lost > 0 {
                     warn!(lost, "attempts to unseal the vault were too many to be written one by one");
                 }
@@ -57,7 +91,7 @@ pub(crate) async fn follow_gate(
                     write(&store, event, clock.now()).await;
                 }
             }
-            Ok(Err(_)) | Err(_) => open.store(false, Ordering::Relaxed),
+            Ok(Err(_)) | Err(_) => gate.learn(false),
         }
         tokio::select! {
             biased;

@@ -18,7 +18,7 @@ mod signing;
 mod source;
 mod start;
 
-pub(crate) use gate_log::{OVER_WEB, follow_gate, is_open};
+pub(crate) use gate_log::{KnownGate, OVER_WEB, follow_gate, is_open};
 pub(crate) use process::{PROCESS_COMMAND, main as process_main};
 pub(crate) use rotation::{ROTATION_COMMAND, main as rotation_main};
 pub(crate) use signing::{RemoteFactors, RemoteSigner, recording_signer};

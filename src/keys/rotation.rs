@@ -16,10 +16,7 @@ use cofferdam_access::{
     site::Site,
     store::Store,
 };
-use cofferdam_vault::{
-    Sealer, SystemEntropy,
-    agent::{Client, harden, ignore_stop_signals, parent_socket},
-};
+use cofferdam_vault::agent::{Client, harden, ignore_stop_signals, parent_socket};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -72,7 +69,7 @@ async fn rotate(config: Config, own: Vec<SocketAddr>, client: Arc<Client>) -> Re
     let rotations = Rotations::new(Means {
         node: config.site.node.clone(),
         store: store.clone(),
-        sealer: Sealer::elsewhere(Arc::clone(&client) as Arc<_>, Arc::new(SystemEntropy)),
+        sealer: context.sealer().map_err(text)?,
         clock,
         destinations: DestinationRules { own, allow_loopback: config.dangerous.allow_loopback_targets },
         site: Arc::new(move || Arc::clone(&shown.lock().unwrap_or_else(PoisonError::into_inner))),

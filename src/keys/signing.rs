@@ -12,7 +12,7 @@ use cofferdam_vault::{
 };
 use tracing::error;
 
-use super::is_open;
+use super::KnownGate;
 use crate::context::{SealedFactors, totp_binding};
 
 /// The audit log's key, in the vault process.
@@ -78,14 +78,15 @@ pub(crate) fn recording_signer(client: Arc<Client>) -> Result<CheckpointSigner, 
 #[derive(Debug)]
 pub(crate) struct RemoteFactors {
     client: Arc<Client>,
+    gate: Arc<KnownGate>,
     /// For what somebody is being shown just now: it never leaves this process, and ends with it.
     aside: SealedFactors,
 }
 
 impl RemoteFactors {
-    /// Through `client`.
-    pub(crate) fn new(client: Arc<Client>) -> Self {
-        Self { client, aside: SealedFactors(Sealer::ephemeral(Arc::new(SystemEntropy))) }
+    /// Through `client`, whose vault is open as `gate` says.
+    pub(crate) fn new(client: Arc<Client>, gate: Arc<KnownGate>) -> Self {
+        Self { client, gate, aside: SealedFactors(Sealer::ephemeral(Arc::new(SystemEntropy))) }
     }
 }
 
@@ -108,7 +109,7 @@ impl SecondFactors for RemoteFactors {
     }
 
     fn ready(&self) -> bool {
-        is_open(&self.client)
+        self.gate.was_open()
     }
 
     fn seal(&self, person: &Name, secret: &TotpSecret) -> Option<Vec<u8>> {

@@ -158,7 +158,7 @@ impl Rotations {
         let site = (self.site)();
         let mut managed = BTreeMap::new();
         for account in site.accounts.iter().filter(|a| is_rotated(&site, a)) {
-            let name = AccountRef { asset: account.asset.clone(), login: account.login.clone() };
+            let name = account.reference();
             managed.insert(name, self.first_look(act.at));
         }
         self.store.manage_rotations(act, &managed).await.map(drop)

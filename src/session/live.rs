@@ -51,6 +51,8 @@ pub(crate) trait PersonLeg: Send + Sync + fmt::Debug {
 pub(crate) struct Parts {
     /// The proof that policy allowed it.
     pub(crate) grant: Grant,
+    /// SHA-256 of the decision record, hexadecimal: what the vault looks for.
+    pub(crate) decision_sha256: String,
     /// Where everything is recorded.
     pub(crate) recorder: SessionRecorder,
     /// The time.
@@ -119,6 +121,10 @@ impl Session {
     /// The proof that it may exist.
     pub(crate) fn grant(&self) -> &Grant {
         &self.parts.grant
+    }
+    /// SHA-256 of the decision record that permitted it, hexadecimal.
+    pub(crate) fn decision_sha256(&self) -> &str {
+        &self.parts.decision_sha256
     }
     /// Its switch.
     pub(crate) fn control(&self) -> &Control {

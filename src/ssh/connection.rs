@@ -170,7 +170,7 @@ impl Brokered {
 
     async fn dial(&self, asker: Option<&Asker>) -> Result<Arc<TargetLeg>, TargetError> {
         let grant = self.session.grant();
-        let mut lease = self.gateway.lease(grant).await?;
+        let mut lease = self.gateway.lease(&self.session).await?;
         let material = lease.material().ok_or_else(|| {
             TargetError::new(
                 "the lease holds nothing",

@@ -7,7 +7,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{Arc, OnceLock},
 };
 
 use cofferdam_access::ids::{Login as AccountLogin, Name};
@@ -170,7 +170,7 @@ impl Handler for Front {
         if self.inside.is_some() {
             return Ok(None);
         }
-        if self.gateway.vault_open.load(Ordering::Relaxed) {
+        if self.gateway.vault_gate.is_open().await {
             return Ok(self.gateway.banner.clone());
         }
         // Codes cannot be checked either: a right one must not look wrong without a word.

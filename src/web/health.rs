@@ -1,9 +1,6 @@
 //! How the process is, for the web interface: what changes while it runs. `cofferdam doctor` looks at more.
 
-use std::{
-    path::Path,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use cofferdam_access::{clock::Timestamp, store::CheckoutFilter};
@@ -71,7 +68,7 @@ impl Health {
     }
 
     fn vault(&self) -> HealthItem {
-        let well = self.gateway.vault_open.load(Ordering::Relaxed);
+        let well = self.gateway.vault_gate.was_open();
         let text = match well {
             true => "open".to_owned(),
             false => "sealed, so no session starts and no code can be checked: run `cofferdam vault unseal`"

@@ -1,6 +1,6 @@
 //! Secrets that people see, for the web interface: the vault shows one that the store has opened.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use cofferdam_access::{audit::Act, ids::Name, store::ShownSecret};
@@ -55,13 +55,13 @@ impl Secrets for Shown {
     async fn gate(&self) -> Gate {
         match self.asked(|keys| keys.status()).await {
             Ok(status) => {
+                let open = status.is_open();
                 let text = match Phase::from(status.phase) {
                     Phase::Sealed => "Nobody has opened it yet".to_owned(),
                     Phase::Waiting(p) => format!("{} of {} shares are there", p.given.len(), p.needed),
                     Phase::Open { people, .. } => format!("opened by {}", people.join(", ")),
                 };
                 let generations = status.generations.iter().map(|(number, ..)| *number).collect::<Vec<_>>();
-                let open = self.gateway.vault_open.load(Ordering::Relaxed);
                 Gate { open, text, generations, takes: self.takes() }
             }
             Err(text) => Gate { text, ..Gate::default() },
@@ -70,14 +70,11 @@ impl Secrets for Shown {
 
     async fn unseal(&self, by: &Name, typed: SecretString) -> Result<Gate, String> {
         let by = format!("{OVER_WEB}{by}");
-        let phase = match self.takes() {
+        match self.takes() {
             Some("share") => self.asked(move |keys| keys.give_share(&typed, &by)).await?,
             Some(_) => self.asked(move |keys| keys.give_passphrase(&typed, &by)).await?,
             None => return Err("this vault is not opened in a browser: run `cofferdam vault unseal`".into()),
         };
-        if matches!(phase, Phase::Open { .. }) {
-            self.gateway.vault_open.store(true, Ordering::Relaxed);
-        }
         Ok(self.gate().await)
     }
 }

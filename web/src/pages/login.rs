@@ -134,7 +134,7 @@ async fn page(
         frame,
         problem,
         passkeys: app.passkeys.usable(),
-        sealed: !app.prover.ready().await,
+        sealed: !app.prover.ready(),
         user,
         next,
     };
