@@ -1,0 +1,1 @@
+//! RDP between a person and a target.
