@@ -1,0 +1,169 @@
+//! Every parser of a peer's bytes, as a function of bytes alone: what `fuzz/` drives and the tests replay.
+
+use std::hint::black_box;
+
+use bytes::Bytes;
+use ironrdp_pdu::nego::SecurityProtocol;
+
+use crate::{
+    back::{BackConfig, Security},
+    channels::ChannelPolicy,
+    credssp,
+    mcs::{self, Data},
+    relay::{Act, Machine},
+    rewrite::{
+        capabilities::{Graphics, confirm_active, demand_active},
+        connect,
+        info::client_info,
+    },
+    wire::{self, Form, Pdu, Reader},
+};
+
+/// Most PDUs of one input.
+const MAX_PDUS: usize = 256;
+
+/// The account of a session that is only fuzzed.
+pub(crate) fn account() -> BackConfig {
+    BackConfig {
+        pin: crate::Pin::default(),
+        security: Security::TlsLogin,
+        user: "svc-eng".to_owned(),
+        domain: None,
+        password: SECRET.into(),
+    }
+}
+
+/// The password in [`account`], which must never be seen on the person's side.
+pub(crate) const SECRET: &str = "Vault-Secret-1";
+
+/// A policy that lets everything through that can be let through, so that everything is read.
+pub(crate) fn open_policy() -> ChannelPolicy {
+    ChannelPolicy {
+        resize: true,
+        sound: true,
+        clipboard_to_target: true,
+        clipboard_to_person: true,
+        graphics: Graphics::RemoteFx,
+    }
+}
+
+/// A conversation of both sides in a session that runs. Each PDU: a byte that says who sends it and how it is wrapped, a
+/// length, the bytes. Whatever comes out is a whole PDU, and the account is in nothing that the person gets.
+pub fn fuzz_session(bytes: &[u8]) {
+    let mut machine = Machine::running(open_policy(), account());
+    converse(&mut machine, bytes);
+}
+
+/// As [`fuzz_session`], from the first PDU of a connection on.
+pub fn fuzz_beginning(bytes: &[u8]) {
+    let all = SecurityProtocol::SSL | SecurityProtocol::HYBRID;
+    let mut machine = Machine::new(open_policy(), account(), SecurityProtocol::SSL, all);
+    converse(&mut machine, bytes);
+}
+
+fn converse(machine: &mut Machine, bytes: &[u8]) {
+    let mut at = Reader(bytes);
+    for _ in 0..MAX_PDUS {
+        let Some((how, len)) = at.u8().zip(at.u16()) else { return };
+        let len = usize::from(len).min(at.0.len());
+        let Some(pdu) = at.take(len).and_then(|body| wrap(how, body)) else { continue };
+        let acts = if how & 1 == 0 { machine.person(&pdu) } else { machine.target(&pdu) };
+        let Ok(acts) = acts else { return };
+        if how & 0x80 != 0 {
+            check(machine.freeze().unwrap_or_default());
+        } else {
+            machine.thaw();
+        }
+        check(acts);
+    }
+    black_box((machine.farewell(1), machine.leave()));
+}
+
+fn wrap(how: u8, body: &[u8]) -> Option<Pdu> {
+    let channel = match (how >> 2) & 7 {
+        0 => {
+            let (form, len) = wire::measure(body).ok()??;
+            return (len == body.len()).then(|| Pdu { form, bytes: Bytes::copy_from_slice(body) });
+        }
+        channel => 1002 + u16::from(channel),
+    };
+    let (kind, initiator) = if how & 1 == 0 { (mcs::REQUEST, 1009) } else { (mcs::INDICATION, mcs::SERVER) };
+    let bytes = mcs::encode(kind, Data { initiator, channel, payload: body }).ok()?;
+    Some(Pdu { form: Form::Tpkt, bytes })
+}
+
+fn check(acts: Vec<Act>) {
+    let secret: Vec<u8> = SECRET.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for act in acts {
+        if let Act::Send(side, bytes) = act {
+            assert!(matches!(wire::measure(&bytes), Ok(Some((_, len))) if len == bytes.len()), "{bytes:?}");
+            let seen = bytes.windows(secret.len()).any(|window| window == secret);
+            assert!(side == crate::relay::Side::Target || !seen, "the secret is on its way to the person");
+        }
+    }
+}
+
+/// What comes once at the beginning of a connection, without the conversation around it.
+pub fn fuzz_connect(bytes: &[u8]) {
+    let all = SecurityProtocol::SSL | SecurityProtocol::HYBRID;
+    black_box(connect::connect_initial(bytes, SecurityProtocol::SSL, &open_policy()).is_ok());
+    black_box(connect::connect_response(bytes, all, 3).is_ok());
+    black_box(client_info(bytes, &account(), false).is_ok());
+    black_box(confirm_active(bytes, Graphics::RemoteFx).is_ok());
+    black_box(demand_active(bytes).is_ok());
+}
+
+/// A CredSSP message, before anybody has proved anything.
+pub fn fuzz_credssp(bytes: &[u8]) {
+    black_box(credssp::ntlm_user(bytes));
+    black_box(sspi::credssp::TsRequest::from_buffer(bytes).is_ok());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Target = fn(&[u8]);
+    const ALL: [(&str, Target); 4] = [
+        ("session", fuzz_session),
+        ("beginning", fuzz_beginning),
+        ("connect", fuzz_connect),
+        ("credssp", fuzz_credssp),
+    ];
+
+    /// Every input that is kept in `fuzz/corpus` for a target: what once broke something stays tried.
+    #[test]
+    fn what_is_kept_for_the_fuzzer_breaks_nothing() {
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+        for (name, target) in ALL {
+            let mut seen = 0;
+            for entry in std::fs::read_dir(corpus.join(format!("rdp_{name}"))).unwrap() {
+                target(&std::fs::read(entry.unwrap().path()).unwrap());
+                seen += 1;
+            }
+            assert!(seen > 0, "{name} has no seeds");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_parser_panics_on_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..1000)) {
+            for (_, target) in ALL {
+                target(&bytes);
+            }
+        }
+
+        #[test]
+        fn no_conversation_panics(pdus in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..80)), 0..20)) {
+            let mut bytes = Vec::new();
+            for (how, body) in pdus {
+                bytes.push(how);
+                bytes.extend(u16::try_from(body.len()).unwrap().to_le_bytes());
+                bytes.extend(body);
+            }
+            fuzz_session(&bytes);
+            fuzz_beginning(&bytes);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! From the target to the person.
+
+use bytes::Bytes;
+
+use super::machine::{Act, Machine, Side};
+use crate::{
+    channels::{self, Kind},
+    event::{Direction, Dropped, Event, ScreenPdu},
+    mcs::{self, Data},
+    rewrite::{
+        Broken, capabilities, output,
+        session_info::{SessionInfo, save_session_info},
+    },
+    share::{self, Share, ShareData},
+    wire::{u16_at, u32_at},
+};
+
+/// `PDUTYPE2_UPDATE`.
+const UPDATE: u8 = 0x02;
+/// `PDUTYPE2_POINTER`.
+const POINTER: u8 = 0x1b;
+/// `PDUTYPE2_SAVE_SESSION_INFO`.
+const SAVE_SESSION_INFO: u8 = 0x26;
+/// `PDUTYPE2_SET_ERROR_INFO_PDU`.
+const SET_ERROR_INFO: u8 = 0x2f;
+/// Data PDUs of the target that pass as they are: control, synchronise, beep, shutdown denied, font map, keyboard lights,
+/// input method, status, monitors. Not: the status of a reconnection, and what nobody knows.
+const PLAIN: [u8; 9] = [0x14, 0x1f, 0x22, 0x25, 0x28, 0x29, 0x2d, 0x36, 0x37];
+
+/// `SEC_LICENSE_PKT`.
+const LICENSE: u16 = 0x80;
+/// `SEC_AUTODETECT_REQ` and `SEC_HEARTBEAT`.
+const MEASURING: u16 = 0x1000 | 0x4000;
+
+impl Machine {
+    pub(super) fn fast_output(&mut self, pdu: &Bytes, acts: &mut Vec<Act>) -> Result<(), Broken> {
+        let drawn = output::fast_path(pdu)?;
+        if drawn.orders {
+            self.dropped(Dropped::DrawingOrders, acts);
+        }
+        if drawn.unknown {
+            self.dropped(Dropped::UnknownPdu, acts);
+        }
+        match drawn.pdu {
+            Some(bytes) if self.active => {
+                acts.push(Act::Show(ScreenPdu { bytes: bytes.clone() }));
+                acts.push(Act::Send(Side::Person, bytes));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn target_data(&mut self, data: Data<'_>, acts: &mut Vec<Act>) -> Result<(), Broken> {
+        if data.channel == self.io {
+            return self.target_desktop(data, acts);
+        }
+        if self.is_message_channel(data.channel) {
+            return match u16_at(data.payload, 0) {
+                Some(flags) if flags & MEASURING != 0 => {
+                    self.send(Side::Person, data.channel, data.payload, acts)
+                }
+                _ => {
+                    self.dropped(Dropped::Multitransport, acts);
+                    Ok(())
+                }
+            };
+        }
+        match self.kind_of(data.channel) {
+            Some(Kind::Dynamic) => {
+                let passed = self.dynamic.target(data.payload, &self.policy)?;
+                if let Some(name) = passed.refused {
+                    acts.push(Act::Tell(Event::ChannelRefused { name }));
+                }
+                if let Some(chunk) = passed.answer {
+                    self.send(Side::Target, data.channel, &chunk, acts)?;
+                }
+                match passed.forward {
+                    Some(chunk) => self.send(Side::Person, data.channel, &chunk, acts),
+                    None => Ok(()),
+                }
+            }
+            Some(Kind::Clipboard) => self.clip(Direction::ToPerson, data, acts),
+            Some(Kind::Sound) if !channels::compressed(data.payload) => {
+                self.send(Side::Person, data.channel, data.payload, acts)
+            }
+            _ => {
+                self.dropped(Dropped::ChannelData, acts);
+                Ok(())
+            }
+        }
+    }
+
+    fn target_desktop(&mut self, data: Data<'_>, acts: &mut Vec<Act>) -> Result<(), Broken> {
+        if !share::is_share(data.payload) {
+            return match u16_at(data.payload, 0) {
+                Some(flags) if flags & LICENSE != 0 && !self.licensed => {
+                    self.send(Side::Person, self.io, data.payload, acts)
+                }
+                // A flow marker, or something of standard RDP security.
+                _ => {
+                    self.dropped(Dropped::UnknownPdu, acts);
+                    Ok(())
+                }
+            };
+        }
+        let (mut kept, mut draws) = (Vec::new(), false);
+        for pdu in share::split(data.payload)? {
+            self.target_share(&pdu, &mut kept, &mut draws, acts)?;
+        }
+        if kept.is_empty() {
+            return Ok(());
+        }
+        let data = Data { initiator: mcs::SERVER, channel: self.io, payload: &kept };
+        let bytes = mcs::encode(mcs::INDICATION, data)?;
+        if draws && self.active {
+            acts.push(Act::Show(ScreenPdu { bytes: bytes.clone() }));
+        }
+        acts.push(Act::Send(Side::Person, bytes));
+        Ok(())
+    }
+
+    fn target_share(
+        &mut self,
+        pdu: &Share<'_>,
+        kept: &mut Vec<u8>,
+        draws: &mut bool,
+        acts: &mut Vec<Act>,
+    ) -> Result<(), Broken> {
+        match pdu.kind {
+            share::DEMAND_ACTIVE => {
+                let demanded = capabilities::demand_active(pdu.bytes)?;
+                Self::check_size(demanded.size)?;
+                self.licensed = true;
+                self.share_id = demanded.share_id;
+                kept.extend(demanded.pdu);
+            }
+            share::DEACTIVATE_ALL => {
+                self.active = false;
+                kept.extend(pdu.bytes);
+            }
+            share::DATA => return self.target_share_data(pdu, kept, draws, acts),
+            // It can carry an account for another machine, which nobody decided on.
+            share::SERVER_REDIRECT => return Err(Broken("redirection to another machine")),
+            _ => self.dropped(Dropped::UnknownPdu, acts),
+        }
+        Ok(())
+    }
+
+    fn target_share_data(
+        &mut self,
+        pdu: &Share<'_>,
+        kept: &mut Vec<u8>,
+        draws: &mut bool,
+        acts: &mut Vec<Act>,
+    ) -> Result<(), Broken> {
+        let data = pdu.data()?;
+        match data.kind {
+            UPDATE => match output::slow_path(data.body) {
+                Some(true) => {
+                    *draws = true;
+                    kept.extend(pdu.bytes);
+                }
+                Some(false) => self.dropped(Dropped::DrawingOrders, acts),
+                None => return Err(Broken("update")),
+            },
+            POINTER => {
+                *draws = true;
+                kept.extend(pdu.bytes);
+            }
+            SAVE_SESSION_INFO => kept.extend(self.session_info(data, acts)?),
+            SET_ERROR_INFO => {
+                let code = u32_at(data.body, 0).ok_or(Broken("error info"))?;
+                if code != 0 {
+                    self.target_says = Some(code);
+                    acts.push(Act::Tell(Event::TargetSays { code }));
+                }
+                kept.extend(pdu.bytes);
+            }
+            kind if PLAIN.contains(&kind) => kept.extend(pdu.bytes),
+            _ => self.dropped(Dropped::UnknownPdu, acts),
+        }
+        Ok(())
+    }
+
+    fn session_info(&mut self, data: ShareData<'_>, acts: &mut Vec<Act>) -> Result<Vec<u8>, Broken> {
+        let (info, cookie) = save_session_info(data.body)?;
+        if cookie {
+            self.dropped(Dropped::ReconnectCookie, acts);
+        }
+        let body = match info {
+            SessionInfo::LoggedOn { body } => {
+                acts.push(Act::Tell(Event::LoggedOn));
+                body
+            }
+            SessionInfo::Error { body, kind, data } => {
+                acts.push(Act::Tell(Event::LogOnMessage { kind, data }));
+                body
+            }
+            SessionInfo::Nothing => return Ok(Vec::new()),
+        };
+        share::encode_data(ShareData { body: &body, ..data })
+    }
+}

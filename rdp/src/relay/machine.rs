@@ -1,0 +1,364 @@
+//! The relay without its sockets: a PDU in, events and PDUs out.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use ironrdp_core::{decode, encode_vec};
+use ironrdp_pdu::{
+    mcs::{DisconnectReason, McsMessage},
+    nego::SecurityProtocol,
+    x224::X224,
+};
+
+use crate::{
+    back::BackConfig,
+    channels::{
+        ChannelPolicy, Kind,
+        clipboard::{self, Clipboard},
+        dynamic::Dynamic,
+    },
+    event::{Direction, Dropped, Event, ScreenPdu},
+    mcs::{self, Data},
+    parting,
+    rewrite::{Broken, connect},
+    wire::{Form, Pdu},
+};
+
+/// Most pixels of a desktop: two screens of 4K.
+const MAX_PIXELS: u32 = 2 * 3840 * 2160;
+
+/// Which side a PDU goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Person,
+    Target,
+}
+
+/// One thing to do, in order.
+#[derive(Debug)]
+pub(crate) enum Act {
+    /// Tell the watcher.
+    Tell(Event),
+    /// Show the watcher what the person is about to see.
+    Show(ScreenPdu),
+    /// Send.
+    Send(Side, Bytes),
+    /// That side said good-bye; everything before it has been sent on.
+    Left(Side),
+}
+
+/// How far the connection is (MS-RDPBCGR 1.3.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The person's Connect Initial comes next.
+    Initial,
+    /// The target's Connect Response comes next.
+    Response,
+    /// Users and channels are joined, until the Client Info comes.
+    Joining,
+    /// Licences, capabilities, desktop.
+    Running,
+}
+
+/// A static channel.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) id: u16,
+    pub(super) kind: Option<Kind>,
+}
+
+/// One session between two sides.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(super) policy: ChannelPolicy,
+    pub(super) account: BackConfig,
+    selected: SecurityProtocol,
+    requested: SecurityProtocol,
+    stage: Stage,
+    named: Vec<Option<Kind>>,
+    pub(super) channels: Vec<Channel>,
+    pub(super) io: u16,
+    message: Option<u16>,
+    pub(super) user: u16,
+    pub(super) share_id: u32,
+    /// The client understands Set Error Info.
+    error_info: bool,
+    /// Capabilities are exchanged: what the target draws is shown.
+    pub(super) active: bool,
+    /// The first Demand Active came, and licences are over.
+    pub(super) licensed: bool,
+    pub(super) frozen: bool,
+    /// Keys that are down at the target.
+    pub(super) held: HashSet<(u8, bool)>,
+    pub(super) dynamic: Dynamic,
+    clipboard: Clipboard,
+    told: HashSet<Dropped>,
+    /// The last reason that the target gave.
+    pub(super) target_says: Option<u32>,
+}
+
+impl Machine {
+    pub(crate) fn new(
+        policy: ChannelPolicy,
+        account: BackConfig,
+        selected: SecurityProtocol,
+        requested: SecurityProtocol,
+    ) -> Self {
+        Self {
+            policy,
+            account,
+            selected,
+            requested,
+            stage: Stage::Initial,
+            named: Vec::new(),
+            channels: Vec::new(),
+            io: 0,
+            message: None,
+            user: 0,
+            share_id: 0,
+            error_info: false,
+            active: false,
+            licensed: false,
+            frozen: false,
+            held: HashSet::new(),
+            dynamic: Dynamic::default(),
+            clipboard: Clipboard::default(),
+            told: HashSet::new(),
+            target_says: None,
+        }
+    }
+
+    /// A session in which everything is agreed on, with one channel of each kind from 1004 on and one that is denied.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn running(policy: ChannelPolicy, account: BackConfig) -> Self {
+        let kinds = [Some(Kind::Dynamic), Some(Kind::Clipboard), Some(Kind::Sound), None];
+        Self {
+            stage: Stage::Running,
+            channels: (1004..).zip(kinds).map(|(id, kind)| Channel { id, kind }).collect(),
+            io: 1003,
+            message: Some(1008),
+            user: 1009,
+            error_info: true,
+            active: true,
+            licensed: true,
+            ..Self::new(policy, account, SecurityProtocol::SSL, SecurityProtocol::SSL)
+        }
+    }
+
+    /// What the target last gave as its reason for an end.
+    pub(crate) fn target_says(&self) -> Option<u32> {
+        self.target_says
+    }
+
+    /// A PDU of the person.
+    pub(crate) fn person(&mut self, pdu: &Pdu) -> Result<Vec<Act>, Broken> {
+        let mut acts = Vec::new();
+        match (self.stage, pdu.form) {
+            (Stage::Initial, Form::Tpkt) => self.initial(&pdu.bytes, &mut acts)?,
+            (Stage::Joining, Form::Tpkt) => self.join(&pdu.bytes, &mut acts)?,
+            (Stage::Running, Form::FastPath) => self.fast_input(&pdu.bytes, &mut acts)?,
+            (Stage::Running, Form::Tpkt) => match mcs::kind(&pdu.bytes) {
+                Some(mcs::REQUEST) => self.person_data(mcs::data(&pdu.bytes, mcs::REQUEST)?, &mut acts)?,
+                Some(DISCONNECT) => acts.push(Act::Left(Side::Person)),
+                // A channel that is joined late, as some clients do.
+                Some(JOIN) => self.forward_domain(&pdu.bytes, Side::Target, &mut acts)?,
+                _ => return Err(Broken("MCS PDU of the client")),
+            },
+            _ => return Err(Broken("PDU of the client at this point")),
+        }
+        Ok(acts)
+    }
+
+    /// A PDU of the target.
+    pub(crate) fn target(&mut self, pdu: &Pdu) -> Result<Vec<Act>, Broken> {
+        let mut acts = Vec::new();
+        match (self.stage, pdu.form) {
+            (Stage::Response, Form::Tpkt) => self.response(&pdu.bytes, &mut acts)?,
+            (Stage::Joining | Stage::Running, Form::Tpkt) => match mcs::kind(&pdu.bytes) {
+                Some(mcs::INDICATION) if self.stage == Stage::Running => {
+                    self.target_data(mcs::data(&pdu.bytes, mcs::INDICATION)?, &mut acts)?;
+                }
+                Some(DISCONNECT) => acts.push(Act::Left(Side::Target)),
+                _ => self.forward_domain(&pdu.bytes, Side::Person, &mut acts)?,
+            },
+            (Stage::Running, Form::FastPath) => self.fast_output(&pdu.bytes, &mut acts)?,
+            _ => return Err(Broken("PDU of the target at this point")),
+        }
+        Ok(acts)
+    }
+
+    fn initial(&mut self, pdu: &[u8], acts: &mut Vec<Act>) -> Result<(), Broken> {
+        let initial = connect::connect_initial(pdu, self.selected, &self.policy)?;
+        self.error_info = initial.error_info;
+        acts.push(Act::Tell(Event::Client(initial.client)));
+        for (name, kind) in initial.channels {
+            if kind.is_none() {
+                acts.push(Act::Tell(Event::ChannelRefused { name }));
+            }
+            self.named.push(kind);
+        }
+        acts.push(Act::Send(Side::Target, initial.pdu));
+        self.stage = Stage::Response;
+        Ok(())
+    }
+
+    fn response(&mut self, pdu: &[u8], acts: &mut Vec<Act>) -> Result<(), Broken> {
+        let response = connect::connect_response(pdu, self.requested, self.named.len())?;
+        self.io = response.io_channel;
+        self.message = response.message_channel;
+        self.channels = response
+            .channels
+            .iter()
+            .zip(&self.named)
+            .map(|(id, kind)| Channel { id: *id, kind: *kind })
+            .collect();
+        acts.push(Act::Send(Side::Person, response.pdu));
+        self.stage = Stage::Joining;
+        Ok(())
+    }
+
+    fn join(&mut self, pdu: &[u8], acts: &mut Vec<Act>) -> Result<(), Broken> {
+        match mcs::kind(pdu) {
+            Some(mcs::REQUEST) => {
+                let data = mcs::data(pdu, mcs::REQUEST)?;
+                if data.channel != self.io || data.initiator != self.user {
+                    return Err(Broken("channel of the client info"));
+                }
+                let sound = self.policy.sound;
+                let info = crate::rewrite::info::client_info(data.payload, &self.account, sound)?;
+                acts.push(Act::Send(
+                    Side::Target,
+                    mcs::encode(mcs::REQUEST, Data { payload: &info, ..data })?,
+                ));
+                self.stage = Stage::Running;
+                Ok(())
+            }
+            Some(DISCONNECT) => {
+                acts.push(Act::Left(Side::Person));
+                Ok(())
+            }
+            _ => self.forward_domain(pdu, Side::Target, acts),
+        }
+    }
+
+    /// The PDUs by which users attach and channels are joined (T.125), written anew.
+    fn forward_domain(&mut self, pdu: &[u8], to: Side, acts: &mut Vec<Act>) -> Result<(), Broken> {
+        let message = decode::<X224<McsMessage<'_>>>(pdu).map_err(|_| Broken("MCS PDU"))?.0;
+        let fits = match (&message, to) {
+            (McsMessage::ErectDomainRequest(_) | McsMessage::AttachUserRequest(_), Side::Target) => true,
+            (McsMessage::ChannelJoinRequest(join), Side::Target) => {
+                join.initiator_id == self.user && self.knows(join.channel_id)
+            }
+            (McsMessage::AttachUserConfirm(confirm), Side::Person) => {
+                self.user = confirm.initiator_id;
+                true
+            }
+            (McsMessage::ChannelJoinConfirm(_), Side::Person) => true,
+            _ => false,
+        };
+        if !fits {
+            return Err(Broken("MCS PDU at this point"));
+        }
+        let bytes = encode_vec(&X224(message)).map_err(|_| Broken("MCS PDU"))?;
+        acts.push(Act::Send(to, bytes.into()));
+        Ok(())
+    }
+
+    fn knows(&self, channel: u16) -> bool {
+        channel == self.user
+            || channel == self.io
+            || Some(channel) == self.message
+            || self.channels.iter().any(|known| known.id == channel)
+    }
+
+    pub(super) fn is_message_channel(&self, channel: u16) -> bool {
+        Some(channel) == self.message
+    }
+
+    pub(super) fn kind_of(&self, channel: u16) -> Option<Kind> {
+        self.channels.iter().find(|known| known.id == channel)?.kind
+    }
+
+    /// The channel of the dynamic channels.
+    pub(super) fn dynamic_channel(&self) -> Option<u16> {
+        self.channels.iter().find(|known| known.kind == Some(Kind::Dynamic)).map(|known| known.id)
+    }
+
+    /// Says once that something was taken out.
+    pub(super) fn dropped(&mut self, what: Dropped, acts: &mut Vec<Act>) {
+        if self.told.insert(what) {
+            acts.push(Act::Tell(Event::Dropped(what)));
+        }
+    }
+
+    /// Sends data to a side on a channel.
+    pub(super) fn send(
+        &self,
+        to: Side,
+        channel: u16,
+        payload: &[u8],
+        acts: &mut Vec<Act>,
+    ) -> Result<(), Broken> {
+        let (kind, initiator) = match to {
+            Side::Target => (mcs::REQUEST, self.user),
+            Side::Person => (mcs::INDICATION, mcs::SERVER),
+        };
+        acts.push(Act::Send(to, mcs::encode(kind, Data { initiator, channel, payload })?));
+        Ok(())
+    }
+
+    /// A chunk on the clipboard's channel.
+    pub(super) fn clip(
+        &mut self,
+        direction: Direction,
+        data: Data<'_>,
+        acts: &mut Vec<Act>,
+    ) -> Result<(), Broken> {
+        let passed = self.clipboard.chunk(direction, data.payload, &self.policy, self.frozen)?;
+        let (on, back) = match direction {
+            Direction::ToTarget => (Side::Target, Side::Person),
+            Direction::ToPerson => (Side::Person, Side::Target),
+        };
+        if passed.dropped {
+            self.dropped(Dropped::ClipboardContent, acts);
+        }
+        acts.extend(passed.event.map(Act::Tell));
+        for (side, message) in [(back, passed.answer), (on, passed.forward)] {
+            for piece in message.iter().flat_map(|message| clipboard::pieces(message)) {
+                self.send(side, data.channel, &piece, acts)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last PDUs for the person: the reason, where the client understands it, and the end of the connection.
+    pub(crate) fn farewell(&self, error_info: u32) -> Vec<Bytes> {
+        let mut out = Vec::new();
+        if self.error_info && self.stage == Stage::Running {
+            out.extend(parting::error_info(self.share_id, self.io, error_info));
+        }
+        if self.stage != Stage::Initial {
+            out.extend(parting::disconnect(DisconnectReason::ProviderInitiated));
+        }
+        out
+    }
+
+    /// The last PDU for the target.
+    pub(crate) fn leave(&self) -> Option<Bytes> {
+        if self.stage == Stage::Initial {
+            None
+        } else {
+            parting::disconnect(DisconnectReason::UserRequested).ok()
+        }
+    }
+
+    pub(super) fn check_size(size: (u16, u16)) -> Result<(), Broken> {
+        let pixels = u32::from(size.0) * u32::from(size.1);
+        if pixels == 0 || pixels > MAX_PIXELS { Err(Broken("size of the desktop")) } else { Ok(()) }
+    }
+}
+
+/// `DisconnectProviderUltimatum`.
+const DISCONNECT: u8 = 8 << 2;
+/// `ChannelJoinRequest`.
+const JOIN: u8 = 14 << 2;

@@ -1,0 +1,339 @@
+//! The relay: PDU by PDU between a person and a target, each one judged, reported, and only then sent on.
+//!
+//! One task, one `select!`. Each side is read only while the other side's queue has room, orders are heard even while the
+//! watcher or a peer makes us wait, and at the end the person gets what was queued, the reason, and a close.
+
+mod down;
+mod machine;
+#[cfg(test)]
+mod tests;
+mod up;
+
+use std::{future::Future, time::Duration};
+
+use bytes::{Buf as _, BytesMut};
+pub(crate) use machine::{Act, Machine, Side};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
+    sync::watch,
+    time::timeout,
+};
+
+use crate::{
+    back::Target,
+    channels::ChannelPolicy,
+    event::{Ending, Order, Stop, Watch},
+    front::Accepted,
+    rewrite::Broken,
+    wire::{self, WireError},
+};
+
+/// Bytes that may wait for one side before the other side is no longer read.
+const QUEUE: usize = 256 * 1024;
+/// Time that a side gets to take its last bytes.
+const PARTING: Duration = Duration::from_millis(500);
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// The person closed it.
+    PersonLeft,
+    /// The target closed it; with the reason that it gave (MS-RDPBCGR 2.2.5.1.1).
+    TargetLeft {
+        /// `errorInfo`.
+        error_info: Option<u32>,
+    },
+    /// An order ended it.
+    Ended(Ending),
+    /// The watcher stopped it.
+    Stopped,
+}
+
+/// Why a session could not go on. Whose fault it is, is in the name.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The person's client broke the protocol; the session was ended.
+    #[error("the client broke the protocol: {0}")]
+    Client(Broken),
+    /// The target broke the protocol; the session was ended.
+    #[error("the target broke the protocol: {0}")]
+    Target(Broken),
+}
+
+/// Brings the two together and stays until one leaves or an order ends it.
+///
+/// Every byte toward the target or the person goes on only after `watch` has taken the events in it. Errors of a connection
+/// are an end like another; what breaks the protocol is an error.
+pub async fn relay<A, B, W>(
+    person: Accepted<A>,
+    target: Target<B>,
+    policy: ChannelPolicy,
+    watch: &mut W,
+    orders: watch::Receiver<Order>,
+) -> Result<Finished, RelayError>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+    W: Watch,
+{
+    let machine = Machine::new(policy, target.account, target.selected, person.requested);
+    let mut to_person = BytesMut::new();
+    if person.early {
+        // Access granted: the person was proved, and the target has taken the account.
+        to_person.extend_from_slice(&[0; 4]);
+    }
+    let mut session = Session {
+        machine,
+        orders,
+        person: Lane::new(person.leg.stream, person.leg.inbound, to_person),
+        target: Lane::new(target.leg.stream, target.leg.inbound, BytesMut::new()),
+        left: None,
+    };
+    let result = session.run(watch).await;
+    session.part(&result).await;
+    match result {
+        Ok(finished) | Err(Halt::Finished(finished)) => Ok(finished),
+        Err(Halt::Broken(Side::Person, broken)) => Err(RelayError::Client(broken)),
+        Err(Halt::Broken(Side::Target, broken)) => Err(RelayError::Target(broken)),
+    }
+}
+
+/// What ends the loop.
+#[derive(Debug)]
+enum Halt {
+    Finished(Finished),
+    Broken(Side, Broken),
+}
+
+/// One side: what was read and not yet looked at, and what waits to be written.
+struct Lane<S> {
+    reader: ReadHalf<S>,
+    writer: WriteHalf<S>,
+    inbound: BytesMut,
+    outbound: BytesMut,
+    flushed: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite> Lane<S> {
+    fn new(stream: S, inbound: BytesMut, outbound: BytesMut) -> Self {
+        let (reader, writer) = tokio::io::split(stream);
+        Self { reader, writer, inbound, outbound, flushed: false }
+    }
+
+    fn queue(&mut self, bytes: &[u8]) {
+        self.outbound.extend_from_slice(bytes);
+        self.flushed = false;
+    }
+
+    fn has_room(&self) -> bool {
+        self.outbound.len() < QUEUE
+    }
+
+    /// Room for answers to the side's own questions, beyond what the other side may fill: a screen that is slow does not
+    /// hold up the keyboard, and one that asks without listening does not fill our memory.
+    fn has_room_for_answers(&self) -> bool {
+        self.outbound.len() < 2 * QUEUE
+    }
+
+    fn is_idle(&self) -> bool {
+        self.outbound.is_empty() && self.flushed
+    }
+}
+
+/// Writes once, or flushes. Nothing is lost when the future is dropped.
+async fn drain<S: AsyncWrite>(
+    writer: &mut WriteHalf<S>,
+    outbound: &mut BytesMut,
+    flushed: &mut bool,
+) -> Result<(), WireError> {
+    if outbound.is_empty() {
+        writer.flush().await?;
+        *flushed = true;
+    } else {
+        match writer.write(outbound).await? {
+            0 => return Err(WireError::Closed),
+            written => outbound.advance(written),
+        }
+    }
+    Ok(())
+}
+
+struct Session<A, B> {
+    machine: Machine,
+    orders: watch::Receiver<Order>,
+    person: Lane<A>,
+    target: Lane<B>,
+    left: Option<Side>,
+}
+
+impl<A, B> Session<A, B>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    async fn run(&mut self, watch: &mut impl Watch) -> Result<Finished, Halt> {
+        let first = *self.orders.borrow_and_update();
+        self.order(first, watch).await?;
+        loop {
+            self.judge(watch).await?;
+            if let Some(side) = self.left {
+                return Ok(self.finished(side));
+            }
+            let (person, target) = (&mut self.person, &mut self.target);
+            // A side is read while the queues that its PDUs go to have room; answers go back to where they came from.
+            let room = person.has_room() && target.has_room();
+            let busy = (!person.is_idle(), !target.is_idle());
+            let hear = (
+                target.has_room() && person.has_room_for_answers() && person.inbound.len() < QUEUE,
+                room && target.inbound.len() < QUEUE,
+            );
+            let event = tokio::select! {
+                biased;
+                changed = self.orders.changed() => Woken::Order(changed.is_ok()),
+                result = drain(&mut person.writer, &mut person.outbound, &mut person.flushed), if busy.0 => Woken::Wire(Side::Person, result),
+                result = drain(&mut target.writer, &mut target.outbound, &mut target.flushed), if busy.1 => Woken::Wire(Side::Target, result),
+                result = wire::fill(&mut person.reader, &mut person.inbound), if hear.0 => Woken::Wire(Side::Person, result),
+                result = wire::fill(&mut target.reader, &mut target.inbound), if hear.1 => Woken::Wire(Side::Target, result),
+            };
+            match event {
+                Woken::Order(true) => {
+                    let order = *self.orders.borrow_and_update();
+                    self.order(order, watch).await?;
+                }
+                // Who could give orders is gone: nobody watches over this session any more.
+                Woken::Order(false) => return Err(Halt::Finished(Finished::Ended(Ending::Fault))),
+                Woken::Wire(side, Err(WireError::Malformed(what))) => {
+                    return Err(Halt::Broken(side, Broken(what)));
+                }
+                Woken::Wire(side, Err(_)) => return Ok(self.finished(side)),
+                Woken::Wire(_, Ok(())) => {}
+            }
+        }
+    }
+
+    fn finished(&self, side: Side) -> Finished {
+        match side {
+            Side::Person => Finished::PersonLeft,
+            Side::Target => Finished::TargetLeft { error_info: self.machine.target_says() },
+        }
+    }
+
+    /// Looks at all that has come and may go on.
+    async fn judge(&mut self, watch: &mut impl Watch) -> Result<(), Halt> {
+        while self.left.is_none() && self.target.has_room() && self.person.has_room_for_answers() {
+            let broken = |broken| Halt::Broken(Side::Person, broken);
+            let Some(pdu) = take(&mut self.person.inbound).map_err(broken)? else { break };
+            let acts = self.machine.person(&pdu).map_err(broken)?;
+            self.perform(acts, watch).await?;
+        }
+        while self.left.is_none() && self.person.has_room() && self.target.has_room() {
+            let broken = |broken| Halt::Broken(Side::Target, broken);
+            let Some(pdu) = take(&mut self.target.inbound).map_err(broken)? else { break };
+            let acts = self.machine.target(&pdu).map_err(broken)?;
+            self.perform(acts, watch).await?;
+        }
+        Ok(())
+    }
+
+    async fn perform(&mut self, acts: Vec<Act>, watch: &mut impl Watch) -> Result<(), Halt> {
+        for act in acts {
+            match act {
+                Act::Tell(event) => unless_ended(&self.orders, watch.event(event)).await?,
+                Act::Show(pdu) => unless_ended(&self.orders, watch.screen(pdu)).await?,
+                Act::Send(Side::Person, bytes) => self.person.queue(&bytes),
+                Act::Send(Side::Target, bytes) => self.target.queue(&bytes),
+                Act::Left(side) => self.left = Some(side),
+            }
+        }
+        Ok(())
+    }
+
+    async fn order(&mut self, order: Order, watch: &mut impl Watch) -> Result<(), Halt> {
+        match order {
+            Order::Run => self.machine.thaw(),
+            Order::Freeze => {
+                let acts = self.machine.freeze().map_err(|broken| Halt::Broken(Side::Person, broken))?;
+                self.perform(acts, watch).await?;
+            }
+            Order::End(ending) => return Err(Halt::Finished(Finished::Ended(ending))),
+        }
+        Ok(())
+    }
+
+    /// Says good-bye to both and closes. A peer that does not take its last bytes does not keep us.
+    async fn part(&mut self, result: &Result<Finished, Halt>) {
+        let reason = match result {
+            Ok(Finished::PersonLeft) | Err(Halt::Finished(Finished::PersonLeft)) => None,
+            Ok(Finished::TargetLeft { error_info })
+            | Err(Halt::Finished(Finished::TargetLeft { error_info })) => {
+                // The person has seen the target's own reason; one that just closed gave none.
+                Some(error_info.unwrap_or(0))
+            }
+            Ok(Finished::Ended(ending)) | Err(Halt::Finished(Finished::Ended(ending))) => {
+                Some(ending.error_info())
+            }
+            Ok(Finished::Stopped) | Err(Halt::Finished(Finished::Stopped) | Halt::Broken(..)) => {
+                Some(Ending::Fault.error_info())
+            }
+        };
+        if let Some(reason) = reason {
+            for pdu in self.machine.farewell(reason) {
+                self.person.queue(&pdu);
+            }
+        }
+        // Nothing that was not taken by the watcher is in these queues.
+        if let Some(pdu) = self.machine.leave() {
+            self.target.queue(&pdu);
+        }
+        let person = timeout(PARTING, close(&mut self.person));
+        let target = timeout(PARTING, close(&mut self.target));
+        let (person, target) = tokio::join!(person, target);
+        if person.is_err() || target.is_err() {
+            tracing::debug!("a side did not take its last bytes in time");
+        }
+    }
+}
+
+enum Woken {
+    Order(bool),
+    Wire(Side, Result<(), WireError>),
+}
+
+fn take(inbound: &mut BytesMut) -> Result<Option<wire::Pdu>, Broken> {
+    wire::take(inbound).map_err(|error| match error {
+        WireError::Malformed(what) => Broken(what),
+        _ => Broken("PDU"),
+    })
+}
+
+/// Waits for the watcher, but not beyond an order to end.
+async fn unless_ended(
+    orders: &watch::Receiver<Order>,
+    taken: impl Future<Output = Result<(), Stop>>,
+) -> Result<(), Halt> {
+    // A receiver of its own: the loop still has to see every change.
+    let mut ended = orders.clone();
+    tokio::select! {
+        biased;
+        result = taken => result.map_err(|Stop| match *orders.borrow() {
+            Order::End(ending) => Halt::Finished(Finished::Ended(ending)),
+            _ => Halt::Finished(Finished::Stopped),
+        }),
+        ending = until_ended(&mut ended) => Err(Halt::Finished(Finished::Ended(ending))),
+    }
+}
+
+async fn until_ended(orders: &mut watch::Receiver<Order>) -> Ending {
+    match orders.wait_for(|order| matches!(order, Order::End(_))).await.as_deref() {
+        Ok(Order::End(ending)) => *ending,
+        _ => Ending::Fault,
+    }
+}
+
+async fn close<S: AsyncRead + AsyncWrite>(lane: &mut Lane<S>) -> Result<(), WireError> {
+    while !lane.is_idle() {
+        drain(&mut lane.writer, &mut lane.outbound, &mut lane.flushed).await?;
+    }
+    lane.writer.shutdown().await?;
+    Ok(())
+}

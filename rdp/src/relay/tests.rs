@@ -1,0 +1,211 @@
+//! What passes and what does not, PDU by PDU.
+
+use bytes::Bytes;
+
+use super::machine::{Act, Machine, Side};
+use crate::{
+    channels::ChannelPolicy,
+    event::{Dropped, Event, Key},
+    fuzzing::{account, open_policy},
+    mcs::{self, Data},
+    rewrite::Broken,
+    share::{self, ShareData},
+    wire::{Form, Pdu},
+};
+
+const IO: u16 = 1003;
+const DENIED: u16 = 1007;
+const MESSAGES: u16 = 1008;
+const USER: u16 = 1009;
+
+fn machine() -> Machine {
+    Machine::running(open_policy(), account())
+}
+
+fn from_person(channel: u16, payload: &[u8]) -> Pdu {
+    let data = Data { initiator: USER, channel, payload };
+    Pdu { form: Form::Tpkt, bytes: mcs::encode(mcs::REQUEST, data).unwrap() }
+}
+
+fn from_target(channel: u16, payload: &[u8]) -> Pdu {
+    let data = Data { initiator: mcs::SERVER, channel, payload };
+    Pdu { form: Form::Tpkt, bytes: mcs::encode(mcs::INDICATION, data).unwrap() }
+}
+
+fn share_data(kind: u8, body: &[u8]) -> Vec<u8> {
+    share::encode_data(ShareData { share_id: 7, source: mcs::SERVER, kind, body }).unwrap()
+}
+
+fn fast(bytes: &[u8]) -> Pdu {
+    Pdu { form: Form::FastPath, bytes: Bytes::copy_from_slice(bytes) }
+}
+
+/// What was sent to a side.
+fn sent(acts: &[Act], to: Side) -> Vec<Bytes> {
+    let sent = |act: &Act| match act {
+        Act::Send(side, bytes) if *side == to => Some(bytes.clone()),
+        _ => None,
+    };
+    acts.iter().filter_map(sent).collect()
+}
+
+fn told(acts: &[Act], event: &Event) -> bool {
+    acts.iter().any(|act| matches!(act, Act::Tell(told) if told == event))
+}
+
+const KEY_DOWN: [u8; 4] = [4, 4, 0, 0x1e];
+
+#[test]
+fn input_is_told_before_it_goes_on() {
+    let acts = machine().person(&fast(&KEY_DOWN)).unwrap();
+    let key = Key { code: 0x1e, extended: false, extended1: false, down: true };
+    assert!(
+        matches!(&acts[..], [Act::Tell(Event::Key(told)), Act::Send(Side::Target, bytes)] if *told == key && bytes[..] == KEY_DOWN)
+    );
+}
+
+#[test]
+fn the_screen_is_shown_to_the_watcher_before_it_goes_on() {
+    let bitmap = [0, 7, 1, 2, 0, 9, 9];
+    let acts = machine().target(&fast(&bitmap)).unwrap();
+    assert!(matches!(&acts[..], [Act::Show(pdu), Act::Send(Side::Person, bytes)] if pdu.bytes == bytes));
+    let slow = from_target(IO, &share_data(2, &[1, 0, 0, 0]));
+    let acts = machine().target(&slow).unwrap();
+    assert!(matches!(&acts[..], [Act::Show(_), Act::Send(Side::Person, bytes)] if *bytes == slow.bytes));
+}
+
+#[test]
+fn a_frozen_session_takes_nothing_and_lets_held_keys_go() {
+    let mut machine = machine();
+    machine.person(&fast(&KEY_DOWN)).unwrap();
+    let acts = machine.freeze().unwrap();
+    let released = Event::Key(Key { code: 0x1e, extended: false, extended1: false, down: false });
+    assert!(told(&acts, &released));
+    let pdu = &sent(&acts, Side::Target)[0];
+    let data = mcs::data(pdu, mcs::REQUEST).unwrap();
+    let input = share::split(data.payload).unwrap()[0].data().unwrap();
+    assert_eq!(crate::rewrite::input::slow_path(input.body), Ok(vec![released]));
+
+    let slow =
+        share_data(0x1c, &[[1, 0, 0, 0].as_slice(), &[0, 0, 0, 0, 4, 0, 0, 0, 0x1e, 0, 0, 0]].concat());
+    for pdu in [fast(&KEY_DOWN), from_person(IO, &slow)] {
+        assert!(machine.person(&pdu).unwrap().is_empty());
+    }
+    assert_eq!(
+        sent(&machine.target(&fast(&[0, 7, 1, 2, 0, 9, 9])).unwrap(), Side::Person).len(),
+        1,
+        "it still shows"
+    );
+    machine.thaw();
+    assert_eq!(sent(&machine.person(&from_person(IO, &slow)).unwrap(), Side::Target).len(), 1);
+    assert!(machine.freeze().unwrap().len() == 2, "and the key is held again");
+}
+
+#[test]
+fn a_redirection_ends_the_session_also_behind_another_pdu() {
+    let redirect = [6, 0, 0x1a, 0, 0xea, 3];
+    for payload in [redirect.to_vec(), [share_data(0x1f, &[1, 0, 0xea, 3]).as_slice(), &redirect].concat()] {
+        assert!(matches!(machine().target(&from_target(IO, &payload)), Err(Broken(_))));
+    }
+}
+
+#[test]
+fn neither_a_reconnect_cookie_nor_a_name_reaches_the_person() {
+    let cookie =
+        [[3, 0, 0, 0, 38, 0, 1, 0, 0, 0].as_slice(), &[28, 0, 0, 0], &[0xaa; 28], &[0; 570]].concat();
+    let mut machine = machine();
+    let acts = machine.target(&from_target(IO, &share_data(0x26, &cookie))).unwrap();
+    assert!(sent(&acts, Side::Person).is_empty());
+    assert!(told(&acts, &Event::Dropped(Dropped::ReconnectCookie)));
+    let name = [[1, 0, 0, 0].as_slice(), b"s\0v\0c\0-\0e\0n\0g\0"].concat();
+    let acts = machine.target(&from_target(IO, &share_data(0x26, &name))).unwrap();
+    assert!(told(&acts, &Event::LoggedOn));
+    assert!(!sent(&acts, Side::Person)[0].windows(4).any(|four| four == b"s\0v\0"));
+}
+
+#[test]
+fn drawing_orders_are_not_shown_to_anybody() {
+    let mut machine = machine();
+    let acts = machine.target(&from_target(IO, &share_data(2, &[0, 0, 0, 0, 1, 0, 0, 0]))).unwrap();
+    assert!(matches!(&acts[..], [Act::Tell(Event::Dropped(Dropped::DrawingOrders))]));
+    let acts = machine.target(&fast(&[0, 7, 0, 2, 0, 9, 9])).unwrap();
+    assert!(acts.is_empty(), "said once");
+}
+
+#[test]
+fn no_way_beside_the_connection_is_agreed_on() {
+    let mut machine = machine();
+    // SEC_TRANSPORT_REQ and SEC_TRANSPORT_RSP.
+    assert!(
+        sent(&machine.target(&from_target(MESSAGES, &[2, 0, 0, 0, 1, 0, 0, 0])).unwrap(), Side::Person)
+            .is_empty()
+    );
+    assert!(
+        sent(&machine.person(&from_person(MESSAGES, &[4, 0, 0, 0, 1, 0, 0, 0])).unwrap(), Side::Target)
+            .is_empty()
+    );
+    // Measurements pass.
+    assert_eq!(
+        sent(&machine.target(&from_target(MESSAGES, &[0, 0x10, 0, 0, 6, 0, 0, 0])).unwrap(), Side::Person)
+            .len(),
+        1
+    );
+    assert_eq!(
+        sent(&machine.person(&from_person(MESSAGES, &[0, 0x20, 0, 0, 6, 1, 0, 0])).unwrap(), Side::Target)
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn data_on_a_denied_channel_go_nowhere() {
+    let mut machine = machine();
+    let acts = machine.person(&from_person(DENIED, &[1; 20])).unwrap();
+    assert!(matches!(&acts[..], [Act::Tell(Event::Dropped(Dropped::ChannelData))]));
+    assert!(machine.target(&from_target(DENIED, &[1; 20])).unwrap().is_empty());
+    assert!(machine.person(&from_person(2000, &[1; 20])).unwrap().is_empty());
+}
+
+#[test]
+fn a_hidden_window_does_not_stop_the_drawing() {
+    let mut machine = machine();
+    assert!(
+        sent(&machine.person(&from_person(IO, &share_data(0x23, &[0, 0, 0, 0]))).unwrap(), Side::Target)
+            .is_empty()
+    );
+    let show = share_data(0x23, &[1, 0, 0, 0, 0, 0, 0, 0, 0xff, 3, 0xff, 2]);
+    assert_eq!(sent(&machine.person(&from_person(IO, &show)).unwrap(), Side::Target).len(), 1);
+}
+
+#[test]
+fn nobody_speaks_for_another_user() {
+    let data = Data { initiator: USER + 1, channel: IO, payload: &share_data(0x1c, &[0, 0, 0, 0]) };
+    let pdu = Pdu { form: Form::Tpkt, bytes: mcs::encode(mcs::REQUEST, data).unwrap() };
+    assert!(machine().person(&pdu).is_err());
+}
+
+#[test]
+fn what_the_target_says_at_its_end_is_told_and_passed() {
+    let mut machine = machine();
+    let acts = machine.target(&from_target(IO, &share_data(0x2f, &[0xc, 0, 0, 0]))).unwrap();
+    assert!(told(&acts, &Event::TargetSays { code: 0xc }));
+    assert_eq!(sent(&acts, Side::Person).len(), 1);
+    assert_eq!(machine.target_says(), Some(0xc));
+}
+
+#[test]
+fn a_desktop_that_would_fill_the_memory_is_refused() {
+    assert!(Machine::check_size((3840, 2160)).is_ok());
+    assert!(Machine::check_size((0xffff, 0xffff)).is_err());
+    assert!(Machine::check_size((0, 768)).is_err());
+}
+
+#[test]
+fn nothing_passes_out_of_turn() {
+    let all = ironrdp_pdu::nego::SecurityProtocol::SSL;
+    let begin = || Machine::new(ChannelPolicy::default(), account(), all, all);
+    assert!(begin().person(&fast(&KEY_DOWN)).is_err());
+    assert!(begin().person(&from_person(IO, &[0x40, 0, 0, 0])).is_err());
+    assert!(begin().target(&fast(&[0, 7, 1, 2, 0, 9, 9])).is_err());
+    assert!(begin().farewell(1).is_empty() && begin().leave().is_none());
+}

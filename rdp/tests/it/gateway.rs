@@ -1,0 +1,236 @@
+//! A gateway of some lines around the crate: one token, one target, and what happened.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use cofferdam_rdp::{
+    BackConfig, BackError, Candidate, ChannelPolicy, Event, Finished, FrontConfig, FrontError, Order, Pin,
+    RelayError, ScreenPdu, Security, Stop, Tokens, Watch, accept, connect, learn_key, relay,
+    subject_public_key,
+};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::{oneshot, watch},
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+pub(crate) const USER: &str = "vera+eng-ws";
+pub(crate) const TOKEN: &str = "k7wq-3n5x-tyb2-9dme-ha4c-v6zr";
+
+/// How one connection ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Front(FrontError),
+    Back(BackError),
+    Relay(RelayError),
+    Finished(Finished),
+}
+
+/// What the watcher of a session has seen.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    pub(crate) events: Arc<Mutex<Vec<Event>>>,
+    pub(crate) screen_bytes: Arc<Mutex<usize>>,
+}
+
+impl Seen {
+    pub(crate) fn has(&self, what: impl Fn(&Event) -> bool) -> bool {
+        self.events.lock().unwrap().iter().any(what)
+    }
+}
+
+#[async_trait]
+impl Watch for Seen {
+    async fn event(&mut self, event: Event) -> Result<(), Stop> {
+        self.events.lock().unwrap().push(event);
+        Ok(())
+    }
+
+    async fn screen(&mut self, pdu: ScreenPdu) -> Result<(), Stop> {
+        *self.screen_bytes.lock().unwrap() += pdu.bytes.len();
+        Ok(())
+    }
+}
+
+/// Open tokens by user name.
+struct Open(Vec<(&'static str, &'static str)>);
+
+#[async_trait]
+impl Tokens for Open {
+    async fn candidates(&self, user: &str) -> Vec<Candidate> {
+        let fits = self.0.iter().filter(|(name, _)| *name == user);
+        fits.map(|(_, token)| Candidate { id: format!("id of {token}"), password: (*token).into() }).collect()
+    }
+}
+
+/// The one connection that a test's gateway takes.
+pub(crate) struct Gateway {
+    pub(crate) address: SocketAddr,
+    pub(crate) orders: watch::Sender<Order>,
+    pub(crate) seen: Seen,
+    /// Clear text of the person's side of it, both ways.
+    pub(crate) clear: Arc<Mutex<Vec<u8>>>,
+    outcome: oneshot::Receiver<Outcome>,
+}
+
+/// The target of a test.
+pub(crate) struct Account {
+    pub(crate) address: SocketAddr,
+    pub(crate) security: Security,
+    pub(crate) user: &'static str,
+    pub(crate) password: &'static str,
+    /// `None` pins what the target shows.
+    pub(crate) pin: Option<Pin>,
+}
+
+impl Gateway {
+    pub(crate) async fn start(account: Account, policy: ChannelPolicy) -> Self {
+        let identity = Identity::new();
+        let front = FrontConfig {
+            tls: identity.config(),
+            subject_public_key: subject_public_key(&identity.certificate).unwrap(),
+            certificate: identity.certificate.to_vec(),
+            login_time: Duration::from_secs(20),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let inner = listener.local_addr().unwrap();
+        let (orders, order) = watch::channel(Order::Run);
+        let (done, outcome) = oneshot::channel();
+        let seen = Seen::default();
+        let watcher = seen.clone();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            done.send(serve(stream, front, account, policy, watcher, order).await).ok();
+        });
+        let clear = Arc::new(Mutex::new(Vec::new()));
+        let address = listen_in(inner, identity, clear.clone()).await;
+        Self { address, orders, seen, clear, outcome }
+    }
+
+    pub(crate) async fn outcome(self) -> Outcome {
+        tokio::time::timeout(Duration::from_secs(20), self.outcome)
+            .await
+            .expect("the session goes on")
+            .unwrap()
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    front: FrontConfig,
+    account: Account,
+    policy: ChannelPolicy,
+    mut seen: Seen,
+    orders: watch::Receiver<Order>,
+) -> Outcome {
+    // Other people's tokens, and an older one of the same person, are open at the same time.
+    let open = Open(vec![("otto+eng-ws", "another-token"), (USER, "an-older-token"), (USER, TOKEN)]);
+    let person = match accept(stream, &front, &open).await {
+        Ok(person) => person,
+        Err(error) => return Outcome::Front(error),
+    };
+    assert_eq!(person.token(), format!("id of {TOKEN}"));
+    let dial = || async { TcpStream::connect(account.address).await.unwrap() };
+    let pin = match account.pin {
+        Some(pin) => pin,
+        None => learn_key(dial().await).await.unwrap(),
+    };
+    let config = BackConfig {
+        pin,
+        security: account.security,
+        user: account.user.to_owned(),
+        domain: None,
+        password: account.password.into(),
+    };
+    let target = match connect(dial().await, config).await {
+        Ok(target) => target,
+        Err(error) => return Outcome::Back(error),
+    };
+    match relay(person, target, policy, &mut seen, orders).await {
+        Ok(finished) => Outcome::Finished(finished),
+        Err(error) => Outcome::Relay(error),
+    }
+}
+
+/// The gateway's certificate and key.
+struct Identity {
+    certificate: CertificateDer<'static>,
+    key: Vec<u8>,
+}
+
+impl Identity {
+    fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec!["gw".to_owned()]).unwrap().self_signed(&key).unwrap();
+        Self { certificate: certificate.der().clone(), key: key.serialize_der() }
+    }
+
+    fn config(&self) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()));
+        let builder =
+            ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        Arc::new(builder.with_no_client_auth().with_single_cert(vec![self.certificate.clone()], key).unwrap())
+    }
+}
+
+/// Stands between the client and the gateway with the gateway's own key (so that CredSSP, which is bound to the key, holds)
+/// and keeps the clear text.
+async fn listen_in(gateway: SocketAddr, identity: Identity, clear: Arc<Mutex<Vec<u8>>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut gateway = TcpStream::connect(gateway).await.unwrap();
+        client.set_nodelay(true).unwrap();
+        gateway.set_nodelay(true).unwrap();
+        // Connection request and confirm, in the clear.
+        pass(&mut client, &mut gateway).await?;
+        pass(&mut gateway, &mut client).await?;
+        let tls = TlsAcceptor::from(identity.config()).accept(client).await.ok()?;
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(identity.certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "gw".try_into().unwrap();
+        let gateway = TlsConnector::from(Arc::new(config)).connect(name, gateway).await.unwrap();
+        let (client, gateway) = (tokio::io::split(tls), tokio::io::split(gateway));
+        tokio::join!(keep(client.0, gateway.1, &clear), keep(gateway.0, client.1, &clear));
+        Some(())
+    });
+    address
+}
+
+async fn pass(from: &mut TcpStream, to: &mut TcpStream) -> Option<()> {
+    let mut head = [0; 4];
+    from.read_exact(&mut head).await.ok()?;
+    let mut rest = vec![0; usize::from(u16::from_be_bytes([head[2], head[3]])) - 4];
+    from.read_exact(&mut rest).await.ok()?;
+    to.write_all(&[head.as_slice(), &rest].concat()).await.ok()
+}
+
+async fn keep(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, clear: &Mutex<Vec<u8>>) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        clear.lock().unwrap().extend_from_slice(&buffer[..read]);
+        if to.write_all(&buffer[..read]).await.is_err() || to.flush().await.is_err() {
+            break;
+        }
+    }
+    to.shutdown().await.ok();
+}

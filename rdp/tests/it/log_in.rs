@@ -1,0 +1,124 @@
+//! Log-ins that must fail, and where.
+
+use std::process::Command;
+
+use cofferdam_rdp::{BackError, ChannelPolicy, FrontError, LogOn, Pin, Security, learn_key};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::{
+    desktop::Xfreerdp,
+    gateway::{Account, Gateway, Outcome, TOKEN, USER},
+    targets::{Folder, Shadow},
+};
+
+/// A target that must not be reached: nothing ever accepts there, and what comes is seen.
+async fn untouched() -> (TcpListener, Account) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let account = Account {
+        address: listener.local_addr().unwrap(),
+        security: Security::Nla,
+        user: "nobody",
+        password: "nothing",
+        pin: None,
+    };
+    (listener, account)
+}
+
+async fn nobody_came(listener: TcpListener) -> bool {
+    tokio::time::timeout(std::time::Duration::from_millis(200), listener.accept()).await.is_err()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_token_is_refused_inside_credssp_before_the_target_is_contacted() {
+    let folder = Folder::new();
+    for (user, token) in
+        [(USER, "not-the-token"), (USER, "another-token"), ("otto+eng-ws", TOKEN), ("nobody", TOKEN)]
+    {
+        let (listener, account) = untouched().await;
+        let gateway = Gateway::start(account, ChannelPolicy::default()).await;
+        let client = Xfreerdp::start(&folder, gateway.address, user, token, &[]);
+        client.end();
+        let log = folder.log("xfreerdp");
+        assert!(log.contains("LOGON_FAILURE"), "{user} {token}: {log}");
+        let outcome = gateway.outcome().await;
+        assert!(
+            matches!(&outcome, Outcome::Front(FrontError::Refused { user: Some(seen) }) if seen == user),
+            "{outcome:?}"
+        );
+        assert!(nobody_came(listener).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_nla_is_told_what_is_needed() {
+    let folder = Folder::new();
+    let (listener, account) = untouched().await;
+    let gateway = Gateway::start(account, ChannelPolicy::default()).await;
+    let client = Xfreerdp::start(&folder, gateway.address, USER, TOKEN, &["/sec:tls"]);
+    client.end();
+    assert!(matches!(gateway.outcome().await, Outcome::Front(FrontError::NoNla)));
+    let (_, account) = untouched().await;
+    let gateway = Gateway::start(account, ChannelPolicy::default()).await;
+    let address = gateway.address.to_string();
+    let out = Command::new("timeout")
+        .args(["20", "rdesktop", "-u", USER, "-p", TOKEN, &address])
+        .env("DISPLAY", ":none")
+        .output();
+    assert!(!out.unwrap().status.success());
+    assert!(nobody_came(listener).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_key_than_the_pinned_one_gets_no_secret() {
+    let folder = Folder::new();
+    let target = Shadow::start(&folder);
+    let shown = learn_key(TcpStream::connect(target.address).await.unwrap()).await.unwrap();
+    let pinned: Pin = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
+    let account = Account {
+        address: target.address,
+        security: Security::Nla,
+        user: Shadow::USER,
+        password: Shadow::PASSWORD,
+        pin: Some(pinned),
+    };
+    let gateway = Gateway::start(account, ChannelPolicy::default()).await;
+    let client = Xfreerdp::start(&folder, gateway.address, USER, TOKEN, &[]);
+    client.end();
+    let outcome = gateway.outcome().await;
+    assert!(matches!(&outcome, Outcome::Back(BackError::Key(seen)) if *seen == shown), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_the_target_refuses_is_said_to_be_so() {
+    let folder = Folder::new();
+    let target = Shadow::start(&folder);
+    let account = Account {
+        address: target.address,
+        security: Security::Nla,
+        user: Shadow::USER,
+        password: "not the password",
+        pin: None,
+    };
+    let gateway = Gateway::start(account, ChannelPolicy::default()).await;
+    let client = Xfreerdp::start(&folder, gateway.address, USER, TOKEN, &[]);
+    client.end();
+    let outcome = gateway.outcome().await;
+    assert!(matches!(outcome, Outcome::Back(BackError::LogOn(LogOn::Wrong))), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_only_has_tls_is_refused_where_nla_is_expected() {
+    let folder = Folder::new();
+    let target = crate::targets::Xrdp::start(&folder);
+    let account = Account {
+        address: target.address,
+        security: Security::Nla,
+        user: "svc-eng",
+        password: "never sent",
+        pin: None,
+    };
+    let gateway = Gateway::start(account, ChannelPolicy::default()).await;
+    let client = Xfreerdp::start(&folder, gateway.address, USER, TOKEN, &[]);
+    client.end();
+    assert!(matches!(gateway.outcome().await, Outcome::Back(BackError::OtherSecurity(Security::Nla))));
+}

@@ -1,0 +1,9 @@
+//! The crate against real clients and targets: xfreerdp and rdesktop, xrdp and FreeRDP's shadow server.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod desktop;
+mod gateway;
+mod log_in;
+mod session;
+mod targets;

@@ -1,0 +1,123 @@
+//! Sessions to real targets.
+
+use cofferdam_rdp::{ChannelPolicy, Ending, Event, Finished, Order, Security};
+
+use crate::{
+    desktop::Xfreerdp,
+    gateway::{Account, Gateway, Outcome, TOKEN, USER},
+    targets::{Folder, PIXEL, Shadow, Xrdp, wait_for},
+};
+
+fn xrdp(target: &Xrdp) -> Account {
+    Account {
+        address: target.address,
+        security: Security::TlsLogin,
+        user: "svc-eng",
+        password: Xrdp::PASSWORD,
+        pin: None,
+    }
+}
+
+fn contains(clear: &[u8], text: &str) -> bool {
+    let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    [text.as_bytes(), &utf16].iter().any(|wanted| clear.windows(wanted.len()).any(|window| window == *wanted))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_sees_an_xrdp_desktop_and_never_its_secret() {
+    let folder = Folder::new();
+    let target = Xrdp::start(&folder);
+    let gateway = Gateway::start(xrdp(&target), ChannelPolicy::default()).await;
+    let client = Xfreerdp::start(
+        &folder,
+        gateway.address,
+        USER,
+        TOKEN,
+        &["+clipboard", "/drive:x,/tmp", "/sound:sys:fake"],
+    );
+    client.shows(PIXEL);
+
+    let seen = gateway.seen.clone();
+    assert!(seen.has(|event| matches!(event, Event::Activated(at) if (at.width, at.height) == (1024, 768))));
+    for refused in ["cliprdr", "rdpdr", "rdpsnd"] {
+        assert!(
+            seen.has(|event| matches!(event, Event::ChannelRefused { name } if name == refused)),
+            "{refused}"
+        );
+    }
+    client.display.press("a");
+    wait_for("the key", 5, || {
+        seen.has(|event| matches!(event, Event::Key(key) if key.code == 0x1e && !key.down)).then_some(())
+    });
+    assert!(*seen.screen_bytes.lock().unwrap() > 1000);
+
+    let clear = gateway.clear.clone();
+    gateway.orders.send(Order::End(Ending::Idle)).unwrap();
+    client.end();
+    assert!(folder.log("xfreerdp").contains("ERRINFO_IDLE_TIMEOUT"), "{}", folder.log("xfreerdp"));
+    assert!(matches!(gateway.outcome().await, Outcome::Finished(Finished::Ended(Ending::Idle))));
+
+    let clear = clear.lock().unwrap();
+    assert!(contains(&clear, "rdpdr"), "what the client asked for is in what was kept");
+    assert!(!contains(&clear, Xrdp::PASSWORD) && !contains(&clear, "svc-eng"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_with_nla_takes_the_injected_secret() {
+    let folder = Folder::new();
+    let target = Shadow::start(&folder);
+    let account = Account {
+        address: target.address,
+        security: Security::Nla,
+        user: Shadow::USER,
+        password: Shadow::PASSWORD,
+        pin: None,
+    };
+    let gateway = Gateway::start(account, ChannelPolicy::default()).await;
+    let client = Xfreerdp::start(&folder, gateway.address, USER, TOKEN, &[]);
+    client.shows(PIXEL);
+    let clear = gateway.clear.clone();
+    gateway.orders.send(Order::End(Ending::TimeOver)).unwrap();
+    client.end();
+    assert!(folder.log("xfreerdp").contains("ERRINFO_LOGON_TIMEOUT"), "{}", folder.log("xfreerdp"));
+    assert!(matches!(gateway.outcome().await, Outcome::Finished(Finished::Ended(Ending::TimeOver))));
+    let clear = clear.lock().unwrap();
+    assert!(!contains(&clear, Shadow::PASSWORD) && !contains(&clear, Shadow::USER));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_session_shows_and_takes_nothing() {
+    let folder = Folder::new();
+    let target = Xrdp::start(&folder);
+    let gateway = Gateway::start(xrdp(&target), ChannelPolicy::default()).await;
+    let client = Xfreerdp::start(&folder, gateway.address, USER, TOKEN, &[]);
+    client.shows(PIXEL);
+    gateway.orders.send(Order::Freeze).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let before = gateway.seen.events.lock().unwrap().len();
+    client.display.press("a");
+    target.desktop.fill("#aa2211");
+    client.shows([0xaa, 0x22, 0x11]);
+    assert_eq!(gateway.seen.events.lock().unwrap().len(), before, "the key went nowhere");
+
+    gateway.orders.send(Order::Run).unwrap();
+    client.display.press("b");
+    let seen = gateway.seen.clone();
+    wait_for("the key", 5, || {
+        seen.has(|event| matches!(event, Event::Key(key) if key.code == 0x30 && !key.down)).then_some(())
+    });
+    drop(client);
+    assert!(matches!(gateway.outcome().await, Outcome::Finished(Finished::PersonLeft)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_goes_away_ends_the_session() {
+    let folder = Folder::new();
+    let target = Xrdp::start(&folder);
+    let gateway = Gateway::start(xrdp(&target), ChannelPolicy::default()).await;
+    let client = Xfreerdp::start(&folder, gateway.address, USER, TOKEN, &[]);
+    client.shows(PIXEL);
+    drop(target);
+    client.end();
+    assert!(matches!(gateway.outcome().await, Outcome::Finished(Finished::TargetLeft { .. })));
+}

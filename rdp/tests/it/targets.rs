@@ -1,0 +1,217 @@
+//! Real targets and displays, each on a port or display of its own, gone with the test.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+/// A child process that ends with the test.
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(
+            command
+                .stdin(Stdio::null())
+                .spawn()
+                .unwrap_or_else(|e| panic!("{command:?}: {e}; ./test installs it")),
+        )
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// A folder of a test, and a log file in it for each process.
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A command whose output goes to a log, at home in the folder.
+    pub(crate) fn command(&self, program: &str, log: &str) -> Command {
+        let log = std::fs::File::create(self.path(log)).unwrap();
+        let mut command = Command::new(program);
+        command.env("HOME", self.0.path()).stdout(log.try_clone().unwrap()).stderr(log);
+        command
+    }
+
+    pub(crate) fn log(&self, name: &str) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.path(name)).unwrap_or_default()).into_owned()
+    }
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Asks again and again, for at most `seconds`.
+pub(crate) fn wait_for<T>(what: &str, seconds: u64, mut probe: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_secs(seconds), "{what}: not within {seconds} s");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A display with one colour.
+pub(crate) struct Display {
+    _server: Running,
+    pub(crate) name: String,
+}
+
+impl Display {
+    /// An X server in memory.
+    pub(crate) fn xvfb(folder: &Folder, log: &str) -> Self {
+        let mut command = Command::new("Xvfb");
+        command.args(["-screen", "0", "1024x768x24", "-nolisten", "tcp"]);
+        Self::start(folder, command, log)
+    }
+
+    /// An X server that VNC shows on `port`, to who knows the password in a file.
+    pub(crate) fn xvnc(folder: &Folder, port: u16, password: &Path) -> Self {
+        let mut command = Command::new("Xvnc");
+        command.args(["-geometry", "1024x768", "-depth", "24", "-localhost", "-SecurityTypes", "VncAuth"]);
+        command.arg("-rfbport").arg(port.to_string()).arg("-PasswordFile").arg(password);
+        Self::start(folder, command, "xvnc")
+    }
+
+    fn start(folder: &Folder, mut command: Command, log: &str) -> Self {
+        let number = folder.path(&format!("{log}.display"));
+        command.args(["-displayfd", "1"]).stdout(std::fs::File::create(&number).unwrap());
+        command.stderr(std::fs::File::create(folder.path(log)).unwrap());
+        let server = Running::start(&mut command);
+        let number = wait_for("a display", 20, || {
+            let text = std::fs::read_to_string(&number).ok()?;
+            text.ends_with('\n').then(|| text.trim().to_owned())
+        });
+        Self { _server: server, name: format!(":{number}") }
+    }
+
+    pub(crate) fn fill(&self, colour: &str) {
+        let done =
+            Command::new("xsetroot").args(["-solid", colour]).env("DISPLAY", &self.name).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// The colour of one pixel.
+    pub(crate) fn pixel(&self, x: u32, y: u32) -> Option<[u8; 3]> {
+        let at = format!("1x1+{x}+{y}");
+        let out = Command::new("import")
+            .args(["-silent", "-window", "root", "-crop", &at, "-depth", "8", "rgb:-"])
+            .env("DISPLAY", &self.name)
+            .output()
+            .unwrap();
+        out.stdout.first_chunk().copied()
+    }
+
+    /// Presses and releases a key.
+    pub(crate) fn press(&self, key: &str) {
+        let done = Command::new("xdotool").args(["key", key]).env("DISPLAY", &self.name).status().unwrap();
+        assert!(done.success());
+    }
+}
+
+/// The colour of the targets' desktops.
+pub(crate) const COLOUR: &str = "#335577";
+/// The same as a pixel.
+pub(crate) const PIXEL: [u8; 3] = [0x33, 0x55, 0x77];
+
+/// xrdp in front of a VNC desktop: TLS, and the log-in in the Client Info PDU.
+pub(crate) struct Xrdp {
+    _xrdp: Running,
+    pub(crate) desktop: Display,
+    pub(crate) address: SocketAddr,
+}
+
+impl Xrdp {
+    pub(crate) const PASSWORD: &str = "VncPass1";
+
+    pub(crate) fn start(folder: &Folder) -> Self {
+        let (port, vnc) = (free_port(), free_port());
+        let password = folder.path("vncpasswd");
+        let script = format!("echo {} | vncpasswd -f > '{}'", Self::PASSWORD, password.display());
+        assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
+        let desktop = Display::xvnc(folder, vnc, &password);
+        desktop.fill(COLOUR);
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec!["eng-ws".to_owned()]).unwrap().self_signed(&key).unwrap();
+        std::fs::write(folder.path("xrdp.key"), key.serialize_pem()).unwrap();
+        std::fs::write(folder.path("xrdp.crt"), certificate.pem()).unwrap();
+        let ini = format!(
+            "[Globals]\nini_version=1\nfork=false\nport=tcp://127.0.0.1:{port}\ntcp_nodelay=true\n\
+             security_layer=negotiate\ncertificate={cert}\nkey_file={key}\nssl_protocols=TLSv1.2, TLSv1.3\n\
+             autorun=vnc\nallow_channels=true\nbitmap_cache=true\nbitmap_compression=true\nbulk_compression=false\n\
+             max_bpp=32\nnew_cursors=true\nuse_fastpath=both\n[Logging]\nLogFile={log}\nLogLevel=INFO\n\
+             EnableSyslog=false\n[Channels]\nrdpdr=true\nrdpsnd=true\ndrdynvc=true\ncliprdr=true\n\
+             [vnc]\nname=vnc\nlib=libvnc.so\nusername=na\npassword=ask\nip=127.0.0.1\nport={vnc}\n",
+            cert = folder.path("xrdp.crt").display(),
+            key = folder.path("xrdp.key").display(),
+            log = folder.path("xrdp-file").display(),
+        );
+        std::fs::write(folder.path("xrdp.ini"), ini).unwrap();
+        let xrdp =
+            Running::start(folder.command("xrdp", "xrdp").arg("-n").arg("-c").arg(folder.path("xrdp.ini")));
+        let address = listening(port);
+        Self { _xrdp: xrdp, desktop, address }
+    }
+}
+
+/// FreeRDP's shadow of a display: NLA against a SAM file.
+pub(crate) struct Shadow {
+    _server: Running,
+    _desktop: Display,
+    pub(crate) address: SocketAddr,
+}
+
+impl Shadow {
+    pub(crate) const USER: &str = "rdptest";
+    pub(crate) const PASSWORD: &str = "Vault-Secret-1";
+
+    pub(crate) fn start(folder: &Folder) -> Self {
+        let desktop = Display::xvfb(folder, "shadow-display");
+        desktop.fill(COLOUR);
+        let hash = ["-u", Self::USER, "-p", Self::PASSWORD, "-f", "sam"];
+        let sam = Command::new("winpr-hash").args(hash).output().unwrap().stdout;
+        std::fs::write(folder.path("sam"), sam).unwrap();
+        let port = free_port();
+        let mut command = folder.command("freerdp-shadow-cli", "shadow");
+        command.arg(format!("/port:{port}")).arg("/bind-address:127.0.0.1").args(["/sec:nla", "+auth"]);
+        command.arg(format!("/sam-file:{}", folder.path("sam").display())).env("DISPLAY", &desktop.name);
+        let server = Running::start(&mut command);
+        let address = listening(port);
+        Self { _server: server, _desktop: desktop, address }
+    }
+}
+
+fn listening(port: u16) -> SocketAddr {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    // Looked up in the kernel's table: a connection that only asks would be a session to some servers.
+    let wanted = format!(":{port:04X} ");
+    wait_for("a target's port", 20, || {
+        let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+        table.lines().any(|line| line.contains(&wanted) && line.contains(" 0A ")).then_some(address)
+    })
+}
