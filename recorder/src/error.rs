@@ -111,6 +111,14 @@ pub enum ReadError {
     /// A rendering or export could not be written.
     #[error("writing the export failed: {0}; check the disk and its free space")]
     Export(io::Error),
+    /// The environment: a program that an export needs is not there, or failed.
+    #[error("{tool} could not be used ({what}); install it, or choose another form of export")]
+    Tool {
+        /// The program.
+        tool: &'static str,
+        /// What went wrong.
+        what: String,
+    },
     /// The caller: the content asked for is not there.
     #[error("the recording holds no {0}; choose another form of export")]
     Missing(&'static str),

@@ -101,6 +101,52 @@ pub enum Event {
     Operation(Box<Operation>),
     /// A stream of which only a digest is kept from some point on.
     StreamDigest(StreamDigest),
+    /// A desktop's picture begins anew, black everywhere: all of its tiles follow, then pointer and keyboard as they stand.
+    /// Another size than before is a resize.
+    KeyFrame {
+        /// The channel's number in this session.
+        channel: u32,
+        /// Pixels in a row.
+        width: u16,
+        /// Rows.
+        height: u16,
+    },
+    /// Tiles of a desktop that changed; [`crate::DesktopScreen`] shows them.
+    Tiles {
+        /// The channel's number in this session.
+        channel: u32,
+        /// More of the same frame follows: the picture is whole only after that.
+        more: bool,
+        /// The tiles, as [`crate::DesktopEncoder`] packs them.
+        data: Bytes,
+    },
+    /// Where the pointer is on a desktop.
+    Pointer {
+        /// The channel's number in this session.
+        channel: u32,
+        /// Pixels from the left.
+        x: u16,
+        /// Pixels from the top.
+        y: u16,
+        /// The buttons that are down, the first in the lowest bit.
+        buttons: u8,
+    },
+    /// How the pointer looks on a desktop.
+    PointerShape {
+        /// The channel's number in this session.
+        channel: u32,
+        /// The shape, as [`crate::DesktopEncoder`] packs it.
+        data: Bytes,
+    },
+    /// The layout by which the keys of a desktop that follow are meant.
+    Keyboard {
+        /// The channel's number in this session.
+        channel: u32,
+        /// The layout's number as the client names it, such as 0x409.
+        layout: u32,
+    },
+    /// Something went through a desktop's clipboard, or was kept from it. What it was is masked input.
+    Clipboard(Box<Clipboard>),
     /// An entry of the audit log that this recording is tied to.
     AuditAnchor(Box<AuditAnchor>),
     /// The session ended. The recorder writes it when it seals.
@@ -231,6 +277,22 @@ pub struct Operation {
     pub refused: Option<String>,
 }
 
+/// Something that went through a desktop's clipboard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clipboard {
+    /// The channel's number in this session.
+    pub channel: u32,
+    /// Which way it went.
+    pub direction: Direction,
+    /// `text`, `files`, or the format's name.
+    pub format: String,
+    /// Bytes of it.
+    pub size: u64,
+    /// Why it was refused; absent where it was allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
 /// A running or final digest of one direction of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamDigest {
@@ -287,7 +349,13 @@ impl Event {
             | Self::MaskedInput { channel, .. }
             | Self::Resize { channel, .. }
             | Self::ChannelOpen { channel, .. }
-            | Self::ChannelClose { channel, .. } => Some(*channel),
+            | Self::ChannelClose { channel, .. }
+            | Self::KeyFrame { channel, .. }
+            | Self::Tiles { channel, .. }
+            | Self::Pointer { channel, .. }
+            | Self::PointerShape { channel, .. }
+            | Self::Keyboard { channel, .. } => Some(*channel),
+            Self::Clipboard(clipboard) => Some(clipboard.channel),
             Self::File(op) => Some(op.channel),
             Self::Forward(forward) => Some(forward.channel),
             Self::Operation(op) => Some(op.channel),
@@ -316,6 +384,12 @@ impl Event {
             Self::Decision(_) => "decision",
             Self::Operation(_) => "operation",
             Self::StreamDigest(_) => "stream_digest",
+            Self::KeyFrame { .. } => "key_frame",
+            Self::Tiles { .. } => "tiles",
+            Self::Pointer { .. } => "pointer",
+            Self::PointerShape { .. } => "pointer_shape",
+            Self::Keyboard { .. } => "keyboard",
+            Self::Clipboard(_) => "clipboard",
             Self::AuditAnchor(_) => "audit_anchor",
             Self::End(_) => "end",
             Self::Unknown { .. } => "unknown",

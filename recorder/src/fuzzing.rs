@@ -7,7 +7,8 @@ use bytes::Bytes;
 use crate::{
     catalogue,
     crypt::{Opener, Sealer},
-    event::TimedEvent,
+    desktop::{DesktopScreen, DesktopStream, Typed},
+    event::{Event, TimedEvent},
     export, header,
     header::Header,
     index,
@@ -92,6 +93,29 @@ fn exports(events: &[TimedEvent], folder: Option<&std::path::Path>) {
     black_box(lines);
 }
 
+/// The plain text of a segment as a desktop's: picture, what was typed, and the stream for browsers.
+pub fn fuzz_desktop(bytes: &[u8]) {
+    let (mut screen, stream) = (DesktopScreen::default(), DesktopStream::new(0));
+    let (mut typed, mut lines) = (Typed::default(), Vec::new());
+    for event in events(bytes) {
+        // Small pictures: unpacking a large one says nothing more.
+        if matches!(event.event, Event::KeyFrame { width, height, .. } if width > 512 || height > 512) {
+            continue;
+        }
+        if screen.apply(&event.event).is_ok() {
+            black_box(stream.event(&event));
+        }
+        let TimedEvent { at, event } = event;
+        let event = match event {
+            Event::Input { channel, data, .. } => Event::Input { channel, data, masked: true },
+            other => other,
+        };
+        typed.event(&TimedEvent { at, event }, &mut lines);
+    }
+    typed.finish(&mut lines);
+    black_box((screen.picture_with_pointer().is_ok(), stream.picture(&screen, 0), lines));
+}
+
 /// A body whose encryption was passed: the first bytes are the head, the rest is compressed.
 pub fn fuzz_body(bytes: &[u8]) {
     let Some((head, body)) = bytes.split_at_checked(HEAD_LEN) else { return };
@@ -156,10 +180,11 @@ mod tests {
     /// Every input that is kept in `fuzz/corpus` for a target: what once broke something stays tried.
     #[test]
     fn what_is_kept_for_the_fuzzer_breaks_nothing() {
-        let all: [(&str, Target); 12] = [
+        let all: [(&str, Target); 13] = [
             ("header", fuzz_header),
             ("segment", fuzz_segment),
             ("events", fuzz_events),
+            ("desktop", fuzz_desktop),
             ("body", fuzz_body),
             ("keys", fuzz_keys),
             ("index", fuzz_index),
@@ -188,7 +213,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_parser_panics_on_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-            for parser in [fuzz_header, fuzz_segment, fuzz_events, fuzz_body, fuzz_keys, fuzz_index, fuzz_catalogue, fuzz_manifest, fuzz_journal, fuzz_bundle, fuzz_render, fuzz_verify] {
+            for parser in [fuzz_header, fuzz_segment, fuzz_events, fuzz_desktop, fuzz_body, fuzz_keys, fuzz_index, fuzz_catalogue, fuzz_manifest, fuzz_journal, fuzz_bundle, fuzz_render, fuzz_verify] {
                 parser(&bytes);
             }
         }

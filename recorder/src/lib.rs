@@ -5,6 +5,7 @@
 //! - [`Recording`] reads: unlock with an age identity, seek, stream, follow. For players: [`View`] with its screen at any
 //!   time, [`export_asciicast`] from any time on, [`marks()`] and [`lines()`] with their times, [`Live`] for a session that
 //!   goes on.
+//!   Of a desktop: [`DesktopPlayer`] with its [`DesktopScreen`] at any time; [`DesktopEncoder`] makes what it shows.
 //! - [`Uploader`] brings what is sealed to an object store, and [`Archive`] gets it back.
 //! - [`verify()`] proves a recording with the server's public key alone.
 //!
@@ -19,6 +20,7 @@ mod catalogue;
 mod chain;
 mod codec;
 mod crypt;
+mod desktop;
 mod error;
 mod event;
 mod export;
@@ -47,10 +49,14 @@ mod wire;
 mod writer;
 
 pub use cast::{CastCode, CastEvent, CastLines, CastVersion};
+pub use desktop::{
+    Changed, ClipboardText, DesktopEncoder, DesktopPlayer, DesktopScreen, DesktopStream, Key, MAX_AREA,
+    MAX_SIDE, Order, Pixels, Pointed, TILE, Typed, VideoOptions, export_still, export_video, typed,
+};
 pub use error::{ReadError, RecordError, RecorderStopped};
 pub use event::{
-    AuditAnchor, Decision, Direction, End, Event, FileOp, Finding, Forward, Operation, StreamDigest,
-    TimedEvent,
+    AuditAnchor, Clipboard, Decision, Direction, End, Event, FileOp, Finding, Forward, Operation,
+    StreamDigest, TimedEvent,
 };
 pub use export::{
     BundleParts, BundleReport, CastOptions, ExtractedFile, export_asciicast, export_files, export_jsonl,

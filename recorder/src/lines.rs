@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    event::{Event, FileOp, TimedEvent},
+    event::{Direction, Event, FileOp, TimedEvent},
     render::Screen,
 };
 
@@ -43,13 +43,17 @@ pub enum LineKind {
     Decision,
     /// An operation of an industrial protocol.
     Operation,
-    /// The terminal got another size; the first of a channel says that it has a terminal.
+    /// The terminal or desktop got another size; the first of a channel says that it has one.
     Resize,
+    /// Something went through a desktop's clipboard, or was kept from it.
+    Clipboard,
+    /// It was typed on a desktop: only for whoever may read masked input, and never in an index.
+    Typed,
 }
 
 impl LineKind {
     /// All kinds, each at the place that its number in an index names.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Screen,
         Self::Command,
         Self::Notice,
@@ -61,6 +65,8 @@ impl LineKind {
         Self::Decision,
         Self::Operation,
         Self::Resize,
+        Self::Clipboard,
+        Self::Typed,
     ];
 
     /// Its name, for programs: `screen`, `command`, `notice`, …
@@ -77,12 +83,14 @@ impl LineKind {
             Self::Decision => "decision",
             Self::Operation => "operation",
             Self::Resize => "resize",
+            Self::Clipboard => "clipboard",
+            Self::Typed => "typed",
         }
     }
 
-    /// Whether it is something that happened, rather than text on the terminal.
+    /// Whether it is something that happened, rather than text on the terminal or from the keyboard.
     pub const fn is_mark(self) -> bool {
-        !matches!(self, Self::Screen)
+        !matches!(self, Self::Screen | Self::Typed)
     }
 }
 
@@ -103,6 +111,8 @@ pub struct TextLine {
 #[derive(Default)]
 pub(crate) struct LineReader {
     screens: BTreeMap<u32, Followed>,
+    /// The sizes of desktops.
+    desktops: BTreeMap<u32, (u16, u16)>,
 }
 
 pub(crate) struct Followed {
@@ -137,6 +147,10 @@ impl LineReader {
             out.push(TextLine { at, channel: *channel, kind: LineKind::Command, text });
         }
         let Some(channel) = event.event.channel() else { return };
+        if let Event::KeyFrame { width, height, .. } = event.event {
+            self.desktop(at, channel, (width, height), out);
+            return;
+        }
         if let Event::ChannelClose { .. } = event.event {
             if let Some(mut followed) = self.screens.remove(&channel) {
                 followed.sample(channel, at, out);
@@ -149,6 +163,15 @@ impl LineReader {
         // Only a channel that has a terminal shows text; the others carry files and protocols.
         if let Some(followed) = self.screens.get_mut(&channel) {
             followed.event(channel, at, &event.event, out);
+        }
+    }
+
+    /// A desktop's picture begins anew; said where it has another size than before.
+    fn desktop(&mut self, at: i64, channel: u32, size: (u16, u16), out: &mut Vec<TextLine>) {
+        let known = self.desktops.len() < MAX_SCREENS || self.desktops.contains_key(&channel);
+        if known && self.desktops.insert(channel, size) != Some(size) {
+            let text = format!("desktop of {}x{}", size.0, size.1);
+            out.push(TextLine { at, channel, kind: LineKind::Resize, text });
         }
     }
 
@@ -281,6 +304,11 @@ fn words(event: &Event) -> Option<(LineKind, String)> {
         Event::Decision(d) => {
             let word = if d.allowed { "allowed" } else { "refused" };
             (LineKind::Decision, format!("{} {word} {}", d.action, d.reasons.join("; ")))
+        }
+        Event::Clipboard(c) => {
+            let way = if c.direction == Direction::ToTarget { "to the target" } else { "to the person" };
+            let text = format!("clipboard {way}: {}, {} bytes{}", c.format, c.size, refused(&c.refused));
+            (LineKind::Clipboard, text)
         }
         Event::Operation(op) => {
             (LineKind::Operation, format!("{} {}{}", op.protocol, op.what, refused(&op.refused)))

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::{
     cast::{CastCode, CastEvent, Caster},
+    desktop::{DesktopPlayer, DesktopScreen, is_picture},
     error::ReadError,
     event::TimedEvent,
     header::Header,
@@ -31,6 +32,8 @@ pub struct Joined {
     pub rows: usize,
     /// Written to an empty terminal of that size, this shows what the person sees.
     pub dump: String,
+    /// The desktop, where the session has one instead of a terminal.
+    pub desktop: Option<DesktopScreen>,
 }
 
 impl Joined {
@@ -47,6 +50,8 @@ pub enum LiveEvent {
     Cast(CastEvent),
     /// Anywhere in the session: a command, a finding, a file …
     Mark(TextLine),
+    /// On the desktop that is shown.
+    Desktop(TimedEvent),
     /// The session's first terminal appeared: it is shown from now on, on an empty screen.
     View(View),
 }
@@ -80,6 +85,8 @@ pub struct Live {
     wanted: Option<u32>,
     view: Option<View>,
     caster: Option<Caster>,
+    /// The session shows a desktop; its picture until somebody joined.
+    desktop: Option<DesktopScreen>,
     marks: LineReader,
     lines: Vec<TextLine>,
     /// Read while joining, behind the joined screen.
@@ -97,12 +104,19 @@ impl Live {
         recording.unlock(identity)?;
         let header = recording.header().clone();
         let started = header.started;
+        let desktop = DesktopPlayer::plays(&header).then(DesktopScreen::default);
+        let events = match &desktop {
+            // Hours of pictures need not be read for the one that stands.
+            Some(_) => recording.into_events_from_key_frame()?,
+            None => recording.into_events()?,
+        };
         let mut live = Self {
             header,
-            events: recording.into_events()?,
+            events,
             wanted: channel,
             view: None,
             caster: None,
+            desktop,
             marks: LineReader::default(),
             lines: Vec::new(),
             ended: false,
@@ -110,7 +124,8 @@ impl Live {
         let (at, screen) = live.catch_up(started)?;
         let (cols, rows) = screen.size();
         live.caster = live.view.map(|view| Caster::new(view, false, Some(&screen)));
-        let joined = Joined { at, view: live.view, cols, rows, dump: screen.dump() };
+        let desktop = live.desktop.as_mut().map(std::mem::take);
+        let joined = Joined { at, view: live.view, cols, rows, dump: screen.dump(), desktop };
         Ok((live, joined))
     }
 
@@ -151,6 +166,9 @@ impl Live {
             self.caster = Some(Caster::new(view, false, None));
             told.push(LiveEvent::View(view));
         }
+        if self.desktop.is_some() && is_picture(&event.event) {
+            told.push(LiveEvent::Desktop(event.clone()));
+        }
         if let Some(event) = self.caster.as_mut().and_then(|caster| caster.event(event)) {
             told.push(LiveEvent::Cast(event));
         }
@@ -166,6 +184,9 @@ impl Live {
             match self.events.advance()? {
                 Next::Event(event) => {
                     at = event.at;
+                    if let Some(desktop) = &mut self.desktop {
+                        desktop.apply(&event.event)?;
+                    }
                     self.marks.event(&event, &mut self.lines);
                     self.lines.clear();
                     if View::meet(&mut self.view, &event.event, self.wanted) {

@@ -15,6 +15,7 @@ use std::{
 use crate::{
     catalogue::Sieve,
     chain,
+    desktop::{DesktopPlayer, typed},
     error::ReadError,
     header::Header,
     index::Index,
@@ -133,6 +134,20 @@ pub fn search_recording(
     mut each: impl FnMut(TextLine) -> ControlFlow<()>,
 ) -> Result<(), ReadError> {
     let needle = query.text.to_lowercase();
+    let mut enough = false;
+    if query.kinds.wants(LineKind::Typed) && DesktopPlayer::plays(recording.header()) {
+        typed(recording, |line| {
+            if !query.matches(&needle, line.at, line.kind, &line.text) {
+                return ControlFlow::Continue(());
+            }
+            let told = each(line);
+            enough = told.is_break();
+            told
+        })?;
+    }
+    if enough || query.kinds == Kinds::Only(LineKind::Typed) {
+        return Ok(());
+    }
     if let Some(index) = Index::open(recording)? {
         // Given out only once the index proved whole, or there are more than anybody reads.
         let mut found = Vec::new();

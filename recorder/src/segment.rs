@@ -48,6 +48,8 @@ pub(crate) const BODY_FLAGS: u8 = 0x0f;
 pub(crate) const SIGNED: u8 = 0x10;
 /// The segment was taken from the journal after a crash.
 pub(crate) const FROM_JOURNAL: u8 = 0x20;
+/// The segment begins with a desktop's key frame.
+pub(crate) const KEY_FRAME: u8 = 0x40;
 
 /// The head of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +170,11 @@ impl Head {
 
     pub(crate) fn has_events(&self) -> bool {
         self.kind == kind::EVENTS
+    }
+
+    /// Whether a desktop's picture begins anew with its first event.
+    pub(crate) fn is_key_frame(&self) -> bool {
+        self.flags & KEY_FRAME != 0
     }
 
     /// Whether the body can be opened without the text before it.

@@ -1,6 +1,7 @@
 //! Which channel of a recording is shown, and its screen at any moment.
 
 use crate::{
+    desktop::DesktopPlayer,
     error::ReadError,
     event::{Event, TimedEvent},
     index::screen_at,
@@ -25,6 +26,10 @@ impl View {
     /// # Errors
     /// When the recording is locked or damaged.
     pub fn of(recording: &Recording, channel: Option<u32>) -> Result<Option<Self>, ReadError> {
+        if DesktopPlayer::plays(recording.header()) {
+            // Hours of pictures, and no terminal among them.
+            return recording.keys().map(|_| None);
+        }
         Self::among(recording.events()?, channel)
     }
 

@@ -39,6 +39,12 @@ mod tag {
     pub(super) const ANCHOR: u8 = 17;
     pub(super) const END: u8 = 18;
     pub(super) const OPERATION: u8 = 19;
+    pub(super) const KEY_FRAME: u8 = 64;
+    pub(super) const TILES: u8 = 65;
+    pub(super) const POINTER: u8 = 66;
+    pub(super) const POINTER_SHAPE: u8 = 67;
+    pub(super) const KEYBOARD: u8 = 68;
+    pub(super) const CLIPBOARD: u8 = 69;
 }
 
 /// Encrypts and opens masked input. The nonce counts masked events of the recording.
@@ -101,6 +107,14 @@ pub(crate) fn data_of(event: &Event) -> Option<&Bytes> {
         | Event::Input { data, .. }
         | Event::FileContent { data, .. } => Some(data),
         _ => None,
+    }
+}
+
+/// Bytes of an event's data, whether or not it can be split.
+pub(crate) fn data_len(event: &Event) -> usize {
+    match event {
+        Event::Tiles { data, .. } | Event::PointerShape { data, .. } => data.len(),
+        other => data_of(other).map_or(0, Bytes::len),
     }
 }
 
@@ -170,8 +184,41 @@ pub(crate) fn encode(
         }
         Event::AuditAnchor(anchor) => frame.json(tag::ANCHOR, anchor)?,
         Event::End(end) => frame.json(tag::END, end)?,
+        Event::Clipboard(clipboard) => frame.json(tag::CLIPBOARD, clipboard)?,
+        Event::KeyFrame { .. }
+        | Event::Tiles { .. }
+        | Event::Pointer { .. }
+        | Event::PointerShape { .. }
+        | Event::Keyboard { .. } => desktop(&mut frame, event)?,
         // Only a reader makes these; there is nothing to keep.
         Event::Unknown { .. } => {}
+    }
+    Ok(())
+}
+
+fn desktop(frame: &mut Frame<'_>, event: &Event) -> Result<(), RecordError> {
+    if data_len(event) > MAX_DATA {
+        return Err(RecordError::Crypto("framing a desktop's tiles"));
+    }
+    match event {
+        Event::KeyFrame { channel, width, height } => {
+            let numbers = [u64::from(*channel), u64::from(*width), u64::from(*height)];
+            frame.data(tag::KEY_FRAME, &numbers, &[]);
+        }
+        Event::Tiles { channel, more, data } => {
+            frame.data(tag::TILES, &[u64::from(*channel), u64::from(*more)], data);
+        }
+        Event::Pointer { channel, x, y, buttons } => {
+            let numbers = [u64::from(*channel), u64::from(*x), u64::from(*y), u64::from(*buttons)];
+            frame.data(tag::POINTER, &numbers, &[]);
+        }
+        Event::PointerShape { channel, data } => {
+            frame.data(tag::POINTER_SHAPE, &[u64::from(*channel)], data);
+        }
+        Event::Keyboard { channel, layout } => {
+            frame.data(tag::KEYBOARD, &[u64::from(*channel), u64::from(*layout)], &[]);
+        }
+        _ => {}
     }
     Ok(())
 }
@@ -251,6 +298,13 @@ pub(crate) struct Raw<'a> {
     pub(crate) len: usize,
 }
 
+impl Raw<'_> {
+    /// Whether a desktop's picture begins anew here.
+    pub(crate) fn is_key_frame(&self) -> bool {
+        self.kind == tag::KEY_FRAME
+    }
+}
+
 /// Takes the next event off the plain text; `None` at its end.
 pub(crate) fn next_raw<'a>(text: &mut &'a [u8]) -> Result<Option<Raw<'a>>, &'static str> {
     let bad = "an event's frame is malformed";
@@ -308,6 +362,21 @@ fn fields(raw: &Raw<'_>, source: &Bytes, mask: Option<&Mask>) -> Option<Event> {
         tag::DIGEST => digest(&mut c)?,
         tag::ANCHOR => Event::AuditAnchor(json(&c)?),
         tag::END => Event::End(json(&c)?),
+        tag::KEY_FRAME => Event::KeyFrame {
+            channel: c.varint_u32()?,
+            width: c.varint()?.try_into().ok()?,
+            height: c.varint()?.try_into().ok()?,
+        },
+        tag::TILES => Event::Tiles { channel: c.varint_u32()?, more: c.varint()? != 0, data: rest(&c) },
+        tag::POINTER => Event::Pointer {
+            channel: c.varint_u32()?,
+            x: c.varint()?.try_into().ok()?,
+            y: c.varint()?.try_into().ok()?,
+            buttons: c.varint()?.try_into().ok()?,
+        },
+        tag::POINTER_SHAPE => Event::PointerShape { channel: c.varint_u32()?, data: rest(&c) },
+        tag::KEYBOARD => Event::Keyboard { channel: c.varint_u32()?, layout: c.varint_u32()? },
+        tag::CLIPBOARD => Event::Clipboard(json(&c)?),
         kind => Event::Unknown { kind, len: raw.fields.len() as u32 },
     })
 }

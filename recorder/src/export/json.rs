@@ -89,6 +89,23 @@ fn fields(event: &Event, line: &mut Map<String, Value>) -> Result<(), ReadError>
             line.insert("digest_only_since".into(), json!(d.since));
             line.insert("last".into(), json!(d.last));
         }
+        Event::KeyFrame { width, height, .. } => {
+            line.insert("width".into(), json!(width));
+            line.insert("height".into(), json!(height));
+        }
+        // Pictures are exported as pictures; here it is enough that something changed.
+        Event::Tiles { data, .. } | Event::PointerShape { data, .. } => {
+            line.insert("len".into(), json!(data.len()));
+        }
+        Event::Pointer { x, y, buttons, .. } => {
+            line.insert("x".into(), json!(x));
+            line.insert("y".into(), json!(y));
+            line.insert("buttons".into(), json!(buttons));
+        }
+        Event::Keyboard { layout, .. } => {
+            line.insert("layout".into(), json!(layout));
+        }
+        Event::Clipboard(clipboard) => merge(line, clipboard)?,
         Event::AuditAnchor(anchor) => merge(line, anchor)?,
         Event::End(end) => merge(line, end)?,
         Event::Unknown { kind, len } => {

@@ -151,6 +151,19 @@ impl Recording {
         Ok(Events::new(Held::Own(Box::new(self)), parts, start, i64::MIN))
     }
 
+    /// The events from a desktop's last key frame at or before a time on, from the start where there is none.
+    pub(crate) fn events_from_key_frame(&self, time: i64) -> Result<Events<'_>, ReadError> {
+        let parts = self.reading()?;
+        Ok(Events::new(Held::Theirs(self), parts, self.key_frame_before(time), i64::MIN))
+    }
+
+    /// The same from the last key frame of all, for a reader that keeps the recording open by itself.
+    pub(crate) fn into_events_from_key_frame(self) -> Result<Events<'static>, ReadError> {
+        let parts = self.reading()?;
+        let start = self.key_frame_before(i64::MAX);
+        Ok(Events::new(Held::Own(Box::new(self)), parts, start, i64::MIN))
+    }
+
     /// What reading takes: whoever opens segments, the journal of a growing recording, and masked input where it may be
     /// read.
     fn reading(&self) -> Result<(Opener, Option<Tail>, Option<Mask>), ReadError> {
@@ -189,6 +202,12 @@ impl Recording {
         let after = self.entries.partition_point(|entry| entry.first < time);
         let before = self.entries.get(..after).unwrap_or_default();
         before.iter().rev().find(|entry| entry.fresh).map_or(self.preamble.len, |entry| entry.offset)
+    }
+
+    fn key_frame_before(&self, time: i64) -> u64 {
+        let after = self.entries.partition_point(|entry| entry.first <= time);
+        let before = self.entries.get(..after).unwrap_or_default();
+        before.iter().rev().find(|entry| entry.key_frame).map_or(self.preamble.len, |entry| entry.offset)
     }
 
     pub(super) fn events_end(&self) -> Option<u64> {
@@ -247,7 +266,13 @@ impl Recording {
             }
             seen += 1;
             if seen.is_multiple_of(every) {
-                entries.push(IndexEntry { offset, first: head.first, stream: head.stream, fresh: true });
+                entries.push(IndexEntry {
+                    offset,
+                    first: head.first,
+                    stream: head.stream,
+                    fresh: true,
+                    key_frame: head.is_key_frame(),
+                });
             }
             if entries.len() >= MAX_PLACES {
                 every *= 2;

@@ -8,7 +8,7 @@ use crate::{
     error::RecordError,
     header::{Hash, RecordingId},
     keys::Key,
-    segment::{self, HEAD_LEN, Head, SIGNED, kind},
+    segment::{self, HEAD_LEN, Head, KEY_FRAME, SIGNED, kind},
     sign::CheckpointSigner,
     storage::SpoolFile,
     wire::next_raw,
@@ -81,6 +81,8 @@ struct Stretch {
     events: u64,
     first: i64,
     last: i64,
+    /// It begins with a desktop's key frame.
+    key_frame: bool,
 }
 
 impl Lane {
@@ -198,7 +200,10 @@ impl Lane {
         if sign_at.is_some() {
             head.flags |= SIGNED;
         }
-        let fresh = self.since_fresh >= FRESH_EVERY || plain.len() >= ALONE;
+        if stretch.key_frame {
+            head.flags |= KEY_FRAME;
+        }
+        let fresh = stretch.key_frame || self.since_fresh >= FRESH_EVERY || plain.len() >= ALONE;
         if fresh {
             self.history.clear();
             self.since_fresh = 0;
@@ -264,17 +269,19 @@ impl Lane {
     }
 }
 
-/// The longest stretch of whole events that fits, and its times.
+/// The longest stretch of whole events that fits, and its times; a desktop's key frame begins another, so that a reader can
+/// start there.
 fn measure(text: &[u8], before: i64, max: usize) -> Result<Stretch, RecordError> {
     let mut rest = text;
-    let mut stretch = Stretch { len: 0, events: 0, first: before, last: before };
+    let mut stretch = Stretch { len: 0, events: 0, first: before, last: before, key_frame: false };
     // The bytes are the encoder's own; a frame that does not parse is a fault of this program.
     while let Some(raw) = next_raw(&mut rest).map_err(|_| RecordError::Crypto("framing events"))? {
-        if stretch.events > 0 && stretch.len + raw.len > max {
+        if stretch.events > 0 && (stretch.len + raw.len > max || raw.is_key_frame()) {
             break;
         }
         stretch.last = stretch.last.saturating_add_unsigned(raw.delta);
         if stretch.events == 0 {
+            stretch.key_frame = raw.is_key_frame();
             stretch.first = stretch.last;
         }
         stretch.len += raw.len;

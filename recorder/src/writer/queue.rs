@@ -217,7 +217,7 @@ impl SessionRecorder {
     fn accept(&self, event: &Event, at: Option<i64>) -> Result<Accept, RecorderStopped> {
         let Handle { inner, shared } = &*self.handle;
         let core = &inner.core;
-        let need = wire::data_of(event).map_or(0, |data| data.len()) + OVERHEAD;
+        let need = wire::data_len(event) + OVERHEAD;
         let now = (core.clock)();
         let mut queue = lock(&shared.queue);
         if let Some(stopped) = queue.stopped.as_ref().or(queue.shut.as_ref()) {

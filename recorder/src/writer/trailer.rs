@@ -69,6 +69,8 @@ pub(crate) struct IndexEntry {
     pub(crate) stream: u64,
     /// Whether reading can start there.
     pub(crate) fresh: bool,
+    /// Whether a desktop's key frame stands there.
+    pub(crate) key_frame: bool,
 }
 
 /// The place in the chain where the trailer goes on.
@@ -97,6 +99,7 @@ pub(crate) fn scan_entries(file: &dyn SpoolFile, from: u64) -> std::io::Result<V
                 first: head.first,
                 stream: head.stream,
                 fresh: head.is_fresh(),
+                key_frame: head.is_key_frame(),
             });
         }
         offset += head.total_len();
@@ -115,12 +118,12 @@ fn encode_index(mut entries: Vec<IndexEntry>) -> Vec<u8> {
     }
     let mut out = Vec::new();
     put_varint(&mut out, entries.len() as u64);
-    let mut before = IndexEntry { offset: 0, first: 0, stream: 0, fresh: true };
+    let mut before = IndexEntry { offset: 0, first: 0, stream: 0, fresh: true, key_frame: false };
     for entry in entries {
         put_varint(&mut out, entry.offset.saturating_sub(before.offset));
         put_varint(&mut out, entry.first.wrapping_sub(before.first).cast_unsigned());
         put_varint(&mut out, entry.stream.saturating_sub(before.stream));
-        out.push(u8::from(entry.fresh));
+        out.push(u8::from(entry.fresh) | u8::from(entry.key_frame) << 1);
         before = entry;
     }
     out
@@ -135,12 +138,13 @@ pub(crate) fn parse_index(body: &[u8]) -> Option<Vec<IndexEntry>> {
         return None;
     }
     let mut entries = Vec::with_capacity(count);
-    let mut at = IndexEntry { offset: 0, first: 0, stream: 0, fresh: true };
+    let mut at = IndexEntry { offset: 0, first: 0, stream: 0, fresh: true, key_frame: false };
     for _ in 0..count {
         at.offset = at.offset.checked_add(c.varint()?)?;
         at.first = at.first.wrapping_add(c.varint()?.cast_signed());
         at.stream = at.stream.checked_add(c.varint()?)?;
-        at.fresh = c.u8()? != 0;
+        let start = c.u8()?;
+        (at.fresh, at.key_frame) = (start & 1 != 0, start & 2 != 0);
         entries.push(at);
     }
     Some(entries)
@@ -284,6 +288,7 @@ mod tests {
             first: n as i64 - 5,
             stream: n * 7,
             fresh: n.is_multiple_of(3),
+            key_frame: n.is_multiple_of(6),
         };
         let few: Vec<_> = (0..10).map(entry).collect();
         assert_eq!(parse_index(&encode_index(few.clone())).unwrap(), few);

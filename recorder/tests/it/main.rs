@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failing helper fails its test")]
 
 mod crash;
+mod desktop;
 mod disk;
 mod exports;
 mod faulty_store;

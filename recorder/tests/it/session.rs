@@ -65,6 +65,18 @@ fn one_of_each() -> Vec<Event> {
             last: true,
         }),
         Event::AuditAnchor(Box::new(AuditAnchor { entry: 12, hash: "ff".into() })),
+        Event::KeyFrame { channel: 5, width: 1280, height: 800 },
+        Event::Tiles { channel: 5, more: true, data: Bytes::from_static(b"tiles") },
+        Event::Pointer { channel: 5, x: 70, y: 8191, buttons: 3 },
+        Event::PointerShape { channel: 5, data: Bytes::from_static(b"\x01") },
+        Event::Keyboard { channel: 5, layout: 0x0001_0407 },
+        Event::Clipboard(Box::new(Clipboard {
+            channel: 5,
+            direction: Direction::ToPerson,
+            format: "text".into(),
+            size: 9,
+            refused: Some("not allowed".into()),
+        })),
         Event::ChannelClose { channel: 0, exit: Some(-1) },
         Event::ChannelClose { channel: 1, exit: None },
     ]

@@ -1,0 +1,100 @@
+// A desktop's recording as the replay's page plays it: stretch by stretch from the server, painted by desk.js.
+"use strict";
+const openPlayer = async (screen, { source, idleLimit, turn, fail, ...page }) => {
+  const STRETCH = 2;
+  const AHEAD = 20;
+  const desk = makeDesk(screen);
+  let messages = [];
+  let next = 0;
+  // Where the next stretch begins, and whether there is none any more.
+  let edge = 0;
+  let over = false;
+  let loading = null;
+  let playing = false;
+  let position = 0;
+  let before = 0;
+  let [speed, idle] = [1, true];
+
+  // Reads a stretch; what is read already can be shown before the rest is there.
+  const load = async (from, begun) => {
+    loading?.abort();
+    const mine = new AbortController();
+    loading = mine;
+    try {
+      const response = await fetch(`${source}?from=${Math.max(0, Math.round(from * 1000))}`, { signal: mine.signal });
+      if (!response.ok) throw new Error();
+      const reader = response.body.getReader();
+      let rest = new Uint8Array();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        const joined = new Uint8Array(rest.length + value.length);
+        joined.set(rest);
+        joined.set(value, rest.length);
+        const got = desk.read(joined);
+        rest = got.rest;
+        for (const message of got.messages) {
+          if (message.kind !== STRETCH) messages.push(message);
+          else [edge, over] = [message.time + 0.001, message.bytes[0] === 1];
+        }
+        begun();
+      }
+    } catch {
+      if (!mine.signal.aborted) fail("The recording could not be loaded any further. Load this page again; the gateway's log says more.");
+    }
+    if (loading === mine) loading = null;
+  };
+
+  const show = () => {
+    while (next < messages.length && messages[next].time <= position + 0.0005) {
+      desk.paint(messages[next]);
+      next += 1;
+    }
+    if (next > 2000) {
+      messages = messages.slice(next);
+      next = 0;
+    }
+  };
+  const seek = (to) =>
+    new Promise((done) => {
+      position = to;
+      before = performance.now();
+      [messages, next, over] = [[], 0, false];
+      load(to, () => {
+        show();
+        done();
+      }).then(done);
+    });
+  const stop = (now) => {
+    playing = now;
+    before = performance.now();
+    turn(now);
+  };
+
+  setInterval(() => {
+    const now = performance.now();
+    const passed = (now - before) / 1000;
+    before = now;
+    if (!playing) return;
+    const due = messages[next]?.time;
+    // What is not there yet is waited for, and an end is an end.
+    if (due === undefined && loading) return;
+    if (due === undefined && over) return stop(false);
+    position = Math.min(position + passed * speed, page.length);
+    if (idle && due !== undefined && due - position > idleLimit) position = due - idleLimit;
+    show();
+    if (!loading && !over && (messages.at(-1)?.time ?? position) - position < AHEAD * speed) load(Math.max(edge, position), () => {});
+    if (position >= page.length) stop(false);
+  }, 40);
+
+  return {
+    length: page.length,
+    time: () => position,
+    seek,
+    play: () => stop(true),
+    pause: () => stop(false),
+    set: (wanted) => {
+      [speed, idle] = [wanted.speed, wanted.idle];
+    },
+  };
+};
