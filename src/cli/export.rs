@@ -8,8 +8,8 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use cofferdam_access::audit::Act;
-use cofferdam_recorder::{CastOptions, CastVersion, RecordingId};
+use cofferdam_access::{audit::Act, local_time::parse_duration};
+use cofferdam_recorder::{CastOptions, CastVersion, RecordingId, VideoOptions};
 use serde_json::json;
 
 use super::{
@@ -31,6 +31,12 @@ pub(crate) enum Format {
     AsciicastV3,
     /// Every event, one JSON object a line
     Jsonl,
+    /// A picture of the desktop at a moment
+    Png,
+    /// A film of the desktop, made by ffmpeg
+    Webm,
+    /// A film of the desktop, made by ffmpeg
+    Mp4,
     /// The files that moved, as far as they were kept, into a folder
     Files,
     /// An evidence bundle (tar): recording, keys, decision, approvals and audit entries, under one signature
@@ -46,8 +52,14 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     /// The new file, or the new folder for files [default: standard output]
-    #[arg(long, short, value_name = "PATH", required_if_eq("format", "files"))]
+    #[arg(long, short, value_name = "PATH", required_if_eq_any([("format", "files"), ("format", "webm"), ("format", "mp4")]))]
     output: Option<PathBuf>,
+    /// The moment of a picture, so far in (`1h2m3s`) [default: the end]
+    #[arg(long, value_name = "DURATION")]
+    at: Option<String>,
+    /// Shorten times of a film in which nothing changes to this
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    skip_idle: String,
     #[command(flatten)]
     on_behalf: OnBehalf,
 }
@@ -57,6 +69,8 @@ pub(crate) async fn run(desk: &Desk, args: &ExportArgs) -> Result<Reply, CliErro
     let (records, reader) = (desk.records()?, desk.act(&args.on_behalf)?);
     let form = match args.format {
         Format::Files => return files(desk, &records, &reader, args).await,
+        Format::Webm | Format::Mp4 => return film(desk, &records, &reader, args).await,
+        Format::Png => Some(Form::Still(args.at.as_deref().map(micros).transpose()?)),
         Format::Bundle => None,
         Format::Text => Some(Form::Text),
         Format::AsciicastV2 => Some(Form::Asciicast(CastOptions::of(CastVersion::V2))),
@@ -79,9 +93,37 @@ pub(crate) async fn run(desk: &Desk, args: &ExportArgs) -> Result<Reply, CliErro
         std::fs::remove_file(path).unwrap_or_default();
     }
     done.map_err(told(desk))?;
-    let Some(path) = &args.output else { return Ok(Reply::nothing()) };
+    Ok(args.output.as_deref().map_or_else(Reply::nothing, |path| written(args, path)))
+}
+
+fn written(args: &ExportArgs, path: &Path) -> Reply {
     let what = path.display().to_string();
-    Ok(Reply::new(format!("written to {what}"), json!({"id": args.id.to_string(), "path": what})))
+    Reply::new(format!("written to {what}"), json!({"id": args.id.to_string(), "path": what}))
+}
+
+fn micros(text: &str) -> Result<i64, CliError> {
+    Ok(parse_duration(text)?.saturating_mul(1_000_000))
+}
+
+async fn film(desk: &Desk, records: &Records, reader: &Act, args: &ExportArgs) -> Result<Reply, CliError> {
+    let ending = if args.format == Format::Mp4 { "mp4" } else { "webm" };
+    let path = args.output.as_deref().unwrap_or(Path::new("."));
+    if path.extension().is_none_or(|e| e != ending) {
+        return Err(CliError::failed(format!(
+            "name a file that ends in .{ending}: the ending says what is made"
+        )));
+    }
+    // Made here, so that nobody else can read it from the first byte on; ffmpeg is told that it may be there.
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    drop(made.map_err(CliError::io(path.display().to_string()))?);
+    let options = VideoOptions { skip_idle: Some(micros(&args.skip_idle)?), ..VideoOptions::default() };
+    let done = records.export_film(reader, &args.id, options, path).await;
+    if done.is_err() {
+        // A part of a film is no export; the first error is the one to report.
+        std::fs::remove_file(path).unwrap_or_default();
+    }
+    done.map_err(told(desk))?;
+    Ok(written(args, path))
 }
 
 async fn files(desk: &Desk, records: &Records, reader: &Act, args: &ExportArgs) -> Result<Reply, CliError> {

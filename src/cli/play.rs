@@ -7,7 +7,7 @@ use std::{
 };
 
 use cofferdam_recorder::{
-    CastCode, Followed, LineKind, LiveEvent, Player, Recording, Screen, Step, View, marks,
+    CastCode, DesktopPlayer, Followed, LineKind, LiveEvent, Player, Recording, Screen, Step, View, marks,
 };
 use tokio::sync::mpsc::error::TryRecvError;
 
@@ -38,9 +38,13 @@ pub(crate) fn play(
     speed: u32,
 ) -> Result<(), CliError> {
     let nothing = || {
-        CliError::failed(
-            "nothing in this recording can be shown on a terminal: use `cofferdam recording show`",
-        )
+        CliError::failed(match DesktopPlayer::plays(recording.header()) {
+            true => {
+                "this recording shows a desktop: replay it in the web interface, or use `cofferdam recording export` \
+                 with --format png or webm"
+            }
+            false => "nothing in this recording can be shown on a terminal: use `cofferdam recording show`",
+        })
     };
     let view = View::of(recording, None)?.ok_or_else(nothing)?;
     let marks = marks_of(recording)?;
@@ -178,6 +182,9 @@ fn marks_of(recording: &Recording) -> Result<Vec<(i64, String)>, CliError> {
 /// Shows a session that goes on until it ends or somebody leaves. Without a terminal its text goes to standard output.
 pub(crate) fn watch(followed: Followed) -> Result<(), CliError> {
     let Followed { joined, mut events, .. } = followed;
+    if joined.desktop.is_some() {
+        return Err(CliError::failed("this session shows a desktop: watch it in the web interface"));
+    }
     let mut stage = if std::io::stdout().is_terminal() { Some(Stage::enter()?) } else { None };
     let mut screen = Screen::restore(joined.cols, joined.rows, &joined.dump);
     if stage.is_none() {
@@ -194,7 +201,7 @@ pub(crate) fn watch(followed: Followed) -> Result<(), CliError> {
                         print(&event.text.replace('\r', ""))?;
                     }
                 }
-                LiveEvent::Mark(_) => {}
+                LiveEvent::Mark(_) | LiveEvent::Desktop(_) => {}
             },
             Err(TryRecvError::Empty) => match &mut stage {
                 Some(stage) => {

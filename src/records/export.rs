@@ -1,6 +1,9 @@
 //! A recording in other forms: for other programs, and as evidence.
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use cofferdam_access::{
     audit::{Act, AuditEvent, AuditKind},
@@ -8,8 +11,9 @@ use cofferdam_access::{
     store::AuditFilter,
 };
 use cofferdam_recorder::{
-    BundleParts, CastOptions, CastVersion, ExtractedFile, ReadError, RecordingId, export_asciicast,
-    export_files, export_jsonl, export_transcript, write_bundle,
+    BundleParts, CastOptions, CastVersion, ExtractedFile, ReadError, RecordingId, VideoOptions,
+    export_asciicast, export_files, export_jsonl, export_still, export_transcript, export_video,
+    write_bundle,
 };
 
 use super::{Records, RecordsError, blocking};
@@ -24,6 +28,8 @@ pub(crate) enum Form {
     Asciicast(CastOptions),
     /// Every event, one JSON object a line.
     Jsonl,
+    /// The desktop's picture so many microseconds after the start, as PNG; with none, the last.
+    Still(Option<i64>),
 }
 
 impl Form {
@@ -34,6 +40,7 @@ impl Form {
             Self::Asciicast(CastOptions { version: CastVersion::V2, .. }) => "asciicast-v2",
             Self::Asciicast(_) => "asciicast-v3",
             Self::Jsonl => "jsonl",
+            Self::Still(_) => "png",
         }
     }
 }
@@ -55,8 +62,29 @@ impl Records {
             Form::Text => export_transcript(&recording, None, &mut out),
             Form::Asciicast(options) => export_asciicast(&recording, options, &mut out),
             Form::Jsonl => export_jsonl(&recording, &mut out),
+            Form::Still(after) => {
+                let time = after.map_or(i64::MAX, |after| recording.header().started.saturating_add(after));
+                export_still(&recording, time, &mut out)
+            }
         });
         Ok(done.await??)
+    }
+
+    /// Makes a film of a desktop's recording, of the kind that the file's ending says.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; and when ffmpeg is not there or fails.
+    pub(crate) async fn export_film(
+        &self,
+        reader: &Act,
+        id: &RecordingId,
+        options: VideoOptions,
+        file: &Path,
+    ) -> Result<(), RecordsError> {
+        let kind = file.extension().unwrap_or_default().to_string_lossy().into_owned();
+        let recording = self.open_noting(reader, id, exported(id, &kind)).await?;
+        let file = file.to_owned();
+        Ok(blocking(move || export_video(&recording, &options, &file)).await??)
     }
 
     /// Writes the files that moved, as far as they were kept, into a folder.

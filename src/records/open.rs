@@ -4,10 +4,15 @@ use std::{io::Write, path::PathBuf};
 
 use cofferdam_access::audit::{Act, AuditEvent, AuditKind};
 use cofferdam_recorder::{
-    CastOptions, Identity, Lines, Query, ReadError, Recording, RecordingId, export_asciicast, lines,
+    CastOptions, DesktopStream, Identity, Lines, Query, ReadError, Recording, RecordingId, export_asciicast,
+    lines,
 };
 
 use super::{Records, RecordsError, blocking};
+
+/// A stretch of a desktop's recording is at most so long, in microseconds and in bytes: five minutes, 8 MiB. Whoever replays
+/// asks for the next in time.
+const STRETCH: (i64, usize) = (300_000_000, 8 << 20);
 
 impl Records {
     /// Opens and unlocks a recording wherever it stands; `what` says in the audit log which part of it is read
@@ -54,6 +59,28 @@ impl Records {
     ) -> Result<(), RecordsError> {
         let recording = self.open(reader, id, "terminal").await?;
         Ok(blocking(move || export_asciicast(&recording, options, &mut out)).await??)
+    }
+
+    /// A stretch of a desktop's recording for a browser, from so many milliseconds after its start on; what was read of it
+    /// stands in the audit log.
+    ///
+    /// # Errors
+    /// As [`Self::replay`].
+    pub(crate) async fn desktop(
+        &self,
+        reader: &Act,
+        id: &RecordingId,
+        from_millis: u32,
+        mut out: Box<dyn Write + Send>,
+    ) -> Result<(), RecordsError> {
+        let event = AuditEvent::new(AuditKind::RecordingPlayed, id).with("as", "desktop");
+        let recording = self.open_noting(reader, id, event.with("from_second", from_millis / 1000)).await?;
+        Ok(blocking(move || {
+            let started = recording.header().started;
+            let from = started.saturating_add(i64::from(from_millis) * 1000);
+            DesktopStream::new(started).write_stretch(&recording, from, STRETCH, &mut out)
+        })
+        .await??)
     }
 
     /// The order matters: a recording that cannot be opened here was not read, and one that is shown was noted first.

@@ -8,7 +8,7 @@ use cofferdam_access::{
     ids::{Name, SessionId},
     store::SessionState,
 };
-use cofferdam_recorder::{CastCode, CastEvent, Followed, LiveEvent};
+use cofferdam_recorder::{CastCode, CastEvent, DesktopStream, Followed, LiveEvent};
 use cofferdam_web::{LiveSession, LiveSessions, Watched, Watching};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::warn;
@@ -69,15 +69,18 @@ impl LiveSessions for Live {
                 "the session cannot be shown at the moment; the gateway's log says why".to_owned()
             }
         })?;
-        let Followed { joined, events, .. } = followed;
+        let Followed { header, joined, events } = followed;
+        let stream = DesktopStream::new(header.started);
+        let desktop = joined.desktop.as_ref().map(|screen| stream.picture(screen, joined.at).into());
         let (to, watched) = mpsc::channel(WAITING);
         let watcher = Watcher { gateway: self.gateway.clone(), session, who: who.clone(), place };
         watcher.arrives().await;
         tokio::spawn(async move {
-            pass_on(events, to).await;
+            pass_on(events, stream, to).await;
             watcher.leaves().await;
         });
-        Ok(Watching { columns: joined.cols, rows: joined.rows, screen: joined.dump, events: watched })
+        let (columns, rows) = (joined.cols, joined.rows);
+        Ok(Watching { columns, rows, screen: joined.dump, desktop, events: watched })
     }
 }
 
@@ -112,6 +115,7 @@ impl Watcher {
 /// Until the session ends or the page goes away.
 async fn pass_on(
     mut events: mpsc::Receiver<Result<LiveEvent, cofferdam_recorder::ReadError>>,
+    stream: DesktopStream,
     to: mpsc::Sender<Watched>,
 ) {
     loop {
@@ -120,7 +124,7 @@ async fn pass_on(
             event = events.recv() => event,
         };
         let watched = match event {
-            Some(Ok(event)) => watched(event),
+            Some(Ok(event)) => watched(event, stream),
             Some(Err(e)) => {
                 warn!(error = %e, "a session cannot be watched any longer");
                 Some(Watched::Failed("the rest cannot be shown; the gateway's log says why".into()))
@@ -135,8 +139,9 @@ async fn pass_on(
     }
 }
 
-fn watched(event: LiveEvent) -> Option<Watched> {
+fn watched(event: LiveEvent, stream: DesktopStream) -> Option<Watched> {
     match event {
+        LiveEvent::Desktop(event) => Some(Watched::Desktop(stream.event(&event).into())),
         LiveEvent::Cast(event) => shown(event),
         LiveEvent::Mark(line) => {
             Some(Watched::Mark { at: at(line.at), kind: line.kind.as_str().to_owned(), text: line.text })

@@ -110,6 +110,7 @@ impl Recordings for Archive {
             let cast = CastOptions::of(CastVersion::V2);
             let done = match form {
                 Export::Replay => records.replay(&act, &id, cast, out).await,
+                Export::Desktop { from } => records.desktop(&act, &id, from, out).await,
                 Export::Asciicast => records.export(&act, &id, Form::Asciicast(cast), out).await,
                 Export::Text => records.export(&act, &id, Form::Text, out).await,
                 Export::Events => records.export(&act, &id, Form::Jsonl, out).await,
