@@ -1,7 +1,5 @@
-// The replay: asciinema's player, with the recording's marks on a timeline, the transcript beside it, and links to a second.
-//
-// All times here are the recording's own. The player leaves idle time out when asked to and counts differently then; the
-// two clocks are turned into each other by the times of the events.
+// The replay: a player (cast-replay.js for terminals, desk-replay.js for desktops) with the recording's marks on a timeline, the
+// transcript beside it, and links to a second. All times here are the recording's own.
 "use strict";
 document.addEventListener("DOMContentLoaded", async () => {
   const root = document.querySelector("[data-replay]");
@@ -23,80 +21,26 @@ document.addEventListener("DOMContentLoaded", async () => {
     clock.textContent = "";
   };
 
-  let text;
-  try {
-    const response = await fetch(root.dataset.replay);
-    if (!response.ok) throw new Error();
-    text = await response.text();
-  } catch {
-    return fail("The recording could not be loaded. Load this page again; the gateway's log says more.");
-  }
-  const times = [];
-  for (const line of text.split("\n").slice(1)) {
-    if (line.startsWith("[")) times.push(Number.parseFloat(line.slice(1)));
-  }
-  if (times.length === 0) return fail("Nothing was shown on a terminal. What happened is among the events, to be downloaded below.");
-  const length = Math.max(times.at(-1), 0.001);
-
-  // The player's time of each event, with idle time left out.
-  const short = [];
-  let [before, cut] = [0, 0];
-  for (const time of times) {
-    cut += Math.max(0, time - before - IDLE);
-    short.push(time - cut);
-    before = time;
-  }
-  const last = (list, value) => {
-    let [low, high] = [0, list.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (list[middle] <= value) low = middle + 1;
-      else high = middle;
-    }
-    return low - 1;
-  };
-  const toPlayer = (time) => {
-    if (!idle.checked) return time;
-    const at = last(times, time);
-    return at < 0 ? Math.min(time, IDLE) : short[at] + Math.min(time - times[at], IDLE);
-  };
-  const toReal = (time) => {
-    if (!idle.checked) return time;
-    const at = last(short, time);
-    return at < 0 ? time : times[at] + (time - short[at]);
-  };
-
-  let player;
   let playing = false;
   let position = 0;
-  const start = (at, run) => {
-    player?.dispose();
-    screen.replaceChildren();
-    playing = run;
-    player = AsciinemaPlayer.create({ data: text }, screen, {
-      autoPlay: run,
-      controls: false,
-      fit: "width",
-      idleTimeLimit: idle.checked ? IDLE : undefined,
-      preload: true,
-      poster: `npt:${at}`,
-      speed: Number(speed.value),
-      startAt: at,
-      theme: "asciinema",
-    });
-    player.addEventListener("playing", () => turn(true));
-    player.addEventListener("pause", () => turn(false));
-    player.addEventListener("ended", () => turn(false));
-    position = at;
-    paint();
-  };
   const turn = (now) => {
     playing = now;
     play.textContent = now ? "Pause" : "Play";
   };
+  const wanted = () => ({ speed: Number(speed.value), idle: idle.checked });
+
+  let player;
+  try {
+    const { replay: source, length } = root.dataset;
+    player = await openPlayer(screen, { source, length: Number(length), idleLimit: IDLE, turn, fail });
+  } catch {
+    return fail("The recording could not be loaded. Load this page again; the gateway's log says more.");
+  }
+  if (!player) return fail("Nothing was shown on a terminal. What happened is among the events, to be downloaded below.");
+  const length = player.length;
   const seek = async (time) => {
     position = Math.min(Math.max(time, 0), length);
-    await player.seek(toPlayer(position));
+    await player.seek(position);
     paint();
   };
 
@@ -145,7 +89,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     const mark = marks.find((row) => Number(row.dataset.at) > position + 0.5);
     if (mark) seek(Number(mark.dataset.at));
   });
-  const anew = () => start(position, playing);
+  const anew = () => player.set(wanted(), position);
   speed.addEventListener("change", anew);
   idle.addEventListener("change", anew);
   find("find")?.addEventListener("input", (event) => {
@@ -164,12 +108,12 @@ document.addEventListener("DOMContentLoaded", async () => {
     if (time !== null) seek(time);
   });
 
-  start(named() ?? 0, false);
+  anew();
+  await seek(named() ?? 0);
   for (const button of [play, back, next]) button.disabled = false;
   setInterval(() => {
     if (!playing) return;
-    const now = player.getCurrentTime();
-    if (typeof now === "number") position = Math.min(toReal(now), length);
+    position = player.time() ?? position;
     paint();
   }, 250);
 });

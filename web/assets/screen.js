@@ -1,15 +1,8 @@
-// What pages with a terminal share: how it looks, its WebSocket, and how its end is shown.
+// What pages with a live screen share: its WebSocket and how its end is shown, and how a terminal looks.
 "use strict";
-const openScreen = (place, path, { onEnd = () => {}, ...options }) => {
+const openSocket = (path, onEnd = () => {}) => {
   const state = document.querySelector("[data-state]");
   const over = document.getElementById("over");
-  const terminal = new Terminal({
-    fontFamily: 'ui-monospace, "Cascadia Mono", Consolas, monospace',
-    theme: { background: "#0b1216", foreground: "#d5e0e5" },
-    ...options,
-  });
-  terminal.open(place);
-
   const address = new URL(path, location.href);
   address.protocol = "wss:";
   const socket = new WebSocket(address);
@@ -28,5 +21,15 @@ const openScreen = (place, path, { onEnd = () => {}, ...options }) => {
     onEnd();
   };
   socket.addEventListener("close", () => end("The connection to the gateway is gone."));
-  return { terminal, socket, state, say, end };
+  return { socket, state, say, end };
+};
+
+const openScreen = (place, path, { onEnd, ...options }) => {
+  const terminal = new Terminal({
+    fontFamily: 'ui-monospace, "Cascadia Mono", Consolas, monospace',
+    theme: { background: "#0b1216", foreground: "#d5e0e5" },
+    ...options,
+  });
+  terminal.open(place);
+  return { terminal, ...openSocket(path, onEnd) };
 };

@@ -1,4 +1,4 @@
-// Live sessions: the listing that follows what happens, and the terminal of one session as it happens.
+// Live sessions: the listing that follows what happens, and the terminal or desktop of one session as it happens.
 "use strict";
 document.addEventListener("DOMContentLoaded", () => {
   const idle = (since) => {
@@ -38,13 +38,14 @@ document.addEventListener("DOMContentLoaded", () => {
   if (!place) return;
   const marks = document.querySelector("[data-marks]");
   const pill = document.querySelector("[data-pill]");
-  const { terminal, socket, state, say: answer, end } = openScreen(place, place.dataset.watch, {
-    disableStdin: true,
-    fontSize: 13,
-    scrollback: 2000,
-  });
+  const desktop = place.hasAttribute("data-desktop");
+  const { terminal, socket, state, say: answer, end } = desktop
+    ? openSocket(place.dataset.watch)
+    : openScreen(place, place.dataset.watch, { disableStdin: true, fontSize: 13, scrollback: 2000 });
   // Nothing that the target sends for the person's terminal is answered from here.
   place.querySelector("textarea")?.setAttribute("readonly", "");
+  const desk = desktop ? makeDesk(place) : null;
+  socket.binaryType = "arraybuffer";
   const ack = () => answer({ ack: 1 });
   const resize = (columns, rows) => terminal.resize(Math.min(columns, 500), Math.min(rows, 200));
   const say = (text, tone) => {
@@ -68,6 +69,11 @@ document.addEventListener("DOMContentLoaded", () => {
   };
 
   socket.addEventListener("message", (event) => {
+    if (event.data instanceof ArrayBuffer) {
+      for (const message of desk?.read(new Uint8Array(event.data)).messages ?? []) desk.paint(message);
+      state.textContent = "live";
+      return ack();
+    }
     const message = JSON.parse(event.data);
     if (message.screen) {
       resize(message.screen.columns, message.screen.rows);

@@ -35,7 +35,7 @@ macro_rules! npm {
 }
 
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
-    let all: [(&str, &str, &[u8]); 16] = [
+    let all: [(&str, &str, &[u8]); 19] = [
         ("style.css", CSS, own!("style.css")),
         ("icon.svg", SVG, own!("icon.svg")),
         ("icons.svg", SVG, own!("icons.svg")),
@@ -46,6 +46,9 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         ("terminal.js", JS, own!("terminal.js")),
         ("watch.js", JS, own!("watch.js")),
         ("replay.js", JS, own!("replay.js")),
+        ("cast-replay.js", JS, own!("cast-replay.js")),
+        ("desk-replay.js", JS, own!("desk-replay.js")),
+        ("desk.js", JS, own!("desk.js")),
         ("htmx.js", JS, npm!("htmx.js")),
         ("xterm.js", JS, npm!("xterm.js")),
         ("xterm.css", CSS, npm!("xterm.css")),

@@ -88,6 +88,11 @@ pub struct Verified {
 pub enum Export {
     /// For the player in the page: noted as a replay.
     Replay,
+    /// A stretch of a desktop for the player in the page, from so many milliseconds after the start on: noted as a replay.
+    Desktop {
+        /// Milliseconds after the start.
+        from: u32,
+    },
     /// asciicast version 2, for any player.
     Asciicast,
     /// What the terminal showed, as text.

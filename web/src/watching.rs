@@ -3,6 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use cofferdam_access::{
     audit::Act,
     clock::Timestamp,
@@ -54,6 +55,8 @@ pub enum Watched {
     },
     /// The terminal begins anew, on an empty screen.
     Cleared,
+    /// The desktop changed: messages for the page's painter.
+    Desktop(Bytes),
     /// The rest could not be followed, and why.
     Failed(String),
 }
@@ -67,6 +70,8 @@ pub struct Watching {
     pub rows: usize,
     /// Written to an empty terminal of that size, this shows what the person sees.
     pub screen: String,
+    /// Messages that paint the desktop as it stands, where the session has one instead of a terminal.
+    pub desktop: Option<Bytes>,
     /// What happens from there on; closed at the session's end.
     pub events: mpsc::Receiver<Watched>,
 }

@@ -8,6 +8,7 @@ use axum::{
 use cofferdam_access::{
     clock::Timestamp,
     decision::DecisionRecord,
+    site::Protocol,
     store::{FindingFilter, OrderKind, SessionRecord, SessionState},
 };
 
@@ -36,6 +37,7 @@ struct SessionPage {
     asset: String,
     login: String,
     protocol: &'static str,
+    desktop: bool,
     source: String,
     node: String,
     started: Moment,
@@ -100,6 +102,7 @@ pub(super) async fn show(
         asset: record.asset.to_string(),
         login: record.login.to_string(),
         protocol: record.protocol.as_str(),
+        desktop: record.protocol == Protocol::Rdp,
         source: record.source.to_string(),
         node: record.node.clone(),
         started: frame.at(&record.started_at),
@@ -145,6 +148,7 @@ mod tests {
             asset: "pump-hmi".into(),
             login: "operator".into(),
             protocol: "ssh",
+            desktop: false,
             source: "192.0.2.1".into(),
             node: "gw-1".into(),
             started: at.clone(),
@@ -173,6 +177,10 @@ mod tests {
         for people_text in ["<script>Vera", "<script>purpose", "0-<script>", "<script>finding"] {
             assert!(!html.contains(people_text), "{people_text}");
         }
+        let desktop = SessionPage { desktop: true, ..page(None) }.render().unwrap();
+        assert!(
+            desktop.contains("data-desktop") && desktop.contains("desk.js") && !desktop.contains("xterm")
+        );
         let html = page(Some("killed".into())).render().unwrap();
         assert!(html.contains("/recordings/session-id") && !html.contains("/live/session-id/socket"));
     }

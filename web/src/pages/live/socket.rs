@@ -1,7 +1,10 @@
 //! The WebSocket behind the page that watches a session: the screen as it stands, then what happens, at the browser's pace.
 
 use axum::{
-    extract::{Path, State, WebSocketUpgrade, ws::WebSocket},
+    extract::{
+        Path, State, WebSocketUpgrade,
+        ws::{Message, WebSocket},
+    },
     http::HeaderMap,
     response::Response,
 };
@@ -85,7 +88,10 @@ async fn serve(
 /// Until the session ends, which answers why, or the browser goes away.
 async fn carry(socket: &mut WebSocket, mut watching: Watching) -> Result<String, Gone> {
     let Watching { columns, rows, .. } = watching;
-    sockets::say(socket, &Say::Screen { columns, rows, text: &watching.screen }).await?;
+    match watching.desktop.take() {
+        Some(picture) => sockets::send(socket, Message::Binary(picture)).await?,
+        None => sockets::say(socket, &Say::Screen { columns, rows, text: &watching.screen }).await?,
+    }
     watching.screen = String::new();
     let mut pace = Pace::new(AHEAD);
     loop {
@@ -105,6 +111,11 @@ async fn carry(socket: &mut WebSocket, mut watching: Watching) -> Result<String,
                     Watched::Size { columns, rows } => Say::Size((*columns, *rows)),
                     Watched::Mark { at, kind, text } => Say::Mark { at: at.to_string(), kind, text },
                     Watched::Cleared => Say::Cleared(true),
+                    Watched::Desktop(messages) => {
+                        pace.sent(1);
+                        sockets::send(socket, Message::Binary(messages.clone())).await?;
+                        continue;
+                    }
                     Watched::Failed(why) => return Ok(why.clone()),
                 };
                 sockets::say(socket, &say).await?;

@@ -12,6 +12,7 @@ async fn only_investigators_and_security_look_into_recordings() {
         "/recordings".to_owned(),
         format!("/recordings/{id}"),
         format!("/recordings/{id}/cast"),
+        format!("/recordings/{id}/desktop?from=0"),
         format!("/recordings/{id}/download/bundle"),
         format!("/recordings/{id}/download/files"),
     ];

@@ -2,12 +2,13 @@
 
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use cofferdam_access::ids::SessionId;
 use futures::stream;
+use serde::Deserialize;
 
 use super::parsed;
 use crate::{
@@ -50,6 +51,27 @@ pub(super) async fn cast(
     within_our_pages(&headers)?;
     let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/x-asciicast"))];
     Ok((kind, body(&app, &viewer, parsed(&id)?, Export::Replay).await?).into_response())
+}
+
+/// From where on.
+#[derive(Debug, Deserialize)]
+pub(super) struct Stretch {
+    /// Milliseconds after the start.
+    #[serde(default)]
+    from: u32,
+}
+
+/// For the player of desktops: a stretch at a time.
+pub(super) async fn desktop(
+    State(app): State<App>,
+    viewer: Viewer,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Query(Stretch { from }): Query<Stretch>,
+) -> Result<Response, Failure> {
+    within_our_pages(&headers)?;
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))];
+    Ok((kind, body(&app, &viewer, parsed(&id)?, Export::Desktop { from }).await?).into_response())
 }
 
 pub(super) async fn download(

@@ -42,6 +42,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/recordings", INVESTIGATORS, list)
         .get("/recordings/{id}", INVESTIGATORS, show::show)
         .get("/recordings/{id}/cast", INVESTIGATORS, exports::cast)
+        .get("/recordings/{id}/desktop", INVESTIGATORS, exports::desktop)
         .get("/recordings/{id}/download/{form}", INVESTIGATORS, exports::download)
         .post("/recordings/{id}/verify", INVESTIGATORS, show::verify)
         .post("/recordings/{id}/hold", INVESTIGATORS, keep::hold)

@@ -11,6 +11,7 @@ use cofferdam_access::{
     decision::DecisionRecord,
     ids::SessionId,
     retention::kept_until,
+    site::Protocol,
     store::{AuditFilter, FindingFilter, KeptRecording, SessionRecord, SessionState},
 };
 use futures::future::try_join_all;
@@ -86,6 +87,8 @@ struct RecordingPage {
     asset: String,
     login: String,
     protocol: &'static str,
+    desktop: bool,
+    seconds: i64,
     started: Moment,
     length: String,
     end_reason: String,
@@ -146,6 +149,7 @@ async fn page(
     };
     let decision = app.store.decision(record.decision).await?;
     let decision: Option<DecisionRecord> = serde_json::from_str(&decision.body).ok();
+    let desktop = record.protocol == Protocol::Rdp;
     let mut response = frame::page(&RecordingPage {
         lines: lines.iter().map(|l| line(record.started_at, l)).collect(),
         more,
@@ -171,6 +175,8 @@ async fn page(
         asset: record.asset.to_string(),
         login: record.login.to_string(),
         protocol: record.protocol.as_str(),
+        desktop,
+        seconds: seconds(record.started_at, record.ended_at.unwrap_or_else(|| app.now())),
         started: frame.at(&record.started_at),
         length: length(record.started_at, record.ended_at),
         live: record.state != SessionState::Ended,
@@ -178,8 +184,15 @@ async fn page(
         window: record.window.map(|w| w.to_string()),
         frame,
     })?;
-    response.extensions_mut().insert(WithPlayer);
+    if !desktop {
+        response.extensions_mut().insert(WithPlayer);
+    }
     Ok(response)
+}
+
+/// Whole seconds, begun ones too.
+fn seconds(from: Timestamp, to: Timestamp) -> i64 {
+    to.micros().saturating_sub(from.micros()).max(0) / 1_000_000 + 1
 }
 
 fn until(app: &App, kept: &KeptRecording) -> Option<Timestamp> {
@@ -331,12 +344,14 @@ mod tests {
         let verified =
             Verified { whole: false, faults: vec!["at byte 7: <script>".into()], ..Verified::default() };
         let hit = || At { seconds: "4.000".into(), clock: "00:04".into(), text: "<script>typed".into() };
-        let page = RecordingPage {
+        let mut page = RecordingPage {
             id: "recording-id".into(),
             person: "<script>Vera".into(),
             asset: "pump-hmi".into(),
             login: "root".into(),
             protocol: "ssh",
+            desktop: false,
+            seconds: 1,
             started: at.clone(),
             length: "1 s".into(),
             end_reason: "closed".into(),
@@ -377,5 +392,11 @@ mod tests {
         for text in ["<script>Vera", "<script>typed", "<script>case", "7: <script>", "<dd><script>"] {
             assert!(!html.contains(text), "{text}");
         }
+        page.desktop = true;
+        let html = page.render().unwrap();
+        assert!(
+            html.contains("/recordings/recording-id/desktop\" data-length=\"1\"") && html.contains("desk.js")
+        );
+        assert!(!html.contains("player.js") && !html.contains("asciicast"));
     }
 }
