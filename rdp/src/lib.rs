@@ -30,6 +30,7 @@ mod person;
 mod relay;
 mod rewrite;
 mod share;
+pub mod tap;
 mod tls;
 mod wire;
 
