@@ -1,11 +1,14 @@
 //! Measures the recorder: `benches/recorder/run [--folder DIR] [--hours N] [PART…]`, the parts being shell, writer, digest, many,
-//! large and search. Prints one line for each figure; the load is synthetic and the same each time.
+//! large, search and desktop. Prints one line for each figure; the load is synthetic and the same each time.
 //!
 //! What recording costs a relay cannot be measured by switching it off, for there is no such switch. It is the processor
 //! time for each GiB that digest and writer (random data: kept in full) print here, as a share of what the gateway takes
 //! for a GiB in `benches/ssh/run`, where the recorder is always on.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that fails has no result")]
+
+#[path = "parts/desktop.rs"]
+mod desktop;
 
 use bytes::Bytes;
 use cofferdam_recorder::*;
@@ -504,6 +507,9 @@ async fn main() {
     }
     if wanted("search") {
         searching(&in_memory, hours.unwrap_or(10_000)).await;
+    }
+    if wanted("desktop") {
+        desktop::desktop(&in_memory).await;
     }
     std::fs::remove_dir_all(memory).ok();
     std::fs::remove_dir_all(&folder).ok();
