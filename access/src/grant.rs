@@ -11,7 +11,7 @@ use crate::{
     decision::{AccessRequest, Device, Factors, Observed},
     ids::{DecisionId, Name, SessionId, WindowId},
     policy::Allowed,
-    site::{AccountRef, Credential, Protocol},
+    site::{AccountRef, Credential, Desktop, Protocol},
     window::{Limits, Operation, WindowRequest},
 };
 
@@ -62,6 +62,7 @@ pub(crate) struct GrantParts {
     pub(crate) dial: Dial,
     pub(crate) host_keys: Vec<String>,
     pub(crate) dangerous_ssh_algorithms: Vec<String>,
+    pub(crate) desktop: Option<Desktop>,
     pub(crate) credential: Credential,
     pub(crate) exclusive: bool,
     pub(crate) window: WindowRequest,
@@ -114,6 +115,11 @@ impl Grant {
     /// Weak SSH algorithms that this device needs.
     pub fn dangerous_ssh_algorithms(&self) -> &[String] {
         &self.parts.dangerous_ssh_algorithms
+    }
+    /// How the asset's desktop is reached, and what may pass besides the screen. Without a pinned key in it an RDP
+    /// connection must be refused.
+    pub fn desktop(&self) -> Option<&Desktop> {
+        self.parts.desktop.as_ref()
     }
     /// How the account's secret is presented.
     pub fn credential(&self) -> Credential {

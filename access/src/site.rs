@@ -1,5 +1,6 @@
 //! The site as described: zones, conduits, assets, endpoints, accounts. Pure data and look-ups.
 
+mod desktop;
 mod rotation;
 
 use std::{
@@ -21,6 +22,7 @@ use crate::{
     people::{Organisation, User, is_false},
 };
 
+pub use desktop::{Desktop, DesktopSecurity, PublicKeyPin};
 pub use rotation::{Rotation, RotationBy, RotationDependent, RotationPlugin, RotationServer};
 
 /// The plant's state, per zone.
@@ -202,6 +204,9 @@ pub struct Asset {
     /// Code's Remote-SSH needs that). What passes there is recorded and not understood.
     #[serde(default, skip_serializing_if = "is_false")]
     pub dangerous_own_loopback: bool,
+    /// How its desktop is reached, where it has an `rdp` endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdp: Option<Desktop>,
     /// How much of a channel without a terminal is kept in full, bytes; the rest by digest. None: the site's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_full_bytes: Option<u64>,
@@ -401,6 +406,16 @@ impl Account {
 }
 
 impl Asset {
+    /// Whether it has an endpoint of that protocol.
+    pub fn speaks(&self, protocol: Protocol) -> bool {
+        self.endpoints.iter().any(|e| e.protocol == protocol)
+    }
+
+    /// Pinned public keys of its desktop.
+    pub fn desktop_keys(&self) -> &[String] {
+        self.rdp.as_ref().map_or(&[], |d| &d.public_keys)
+    }
+
     /// Where a connection to one of its endpoints goes.
     pub fn dial(&self, endpoint: &Endpoint) -> Dial {
         Dial {

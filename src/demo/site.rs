@@ -68,6 +68,7 @@ fn asset(host_key: &str, port: u16) -> Result<Asset, String> {
         host_keys: vec![host_key.to_owned()],
         dangerous_ssh_algorithms: Vec::new(),
         dangerous_own_loopback: false,
+        rdp: None,
         keep_full_bytes: None,
     })
 }

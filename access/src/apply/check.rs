@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use super::plan::ItemKind;
 use crate::{
     ids::{Login, Name},
-    site::{Account, Asset, Credential, Network, Protocol, Rotation, RotationBy, Site},
+    site::{Account, Asset, Credential, Network, Protocol, PublicKeyPin, Rotation, RotationBy, Site},
 };
 
 /// Longest text of one policy file, bytes.
@@ -246,12 +246,32 @@ impl Check<'_> {
                     self.fault(ItemKind::Asset, &asset.name, "host_keys", problem);
                 }
             }
+            self.desktop(asset);
             for algorithm in &asset.dangerous_ssh_algorithms {
                 if algorithm.is_empty() || !algorithm.bytes().all(|b| b.is_ascii_graphic() && b != b',') {
                     let problem = format!("{algorithm:?} is no algorithm name");
                     self.fault(ItemKind::Asset, &asset.name, "dangerous_ssh_algorithms", problem);
                 }
             }
+        }
+    }
+
+    fn desktop(&mut self, asset: &Asset) {
+        let Some(desktop) = &asset.rdp else { return };
+        if !asset.speaks(Protocol::Rdp) {
+            let problem = "describes a desktop, and the asset has no rdp endpoint: add one, or leave it out";
+            self.fault(ItemKind::Asset, &asset.name, "rdp", problem);
+        }
+        for key in desktop.public_keys.iter().filter(|k| PublicKeyPin::parse(k).is_none()) {
+            let shown: String = key.chars().take(24).collect();
+            let problem = format!(
+                "{shown:?}… is no fingerprint: write it as `cofferdam asset trust --rdp` prints it, \"sha256:…\""
+            );
+            self.fault(ItemKind::Asset, &asset.name, "rdp", problem);
+        }
+        if desktop.domain.as_deref().is_some_and(|d| host(d).is_err()) {
+            let problem = "the domain is no name: write it as PLANT or plant.example, or leave it out";
+            self.fault(ItemKind::Asset, &asset.name, "rdp", problem);
         }
     }
 

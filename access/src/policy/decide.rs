@@ -79,6 +79,13 @@ pub fn decide(
         );
         return deny(record, "structure:host-key-pinned", reason);
     }
+    if request.protocol == Protocol::Rdp && named.asset.desktop_keys().is_empty() {
+        let reason = format!(
+            "no public key of the desktop of {} is trusted yet: an administrator has to check and trust one",
+            named.asset.name
+        );
+        return deny(record, "structure:desktop-key-pinned", reason);
+    }
     match snapshot.policies.ask(&question) {
         Verdict::Broken(reason) => deny(record, "structure:policies-usable", reason),
         Verdict::Deny(policies) => {
@@ -108,6 +115,7 @@ pub fn decide(
                 dial: named.asset.dial(named.endpoint),
                 host_keys: named.asset.host_keys.clone(),
                 dangerous_ssh_algorithms: named.asset.dangerous_ssh_algorithms.clone(),
+                desktop: named.asset.rdp.clone(),
                 credential: named.account.credential,
                 exclusive: named.account.exclusive,
                 window: window.request.clone(),

@@ -1,3 +1,4 @@
+mod desktop;
 mod properties;
 
 use std::net::SocketAddr;

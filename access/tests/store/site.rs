@@ -165,3 +165,33 @@ fn a_plan_shows_fields_and_marks_what_may_cut_sessions() {
     let olga = back.steps.iter().find(|s| s.name == "olga").unwrap();
     assert!(!olga.may_cut_sessions);
 }
+
+#[test]
+fn a_desktop_needs_an_rdp_endpoint_and_readable_fingerprints() {
+    use cofferdam_access::site::{Desktop, Endpoint, Protocol, PublicKeyPin};
+    let with = |desktop: Desktop, endpoint: bool| {
+        let mut site = site();
+        site.assets[0].rdp = Some(desktop);
+        if endpoint {
+            let rdp = Endpoint { protocol: Protocol::Rdp, port: 3389, dial_host: None, dial_port: None };
+            site.assets[0].endpoints.push(rdp);
+        }
+        let text = site.to_toml().unwrap();
+        assert_eq!(Site::from_toml(&text).unwrap(), site, "what is exported can be applied");
+        CheckedSite::new(site, &|_| Ok(())).map_or_else(
+            |faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+            |_| String::new(),
+        )
+    };
+    let good = Desktop {
+        public_keys: vec![PublicKeyPin::of(b"key").to_string()],
+        domain: Some("PLANT".into()),
+        clipboard_to_target: true,
+        ..Desktop::default()
+    };
+    assert_eq!(with(good.clone(), true), "");
+    assert!(with(good.clone(), false).contains("has no rdp endpoint"));
+    let found = with(Desktop { public_keys: vec!["aa:bb".into()], ..good.clone() }, true);
+    assert!(found.starts_with("asset \"pump-hmi\": rdp: \"aa:bb\"… is no fingerprint"), "{found}");
+    assert!(with(Desktop { domain: Some("a b".into()), ..good }, true).contains("domain is no name"));
+}

@@ -65,7 +65,7 @@ struct AssetRow {
     disabled: bool,
     supervised: bool,
     dangerous: String,
-    /// `none pinned`, or how many; empty for an asset without SSH.
+    /// `none pinned`, or how many; empty for an asset without SSH and desktop.
     host_keys: String,
     accounts: Vec<AccountRow>,
 }
@@ -156,7 +156,8 @@ impl Asked {
 fn row(frame: &Frame, site: &Site, asset: &Asset, secrets: &Secrets) -> AssetRow {
     let endpoints: Vec<String> =
         asset.endpoints.iter().map(|e| format!("{}:{}", e.protocol.as_str(), e.port)).collect();
-    let ssh = asset.endpoints.iter().any(|e| e.protocol == Protocol::Ssh);
+    let shows_keys = asset.speaks(Protocol::Ssh) || asset.speaks(Protocol::Rdp);
+    let pinned = asset.host_keys.len() + asset.desktop_keys().len();
     AssetRow {
         name: asset.name.to_string(),
         title: asset.title.clone(),
@@ -168,7 +169,7 @@ fn row(frame: &Frame, site: &Site, asset: &Asset, secrets: &Secrets) -> AssetRow
         disabled: asset.disabled,
         supervised: asset.supervised,
         dangerous: asset.dangerous_ssh_algorithms.join(" "),
-        host_keys: match (ssh, asset.host_keys.len()) {
+        host_keys: match (shows_keys, pinned) {
             (false, _) => String::new(),
             (true, 0) => "none pinned".to_owned(),
             (true, n) => format!("{n} pinned"),
@@ -218,9 +219,10 @@ async fn show(
             let protocols: Vec<&str> = c.protocols.iter().map(|p| p.as_str()).collect();
             format!("{} from {} ({})", c.name, c.from, protocols.join(", "))
         });
+    let desktop_prints = asset.desktop_keys().iter().map(|k| format!("{k} (desktop)"));
     let page = AssetPage {
         asset: row(&frame, &site, asset, &secrets),
-        prints: asset.host_key_fingerprints(),
+        prints: asset.host_key_fingerprints().into_iter().chain(desktop_prints).collect(),
         conduits: lead_there.collect(),
         windows: windows(&app, &frame, &name).await?,
         sessions: sessions(&app, &frame, &name).await?,

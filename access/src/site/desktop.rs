@@ -1,0 +1,124 @@
+//! How an asset's desktop (its `rdp` endpoint) is reached, as the site describes it.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+
+use crate::people::is_false;
+
+/// How the gateway logs in to the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum DesktopSecurity {
+    /// By CredSSP before anything is shown (network level authentication).
+    #[default]
+    Nla,
+    /// Inside TLS, with the log-in that the client announces: for targets without CredSSP (xrdp).
+    Tls,
+}
+
+impl DesktopSecurity {
+    /// As written in files and listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nla => "nla",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+fn is_nla(security: &DesktopSecurity) -> bool {
+    *security == DesktopSecurity::Nla
+}
+
+/// What is known of an asset's desktop, and what may pass besides screen, keys and pointer. All of it is off unless the
+/// site says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Desktop {
+    /// Pinned public keys of the target's TLS certificate, each as [`PublicKeyPin`] writes it. None pinned: nobody connects
+    /// until an administrator trusts one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub public_keys: Vec<String>,
+    /// How the gateway logs in.
+    #[serde(skip_serializing_if = "is_nla")]
+    pub security: DesktopSecurity,
+    /// The domain of the asset's accounts; none: they are the machine's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// The desktop follows when the person's window changes its size.
+    #[serde(skip_serializing_if = "is_false")]
+    pub resize: bool,
+    /// Sound of the target reaches the person.
+    #[serde(skip_serializing_if = "is_false")]
+    pub sound: bool,
+    /// Text that the person copied may be pasted on the desktop.
+    #[serde(skip_serializing_if = "is_false")]
+    pub clipboard_to_target: bool,
+    /// Text that was copied on the desktop reaches the person.
+    #[serde(skip_serializing_if = "is_false")]
+    pub clipboard_to_person: bool,
+}
+
+impl Desktop {
+    /// Whether `pin` is one of the pinned keys.
+    pub fn trusts(&self, pin: &PublicKeyPin) -> bool {
+        self.public_keys.iter().any(|k| PublicKeyPin::parse(k).as_ref() == Some(pin))
+    }
+
+    /// The pinned keys that can be read.
+    pub fn pins(&self) -> Vec<PublicKeyPin> {
+        self.public_keys.iter().filter_map(|k| PublicKeyPin::parse(k)).collect()
+    }
+}
+
+/// SHA-256 of a public key in the form that certificates carry it (SubjectPublicKeyInfo, RFC 5280 §4.1.2.7): `sha256:` and
+/// 64 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublicKeyPin(pub [u8; 32]);
+
+impl PublicKeyPin {
+    /// Of a key in DER.
+    pub fn of(spki: &[u8]) -> Self {
+        let mut pin = [0; 32];
+        // SHA-256 has 32 bytes; were it otherwise, the pin would fit no key.
+        if let Some(sum) = digest(&SHA256, spki).as_ref().first_chunk() {
+            pin = *sum;
+        }
+        Self(pin)
+    }
+
+    /// What [`std::fmt::Display`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut pin = [0; 32];
+        hex::decode_to_slice(text.trim().strip_prefix("sha256:")?, &mut pin).ok()?;
+        Some(Self(pin))
+    }
+}
+
+impl std::fmt::Display for PublicKeyPin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "sha256:{}", hex::encode(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_is_read_as_it_is_written_and_nothing_else_is() {
+        let pin = PublicKeyPin::of(b"a key");
+        assert_eq!(PublicKeyPin::parse(&pin.to_string()), Some(pin));
+        for wrong in ["", "sha256:", "sha256:aaaa", &pin.to_string()[7..], &format!("{pin}aa"), "md5:aaaa"] {
+            assert_eq!(PublicKeyPin::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_screen_passes_unless_the_site_says_so() {
+        let plain = Desktop::default();
+        assert!(!plain.clipboard_to_target && !plain.clipboard_to_person && plain.public_keys.is_empty());
+        assert!(!plain.trusts(&PublicKeyPin::of(b"any")));
+        assert_eq!(serde_json::to_value(&plain).unwrap(), serde_json::json!({}));
+    }
+}
