@@ -76,6 +76,8 @@ ids! {
     WebSessionId,
     /// A token of the API.
     ApiTokenId,
+    /// A single-use token for a desktop.
+    DesktopTokenId,
 }
 
 /// The name of a person, organisation, zone, conduit, asset or policy: stable, unique among its kind, safe in a file

@@ -47,6 +47,12 @@ kinds! {
     TokenMade = "token.made",
     /// A token of the API was revoked.
     TokenRevoked = "token.revoked",
+    /// Somebody made a single-use token for a desktop.
+    DesktopTokenIssued = "desktop.token_issued",
+    /// A single-use token for a desktop was used.
+    DesktopTokenUsed = "desktop.token_used",
+    /// A single-use token for a desktop was refused: used, over, or for something else.
+    DesktopTokenRefused = "desktop.token_refused",
     /// Too many attempts: refused without a look at the credential.
     LoginThrottled = "login.throttled",
     /// A person set up their password and second factor.

@@ -188,6 +188,7 @@ impl Store {
         change
             .execute("DELETE FROM tally WHERE last_at < $1", args![act.at.plus_seconds(-SWEEP_SECONDS)])
             .await?;
+        change.execute("DELETE FROM desktop_token WHERE expires_at <= $1", args![act.at]).await?;
         change.commit_quietly(Quiet::Expired).await
     }
 }

@@ -28,10 +28,11 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../../migrations/0008_authorities.sql"),
     },
     Migration { version: 9, name: "keyring", sql: include_str!("../../../migrations/0009_keyring.sql") },
+    Migration { version: 10, name: "rdp", sql: include_str!("../../../migrations/0010_rdp.sql") },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: i64 = 9;
+pub const SCHEMA_VERSION: i64 = 10;
 
 /// What a migration did.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -422,6 +422,7 @@ pub(super) async fn put_passkey(change: &mut Change<'_>, new: &StoredPasskey) ->
 /// Ends all log-ins and tokens of a person: what they were opened with no longer counts.
 pub(super) async fn close_all(change: &mut Change<'_>, person: &Name) -> Result<(), StoreError> {
     change.execute("DELETE FROM web_session WHERE person = $1", args![person]).await?;
+    change.execute("DELETE FROM desktop_token WHERE person = $1", args![person]).await?;
     change.execute("DELETE FROM api_token WHERE person = $1", args![person]).await.map(drop)
 }
 

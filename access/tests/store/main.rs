@@ -20,6 +20,7 @@ mod audit;
 mod authorities;
 mod checkouts;
 mod envelopes;
+mod desktops;
 mod figures;
 mod people;
 mod recordings;
