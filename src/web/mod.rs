@@ -90,6 +90,7 @@ pub(crate) fn start(
         prover: gateway.prover.clone(),
         live: Arc::new(live::Live::new(gateway.clone(), records.clone())),
         terminals: Arc::new(terminal::InsideTerminals::new(gateway.clone(), tasks.clone())),
+        desktops: None,
         recordings: Arc::new(recordings::Archive::new(records, gateway.store.clone())),
         secrets: Arc::new(secrets::Shown {
             gateway: gateway.clone(),

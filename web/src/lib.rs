@@ -13,6 +13,7 @@ mod api;
 mod assets;
 mod checkouts;
 mod cookies;
+mod desktops;
 mod error;
 mod form;
 mod frame;
@@ -37,6 +38,7 @@ mod viewer;
 mod watching;
 
 pub use checkouts::{Gate, Secrets};
+pub use desktops::{DesktopPass, DesktopRequest, Desktops};
 pub use recordings::{
     Export, Exporting, Found, RecordedLine, RecordedLines, Recordings, RecordingsError, Search, Verified,
 };
@@ -44,5 +46,5 @@ pub use routes::{Listed, Rule, Scopes, listing};
 pub use serve::{Listening, WebError, serve};
 pub use services::{Health, HealthItem, Services, Settings};
 pub use terminals::{Shown, Size, Terminal, TerminalRequest, Terminals, Typed};
-pub use tls::{Certificates, ENDS_SOON, TlsError, make_authority};
+pub use tls::{Certificates, ENDS_SOON, Served, TlsError, make_authority};
 pub use watching::{LiveSession, LiveSessions, Watched, Watching};

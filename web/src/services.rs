@@ -16,6 +16,7 @@ use url::Url;
 use crate::{
     admin::Background,
     checkouts::Secrets,
+    desktops::Desktops,
     pages::{Board, Desk},
     passkeys::Passkeys,
     recordings::Recordings,
@@ -66,6 +67,8 @@ pub struct Services {
     pub live: Arc<dyn LiveSessions>,
     /// Opens terminals.
     pub terminals: Arc<dyn Terminals>,
+    /// Lets people in to desktops; none where the gateway serves none.
+    pub desktops: Option<Arc<dyn Desktops>>,
     /// Recordings, to be read.
     pub recordings: Arc<dyn Recordings>,
     /// Shows secrets to people.

@@ -41,7 +41,9 @@ use cofferdam_access::{
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use self::fakes::{FakeFactors, FakeHealth, NoRecordings, NoTerminals, OneSecret, TestSigner};
+use self::fakes::{
+    FakeDesktops, FakeFactors, FakeHealth, NoRecordings, NoTerminals, OneSecret, TestSigner,
+};
 pub(crate) use self::{
     browser::{Answer, Browser},
     fakes::{FakeLive, SECRET, SHARE},
@@ -150,11 +152,12 @@ impl Site {
             public_url: format!("https://{HOST}").parse().unwrap(),
             ssh_address: "gw.example:2222".into(),
             clock: clock.clone(),
-            store,
+            store: store.clone(),
             snapshots,
             prover,
             live: live.clone(),
             terminals: Arc::new(NoTerminals),
+            desktops: Some(Arc::new(FakeDesktops(store.clone()))),
             recordings: Arc::new(NoRecordings),
             secrets: Arc::new(OneSecret),
             health: Arc::new(FakeHealth),

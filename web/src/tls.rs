@@ -16,6 +16,7 @@ use rcgen::{
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::NoServerSessionStorage,
 };
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -65,7 +66,19 @@ pub struct Certificates {
 #[derive(Debug, Clone)]
 struct Current {
     config: Arc<ServerConfig>,
+    served: Arc<Served>,
     ends: Timestamp,
+}
+
+/// The certificate in use, for another protocol than HTTP: all of one moment.
+#[derive(Debug)]
+pub struct Served {
+    /// Without resumption and protocol names.
+    pub config: Arc<ServerConfig>,
+    /// The certificate's SubjectPublicKeyInfo (RFC 5280 §4.1), DER.
+    pub public_key_info: Vec<u8>,
+    /// The key in it: the content of its bit string.
+    pub public_key: Vec<u8>,
 }
 
 impl Certificates {
@@ -85,6 +98,11 @@ impl Certificates {
     /// What new connections are served with.
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).config.clone()
+    }
+
+    /// The same certificate for another protocol than HTTP.
+    pub fn served(&self) -> Arc<Served> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).served.clone()
     }
 
     /// When the certificate in use ends; browsers refuse it from then on.
@@ -157,6 +175,8 @@ fn read(chain_file: &Path, key_file: &Path) -> Result<Current, TlsError> {
     let (_, parsed) = x509_parser::parse_x509_certificate(own)
         .map_err(|e| content(chain_file, format!("its first certificate cannot be read ({e})")))?;
     let ends = Timestamp::from_seconds(parsed.validity().not_after.timestamp());
+    let public_key_info = parsed.public_key().raw.to_vec();
+    let public_key = parsed.public_key().subject_public_key.data.to_vec();
     let text = Zeroizing::new(
         fs::read(key_file).map_err(|source| TlsError::File { path: key_file.to_owned(), source })?,
     );
@@ -167,8 +187,12 @@ fn read(chain_file: &Path, key_file: &Path) -> Result<Current, TlsError> {
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
+    let mut bare = config.clone();
+    bare.session_storage = Arc::new(NoServerSessionStorage {});
+    bare.send_tls13_tickets = 0;
+    let served = Arc::new(Served { config: Arc::new(bare), public_key_info, public_key });
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Current { config: Arc::new(config), ends })
+    Ok(Current { config: Arc::new(config), served, ends })
 }
 
 /// Makes an authority, has it sign one certificate for `hosts`, and throws its key away: nobody can ever sign another with

@@ -4,6 +4,7 @@
 mod audit;
 mod body;
 mod checkouts;
+mod desktops;
 mod metrics;
 mod openapi;
 mod people;
@@ -18,6 +19,7 @@ use crate::routes::Routes;
 /// What a token may do, and how a person reads it.
 pub(crate) const SCOPES: &[(&str, &str)] = &[
     ("read", "read what I may read: windows, sessions, site, metrics"),
+    ("connect", "log in to desktops that are open to me (a fresh code for each)"),
     (
         "request",
         "ask for windows and for secrets to see (a fresh code for each); take back and end what I asked for",
@@ -36,6 +38,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .with(windows::routes)
         .with(sessions::routes)
+        .with(desktops::routes)
         .with(recordings::routes)
         .with(people::routes)
         .with(site::routes)

@@ -15,6 +15,7 @@ use crate::{
 const PARTS: &[fn() -> utoipa::openapi::OpenApi] = &[
     super::windows::document,
     super::sessions::document,
+    super::desktops::document,
     super::recordings::document,
     super::people::document,
     super::site::document,

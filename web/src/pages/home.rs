@@ -51,6 +51,7 @@ struct Reach {
     pill: &'static str,
     lines: Vec<lines::Line>,
     terminal: bool,
+    desktop: bool,
 }
 
 struct Session {
@@ -83,11 +84,12 @@ async fn show(State(app): State<App>, viewer: Viewer) -> Result<Response, Failur
     let (snapshot, name) = (app.snapshot(), &viewer.user.name);
     let gateway = Gateway::parse(&app.ssh_address);
     let entries = reachable(&snapshot, name, viewer.address(), app.now());
+    let desktops = app.services.desktops.is_some();
     let askable = entries.iter().filter(|e| e.state == MenuState::MayAsk).count();
     let (open, coming) = entries
         .iter()
         .filter(|e| e.state != MenuState::MayAsk)
-        .map(|e| reach(&frame, &snapshot, &gateway, e))
+        .map(|e| reach(&frame, &snapshot, &gateway, desktops, e))
         .partition(|r: &Reach| r.state == "open");
     let mine = WindowFilter { person: Some(name.clone()), limit: MOST, ..WindowFilter::default() };
     let running = SessionFilter {
@@ -118,7 +120,7 @@ async fn show(State(app): State<App>, viewer: Viewer) -> Result<Response, Failur
     frame::page(&page)
 }
 
-fn reach(frame: &Frame, snapshot: &Snapshot, gateway: &Gateway, entry: &MenuEntry) -> Reach {
+fn reach(frame: &Frame, snapshot: &Snapshot, gateway: &Gateway, desktops: bool, entry: &MenuEntry) -> Reach {
     let (state, pill, window, from, until) = match entry.state {
         MenuState::Open { window, until } => ("open", "p-open", Some(window), None, Some(until)),
         MenuState::Upcoming { window, from, until } => {
@@ -156,6 +158,7 @@ fn reach(frame: &Frame, snapshot: &Snapshot, gateway: &Gateway, entry: &MenuEntr
             Vec::new()
         },
         terminal: state == "open" && entry.protocol == Protocol::Ssh,
+        desktop: state == "open" && entry.protocol == Protocol::Rdp && desktops,
         state,
         pill,
     }
@@ -187,6 +190,7 @@ mod tests {
             pill: "p-open",
             lines: vec![lines::Line { name: "ssh", text: "ssh vera@gw".into(), then: "then".into() }],
             terminal: true,
+            desktop: true,
         };
         let page = HomePage {
             open: vec![reach("open")],
@@ -205,5 +209,6 @@ mod tests {
         let html = page.render().unwrap();
         assert!(html.contains("ssh vera@gw") && !html.contains("<script>") && !html.contains("<b>cell"));
         assert!(html.contains("/terminal/pump-hmi/PLANT%5Ceng"), "{html}");
+        assert!(html.contains("/desktop/pump-hmi/PLANT%5Ceng"), "{html}");
     }
 }

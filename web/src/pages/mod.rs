@@ -5,6 +5,7 @@ mod approvals;
 mod audit;
 mod ca;
 mod checkouts;
+pub(crate) mod desktop;
 mod enrol;
 mod health;
 mod home;
@@ -52,6 +53,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .with(approvals::routes)
         .with(live::routes)
         .with(terminal::routes)
+        .with(desktop::routes)
         .with(recordings::routes)
         .with(people::routes)
         .with(plant::routes)

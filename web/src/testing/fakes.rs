@@ -10,17 +10,17 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use cofferdam_access::{
     audit::{Act, AuditSigner},
     clock::Timestamp,
-    ids::{Name, SessionId},
+    ids::{DesktopTokenId, Name, SessionId},
     prover::SecondFactors,
-    store::ShownSecret,
+    store::{DESKTOP_TOKEN_SECONDS, DesktopToken, ShownSecret, Store},
     totp::TotpSecret,
 };
 use cofferdam_vault::{SecretBytes, SecretString};
 use zeroize::Zeroizing;
 
 use crate::{
-    Export, Exporting, Found, Gate, Health, HealthItem, LiveSession, LiveSessions, RecordedLines, Recordings,
-    RecordingsError, Search, Secrets, Terminal, TerminalRequest, Terminals, Verified, Watching,
+    DesktopPass, DesktopRequest, Desktops, Export, Exporting, Found, Gate, Health, HealthItem, LiveSession, LiveSessions,
+    RecordedLines, Recordings, RecordingsError, Search, Secrets, Terminal, TerminalRequest, Terminals, Verified, Watching,
 };
 
 /// Signs the audit log with a key that everybody knows.
@@ -111,6 +111,35 @@ pub(super) struct NoTerminals;
 impl Terminals for NoTerminals {
     async fn open(&self, _: TerminalRequest) -> Result<Terminal, String> {
         Err("nothing is carried here".into())
+    }
+}
+
+/// Keeps tokens for desktops in the store, sealed by nothing.
+#[derive(Debug)]
+pub(super) struct FakeDesktops(pub(super) Store);
+
+#[async_trait]
+impl Desktops for FakeDesktops {
+    fn address(&self) -> &str {
+        "gw.example:3389"
+    }
+    async fn issue(&self, act: &Act, request: DesktopRequest) -> Result<DesktopPass, String> {
+        let token = DesktopToken {
+            id: DesktopTokenId::new(act.at, &mut rand::rng()),
+            person: request.user,
+            account: request.account,
+            window: request.window,
+            factors: request.factors,
+            source: request.source,
+            created_at: act.at,
+            expires_at: act.at.plus_seconds(DESKTOP_TOKEN_SECONDS),
+        };
+        self.0.issue_desktop_token(act, &token, b"fake-token").await.map_err(|e| e.to_string())?;
+        Ok(DesktopPass {
+            user_name: token.person.to_string(),
+            token: Zeroizing::new("fake-token".into()),
+            expires_at: token.expires_at,
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
 /// What the gate says to duties that its rule does not name.
 const BY_RULE: &str = "for other duties than yours";
 /// All scopes of tokens.
-const SCOPES: [&str; 6] = ["read", "request", "decide", "control", "investigate", "administer"];
+const SCOPES: [&str; 7] = ["read", "connect", "request", "decide", "control", "investigate", "administer"];
 
 /// A route with its parameters filled in.
 struct Asked {

@@ -13,7 +13,7 @@ use axum::{
 use cofferdam_access::{
     clock::Timestamp,
     decision::SecondFactor,
-    ids::{Login, Name},
+    ids::{Login, Name, WindowId},
     policy::{MenuEntry, MenuState, reachable},
     site::Protocol,
 };
@@ -86,25 +86,31 @@ struct TerminalPage {
     idle_minutes: u32,
 }
 
-/// An account with a terminal that is open to the viewer now.
-struct Reachable {
-    entry: MenuEntry,
-    window: String,
-    until: Timestamp,
-    idle_minutes: u32,
+/// An account with a terminal, or a desktop, that is open to the viewer now.
+pub(super) struct Reachable {
+    pub(super) entry: MenuEntry,
+    pub(super) window: WindowId,
+    pub(super) until: Timestamp,
+    pub(super) idle_minutes: u32,
 }
 
 /// Only a courtesy, so that no code is spent for nothing: the session itself decides again.
-fn open_to(app: &App, viewer: &Viewer, asset: &str, login: &str) -> Result<Reachable, Failure> {
+pub(super) fn open_to(
+    app: &App,
+    viewer: &Viewer,
+    asset: &str,
+    login: &str,
+    protocol: Protocol,
+) -> Result<Reachable, Failure> {
     let snapshot = app.snapshot();
     let entry = reachable(&snapshot, &viewer.user.name, viewer.address(), app.now())
         .into_iter()
-        .find(|e| e.asset.as_str() == asset && e.login.as_str() == login && e.protocol == Protocol::Ssh)
+        .find(|e| e.asset.as_str() == asset && e.login.as_str() == login && e.protocol == protocol)
         .ok_or(Failure::NotFound)?;
     match entry.state {
         MenuState::Open { window, until } => Ok(Reachable {
             idle_minutes: snapshot.site.settings.idle_seconds / 60,
-            window: window.to_string(),
+            window,
             entry,
             until,
         }),
@@ -123,13 +129,13 @@ async fn confirm(
     viewer: Viewer,
     Path((asset, login)): Path<(String, String)>,
 ) -> Result<Response, Failure> {
-    let open = open_to(&app, &viewer, &asset, &login)?;
+    let open = open_to(&app, &viewer, &asset, &login, Protocol::Ssh)?;
     let frame = Frame::new(&app, &viewer, "/");
     frame::page(&ConfirmPage {
         asset,
         login,
         title: open.entry.title.clone(),
-        window: open.window,
+        window: open.window.to_string(),
         until: frame.at(&open.until),
         digest: purpose(&open.entry.asset, &open.entry.login).digest,
         idle_minutes: open.idle_minutes,
@@ -153,7 +159,7 @@ async fn open(
     Path((asset, login)): Path<(String, String)>,
     Form(given): Form<Proving>,
 ) -> Result<Response, Failure> {
-    let open = open_to(&app, &viewer, &asset, &login)?;
+    let open = open_to(&app, &viewer, &asset, &login, Protocol::Ssh)?;
     let proof = Proof { code: &given.code, challenge: &given.challenge, credential: &given.credential };
     let purpose = purpose(&open.entry.asset, &open.entry.login);
     let proved = step_up::prove(&app, &viewer, &purpose, proof).await?;
@@ -168,7 +174,7 @@ async fn open(
     frame::page(&TerminalPage {
         asset,
         login,
-        window: open.window,
+        window: open.window.to_string(),
         until: frame.at(&open.until),
         ticket: Zeroizing::new(ticket.expose().to_owned()),
         idle_minutes: open.idle_minutes,

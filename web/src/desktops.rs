@@ -1,0 +1,113 @@
+//! Desktops: what the web interface asks of whoever lets people in to them.
+
+use std::{fmt, net::IpAddr};
+
+use async_trait::async_trait;
+use cofferdam_access::{
+    audit::Act,
+    clock::Timestamp,
+    decision::Factors,
+    ids::{Name, WindowId},
+    site::AccountRef,
+};
+use zeroize::Zeroizing;
+
+/// Who wants to log in to a desktop, proved already, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesktopRequest {
+    /// The person.
+    pub user: Name,
+    /// The account.
+    pub account: AccountRef,
+    /// The window that is open for it.
+    pub window: WindowId,
+    /// What they proved: at the log-in, and again for this desktop.
+    pub factors: Factors,
+    /// The address that they ask from.
+    pub source: IpAddr,
+}
+
+/// What opens one desktop once.
+#[derive(Clone)]
+pub struct DesktopPass {
+    /// The user name to type in the client: `vera+eng-ws+eng`.
+    pub user_name: String,
+    /// The token to type as its password. Shown once.
+    pub token: Zeroizing<String>,
+    /// First moment at which it no longer works.
+    pub expires_at: Timestamp,
+}
+
+impl fmt::Debug for DesktopPass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DesktopPass").field("user_name", &self.user_name).finish_non_exhaustive()
+    }
+}
+
+/// Lets people in to desktops.
+#[async_trait]
+pub trait Desktops: Send + Sync + fmt::Debug {
+    /// Where people's clients connect: `host:port`.
+    fn address(&self) -> &str;
+    /// A single-use token for one desktop, kept and audited.
+    ///
+    /// # Errors
+    /// Why there is none, for the person.
+    async fn issue(&self, act: &Act, request: DesktopRequest) -> Result<DesktopPass, String>;
+}
+
+/// A file for clients that read one (MS-RDPBCGR clients' `.rdp` settings): everything but the token. What policy would refuse
+/// anyway is turned off here, so that the client does not offer it.
+pub(crate) fn settings_file(address: &str, user_name: &str, clipboard: bool) -> String {
+    let clipboard = u8::from(clipboard);
+    let lines = [
+        format!("full address:s:{address}"),
+        format!("username:s:{user_name}"),
+        "prompt for credentials:i:1".to_owned(),
+        "enablecredsspsupport:i:1".to_owned(),
+        "negotiate security layer:i:1".to_owned(),
+        // A server whose certificate the client does not trust is asked about, not accepted.
+        "authentication level:i:2".to_owned(),
+        format!("redirectclipboard:i:{clipboard}"),
+        "drivestoredirect:s:".to_owned(),
+        "redirectprinters:i:0".to_owned(),
+        "redirectcomports:i:0".to_owned(),
+        "redirectsmartcards:i:0".to_owned(),
+        "redirectwebauthn:i:0".to_owned(),
+        "redirectlocation:i:0".to_owned(),
+        "devicestoredirect:s:".to_owned(),
+        "usbdevicestoredirect:s:".to_owned(),
+        "camerastoredirect:s:".to_owned(),
+        "audiomode:i:2".to_owned(),
+        "audiocapturemode:i:0".to_owned(),
+        // A token works once: a client that reconnects by itself could only be refused.
+        "autoreconnection enabled:i:0".to_owned(),
+        "use multimon:i:0".to_owned(),
+        "gatewayusagemethod:i:0".to_owned(),
+    ];
+    lines.iter().map(|line| format!("{line}\r\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_names_the_person_and_holds_no_password() {
+        let text = settings_file("gw.example:3389", "vera+eng-ws", false);
+        assert!(text.contains("full address:s:gw.example:3389\r\n"));
+        assert!(text.contains("username:s:vera+eng-ws\r\n"));
+        assert!(text.contains("redirectclipboard:i:0\r\n") && !text.contains("password"));
+        assert!(settings_file("gw", "vera", true).contains("redirectclipboard:i:1\r\n"));
+    }
+
+    #[test]
+    fn a_pass_does_not_show_its_token() {
+        let pass = DesktopPass {
+            user_name: "vera+eng-ws".into(),
+            token: Zeroizing::new("token-once".into()),
+            expires_at: Timestamp(0),
+        };
+        assert!(!format!("{pass:?}").contains("token-once"));
+    }
+}
