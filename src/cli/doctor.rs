@@ -171,6 +171,7 @@ async fn stored(context: &Context, store: &Store, found: &mut Findings) -> Resul
         }
     }
     assets(&site, found);
+    desktops(&context.config, &site, found);
     let kept = store.secrets().await?;
     let without: Vec<String> = site
         .accounts
@@ -202,6 +203,23 @@ async fn clock(context: &Context, store: &Store, found: &mut Findings) -> Result
     Ok(())
 }
 
+fn desktops(config: &Config, site: &Site, found: &mut Findings) {
+    let some = site.assets.iter().any(|a| !a.disabled && a.speaks(Protocol::Rdp));
+    if some && config.rdp.is_none() {
+        let text = "there are rdp assets, and no [rdp] section: nobody gets to their desktops";
+        found.note(Grade::Warn, "desktops", text);
+    }
+    let Some(rdp) = &config.rdp else { return };
+    let (Some(chain), Some(key)) = (&rdp.certificate_file, &rdp.key_file) else { return };
+    match cofferdam_web::Certificates::load(chain, key) {
+        Ok(certificate) => {
+            let text = format!("{} is good until {}", chain.display(), certificate.ends());
+            found.note(Grade::Ok, "rdp certificate", text);
+        }
+        Err(e) => found.note(Grade::Fail, "rdp certificate", e.to_string()),
+    }
+}
+
 fn assets(site: &Site, found: &mut Findings) {
     let enabled = || site.assets.iter().filter(|a| !a.disabled);
     let ssh = |a: &&cofferdam_access::site::Asset| a.endpoints.iter().any(|e| e.protocol == Protocol::Ssh);
@@ -209,6 +227,12 @@ fn assets(site: &Site, found: &mut Findings) {
         enabled().filter(ssh).filter(|a| a.host_keys.is_empty()).map(|a| a.name.to_string()).collect();
     let next = "no host key is pinned, nobody can connect: cofferdam asset trust NAME";
     found.none_of(&unpinned, Grade::Warn, "host keys", "every ssh asset has a pinned key", next);
+    let unpinned: Vec<String> = enabled()
+        .filter(|a| a.speaks(Protocol::Rdp) && a.desktop_keys().is_empty())
+        .map(|a| a.name.to_string())
+        .collect();
+    let next = "no key of the desktop is pinned, nobody can connect: cofferdam asset trust NAME --rdp";
+    found.none_of(&unpinned, Grade::Warn, "desktop keys", "every rdp asset has a pinned key", next);
     let weak: Vec<String> = enabled()
         .filter(|a| !a.dangers().is_empty())
         .map(|a| format!("{} ({})", a.name, a.dangers().join(", ")))

@@ -58,6 +58,9 @@ pub(crate) struct InitArgs {
     /// Where browsers connect
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
     pub(crate) web_listen: SocketAddr,
+    /// Where RDP clients connect [default: no desktops are served]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) rdp_listen: Option<SocketAddr>,
     /// The address that people type into their browser; its host goes into the certificate that is made
     #[arg(long, value_name = "URL", default_value = "https://localhost:8443/")]
     pub(crate) public_url: url::Url,
@@ -112,6 +115,7 @@ pub(crate) async fn run(args: InitArgs) -> Result<Reply, CliError> {
         ssh_listen: args.listen,
         web_listen: args.web_listen,
         public_url: args.public_url.to_string(),
+        rdp_listen: args.rdp_listen,
         store_url: args.store.clone(),
         password_file: args.store_password_file.clone().map(absolute).transpose()?,
         recipients,

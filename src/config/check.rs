@@ -4,7 +4,7 @@ use super::{
     Config, StoreUrl,
     document::Document,
     problem::{Fault, Problem},
-    settings::{S3, Unseal, Web},
+    settings::{Rdp, S3, Unseal, Web},
 };
 use cofferdam_recorder::S3Settings;
 
@@ -54,6 +54,9 @@ pub(super) fn values(config: &Config, document: &Document, problems: &mut Vec<Pr
     if let Some(web) = &config.web {
         web_addresses(web, &mut add);
     }
+    if let Some(rdp) = &config.rdp {
+        desktops(rdp, config.web.is_some(), &mut add);
+    }
     if let Some(mail) = &config.mail
         && mail.user.is_some() != mail.password_file.is_some()
     {
@@ -93,9 +96,34 @@ fn web_addresses(web: &Web, add: &mut impl FnMut(&str, Fault)) {
     if url.scheme() != "https" || url.host().is_none() || !bare || !anonymous {
         add("web.public_url", Fault::Unfit("write https://HOST or https://HOST:PORT, and nothing after it"));
     }
-    let host = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
-    if web.ssh_address.as_ref().is_some_and(|a| a.is_empty() || a.len() > 255 || !a.chars().all(host)) {
+    if web.ssh_address.as_deref().is_some_and(|a| !typed_address(a)) {
         add("web.ssh_address", Fault::Unfit("write HOST or HOST:PORT, as people type it"));
+    }
+}
+
+/// Whether `text` has the characters of an address that people type.
+fn typed_address(text: &str) -> bool {
+    let host = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
+    (1..=255).contains(&text.len()) && text.chars().all(host)
+}
+
+/// What lets people in to desktops.
+fn desktops(rdp: &Rdp, has_web: bool, add: &mut impl FnMut(&str, Fault)) {
+    if !has_web {
+        let why =
+            "people get their log-in for a desktop from the web interface: add [web], or leave [rdp] out";
+        add("rdp.listen", Fault::Unfit(why));
+    }
+    if rdp.certificate_file.is_some() != rdp.key_file.is_some() {
+        let why = "certificate and key go together";
+        add("rdp.certificate_file", Fault::Contradiction { other: "rdp.key_file", why });
+    }
+    if rdp.address.as_deref().is_some_and(|a| !typed_address(a)) {
+        add("rdp.address", Fault::Unfit("write HOST or HOST:PORT, as people type it"));
+    }
+    if rdp.max_connections_per_source > rdp.max_connections {
+        let why = "one source cannot have more than there are";
+        add("rdp.max_connections_per_source", Fault::Contradiction { other: "rdp.max_connections", why });
     }
 }
 
@@ -146,6 +174,13 @@ fn numbers(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
             ("web.idle_seconds", web.idle_seconds.into(), 60, 86_400),
             ("web.session_seconds", web.session_seconds.into(), 300, 7 * 86_400),
             ("web.max_connections", web.max_connections.into(), 10, 100_000),
+        ]);
+    }
+    if let Some(rdp) = &config.rdp {
+        all.extend([
+            ("rdp.max_connections", rdp.max_connections.into(), 1, 100_000),
+            ("rdp.max_connections_per_source", rdp.max_connections_per_source.into(), 1, 100_000),
+            ("rdp.login_grace_seconds", rdp.login_grace_seconds.into(), 5, 600),
         ]);
     }
     if let Some(s3) = &config.s3 {

@@ -76,6 +76,12 @@ pub(super) fn named(config: &Config) -> Vec<(String, &Path, Use)> {
         all.push(("web.certificate_file".into(), &web.certificate_file, Use::Trusted));
         all.push(("web.key_file".into(), &web.key_file, Use::Secret));
     }
+    if let Some(rdp) = &config.rdp {
+        all.extend(
+            rdp.certificate_file.iter().map(|p| ("rdp.certificate_file".into(), p.as_path(), Use::Trusted)),
+        );
+        all.extend(rdp.key_file.iter().map(|p| ("rdp.key_file".into(), p.as_path(), Use::Secret)));
+    }
     if let Some(mail) = &config.mail {
         all.extend(
             mail.password_file.iter().map(|p| ("mail.password_file".into(), p.as_path(), Use::Secret)),

@@ -7,15 +7,16 @@ use serde::{
 };
 
 use super::settings::{
-    Audit, Dangerous, Limits, Mail, Recordings, Run, S3, Site, Ssh, Store, Vault, Web, Webhook,
+    Audit, Dangerous, Limits, Mail, Rdp, Recordings, Run, S3, Site, Ssh, Store, Vault, Web, Webhook,
 };
 
 /// Every section with its keys, in the order of the types.
-pub(super) fn sections() -> [(&'static str, &'static [&'static str]); 13] {
+pub(super) fn sections() -> [(&'static str, &'static [&'static str]); 14] {
     [
         ("site", fields_of::<Site>()),
         ("ssh", fields_of::<Ssh>()),
         ("web", fields_of::<Web>()),
+        ("rdp", fields_of::<Rdp>()),
         ("mail", fields_of::<Mail>()),
         ("webhook", fields_of::<Webhook>()),
         ("store", fields_of::<Store>()),

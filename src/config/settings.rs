@@ -20,6 +20,9 @@ pub(crate) struct Config {
     /// The web interface; absent: there is none.
     #[serde(default)]
     pub(crate) web: Option<Web>,
+    /// Desktops; absent: none are served.
+    #[serde(default)]
+    pub(crate) rdp: Option<Rdp>,
     /// E-mail to people; absent: none is sent.
     #[serde(default)]
     pub(crate) mail: Option<Mail>,
@@ -114,6 +117,33 @@ pub(crate) struct Web {
     /// Connections at once.
     #[serde(default = "default_web_connections")]
     pub(crate) max_connections: u32,
+}
+
+/// `[rdp]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rdp {
+    /// Address and port to listen on.
+    #[serde(default = "default_rdp_listen")]
+    pub(crate) listen: SocketAddr,
+    /// The certificate chain (PEM) that clients are shown; absent: that of `[web]`. Taken anew when it changes.
+    #[serde(default)]
+    pub(crate) certificate_file: Option<PathBuf>,
+    /// Its private key (secret file).
+    #[serde(default)]
+    pub(crate) key_file: Option<PathBuf>,
+    /// `HOST[:PORT]` that people are told to connect to; absent: the host of `web.public_url` with the port of `listen`.
+    #[serde(default)]
+    pub(crate) address: Option<String>,
+    /// Connections at once, logged in or not.
+    #[serde(default = "default_rdp_connections")]
+    pub(crate) max_connections: u32,
+    /// Connections at once from one source address that have not logged in.
+    #[serde(default = "default_rdp_connections_per_source")]
+    pub(crate) max_connections_per_source: u32,
+    /// Time from accepting a connection to a finished log-in, seconds.
+    #[serde(default = "default_login_grace_seconds")]
+    pub(crate) login_grace_seconds: u32,
 }
 
 /// How the connection to the mail server is protected.
@@ -409,6 +439,15 @@ fn default_web_session_seconds() -> u32 {
 fn default_web_connections() -> u32 {
     2000
 }
+fn default_rdp_listen() -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 3389))
+}
+fn default_rdp_connections() -> u32 {
+    200
+}
+fn default_rdp_connections_per_source() -> u32 {
+    16
+}
 fn default_max_connections() -> u32 {
     1000
 }
@@ -506,6 +545,8 @@ impl Config {
             [&mut s3.access_key_file, &mut s3.secret_key_file].into_iter().chain(s3.ca_file.as_mut())
         });
         let web = self.web.iter_mut().flat_map(|web| [&mut web.certificate_file, &mut web.key_file]);
+        let rdp =
+            self.rdp.iter_mut().flat_map(|rdp| rdp.certificate_file.iter_mut().chain(&mut rdp.key_file));
         let mail = self.mail.iter_mut().flat_map(|m| m.password_file.iter_mut().chain(&mut m.ca_file));
         let hook =
             self.webhook.iter_mut().flat_map(|h| std::iter::once(&mut h.secret_file).chain(&mut h.ca_file));
@@ -521,6 +562,7 @@ impl Config {
             .chain(token)
             .chain(s3)
             .chain(web)
+            .chain(rdp)
             .chain(mail)
             .chain(hook)
             .chain(sqlite);

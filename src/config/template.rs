@@ -20,6 +20,8 @@ pub(crate) struct Template {
     pub(crate) web_listen: SocketAddr,
     /// `web.public_url`.
     pub(crate) public_url: String,
+    /// `rdp.listen`; none: no desktops.
+    pub(crate) rdp_listen: Option<SocketAddr>,
     /// `store.url`.
     pub(crate) store_url: StoreUrl,
     /// `store.password_file`.
@@ -43,6 +45,7 @@ impl Default for Template {
             ssh_listen: SocketAddr::from(([0, 0, 0, 0], 2222)),
             web_listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
             public_url: "https://localhost:8443/".to_owned(),
+            rdp_listen: None,
             store_url: StoreUrl::Sqlite("cofferdam.sqlite".into()),
             password_file: None,
             recipients: vec![SAMPLE_RECIPIENT.to_owned()],
@@ -64,6 +67,8 @@ impl Template {
             ("@ssh_listen@", quoted(&self.ssh_listen.to_string())),
             ("@web_listen@", quoted(&self.web_listen.to_string())),
             ("@public_url@", quoted(&self.public_url)),
+            ("@rdp@", if self.rdp_listen.is_some() { "[rdp]".to_owned() } else { "# [rdp]".to_owned() }),
+            ("@rdp_listen@", optional("listen", self.rdp_listen.map(|a| a.to_string()), "0.0.0.0:3389")),
             ("@store_url@", quoted(&self.store_url.to_string())),
             ("@password_file@", optional("password_file", path(&self.password_file), "keys/store_password")),
             ("@recipients@", format!("[{}]", recipients.join(", "))),

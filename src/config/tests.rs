@@ -105,6 +105,38 @@ fn the_defaults_are_what_the_example_says() {
     assert_eq!(format!("{short:?}"), format!("{example:?}"));
 }
 
+#[test]
+fn the_defaults_for_desktops_are_what_the_example_and_a_template_say() {
+    let path = Path::new("/etc/cofferdam/cofferdam.toml");
+    let asked = Template { rdp_listen: Some("0.0.0.0:3389".parse().unwrap()), ..Template::default() };
+    let asked = Config::parse(&asked.render(), path).unwrap().rdp.unwrap();
+    let short = Config::parse(&(Config::example() + "\n[rdp]\n"), path).unwrap().rdp.unwrap();
+    assert_eq!(format!("{asked:?}"), format!("{short:?}"));
+    for line in ["max_connections = 200", "max_connections_per_source = 16", "login_grace_seconds = 60"] {
+        assert!(Config::example().contains(&format!("# {line}\n")), "{line}");
+    }
+    assert_eq!(
+        (short.max_connections, short.max_connections_per_source, short.login_grace_seconds),
+        (200, 16, 60)
+    );
+}
+
+#[test]
+fn desktops_that_cannot_be_served_are_refused() {
+    let with = |lines: &str| faults(|text| format!("{text}\n[rdp]\n{lines}"));
+    assert_eq!(with("address = \"gw.plant.example:3389\""), "");
+    assert!(with("address = \"gw plant\"").contains("rdp.address: write HOST"));
+    assert!(with("certificate_file = \"a\"").contains("certificate and key go together"));
+    assert!(with("max_connections = 4").contains("one source cannot have more"));
+    assert!(with("login_grace_seconds = 1").contains("rdp.login_grace_seconds"));
+    let without_web = faults(|text| {
+        let (before, web) = text.split_once("[web]").unwrap();
+        let (_, after) = web.split_once("# Desktops by RDP").unwrap();
+        format!("{before}# Desktops by RDP{after}\n[rdp]\n")
+    });
+    assert!(without_web.contains("add [web], or leave [rdp] out"), "{without_web}");
+}
+
 /// The example with its `[s3]` switched on.
 fn with_s3(text: &str) -> String {
     let (before, s3) = text.split_once("# [s3]").unwrap();
