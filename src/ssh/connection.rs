@@ -122,12 +122,19 @@ impl Connection {
 
     async fn open(&self, named: &Named, leg: Arc<dyn PersonLeg>) -> Result<Brokered, Refusal> {
         let gateway = &self.gateway;
+        let protocol = gateway.protocol_of(&named.asset).unwrap_or(Protocol::Ssh);
+        if protocol == Protocol::Rdp {
+            let asset = &named.asset;
+            return Err(Refusal::new(format!(
+                "{asset} has a desktop and no shell: open the desktop from the web page, with an RDP client"
+            )));
+        }
         let request = AccessRequest {
             session: gateway.new_session_id(),
             user: self.identity.user.clone(),
             asset: named.asset.clone(),
             login: named.login.clone(),
-            protocol: gateway.protocol_of(&named.asset).unwrap_or(Protocol::Ssh),
+            protocol,
             source: self.identity.source,
             device: self.identity.device.clone(),
             factors: self.identity.factors.clone(),

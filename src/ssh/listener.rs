@@ -10,7 +10,7 @@ use std::{
 use russh::server;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -39,6 +39,20 @@ pub(crate) async fn serve(
     stop: CancellationToken,
     tasks: TaskTracker,
 ) {
+    let each = |stream, peer, holding| one(gateway.clone(), stream, peer, config.clone(), limits, holding);
+    accept(socket, limits, stop, tasks, each).await;
+}
+
+/// Accepts until `stop` what the limits allow, and has `each` serve it, tracked by `tasks`.
+pub(crate) async fn accept<F>(
+    socket: TcpListener,
+    limits: Limits,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    each: impl Fn(TcpStream, SocketAddr, Holding) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let places = Arc::new(Semaphore::new(limits.connections));
     let waiting = Arc::new(Waiting::default());
     loop {
@@ -68,21 +82,29 @@ pub(crate) async fn serve(
             debug!(error = %e, "the connection closed at once");
             continue;
         }
-        let (gateway, config) = (gateway.clone(), config.clone());
-        tasks.spawn(async move {
-            one(gateway, stream, peer, config, limits, Holding { place, ticket }).await;
-        });
+        tasks.spawn(each(stream, peer, Holding { place, ticket }));
     }
 }
 
-struct Holding {
+/// The places that a connection takes: among all, and among those of its source that have not logged in.
+#[derive(Debug)]
+pub(crate) struct Holding {
     place: OwnedSemaphorePermit,
     ticket: Ticket,
 }
 
+impl Holding {
+    /// Log-in is over: only the place among all is kept.
+    pub(crate) fn logged_in(self) -> OwnedSemaphorePermit {
+        let Self { place, ticket } = self;
+        drop(ticket);
+        place
+    }
+}
+
 async fn one(
     gateway: Arc<Gateway>,
-    stream: tokio::net::TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
     config: Arc<server::Config>,
     limits: Limits,
@@ -92,7 +114,6 @@ async fn one(
     let front = Front::new(gateway, peer, cut.clone());
     let logged_in = front.logged_in();
     let wire = Wire::new(stream, &cut);
-    let Holding { place, ticket } = holding;
     let serving = run(config, wire, front, cut.clone());
     tokio::pin!(serving);
     let in_time = tokio::select! {
@@ -100,7 +121,7 @@ async fn one(
         () = logged_in.cancelled() => true,
         () = tokio::time::sleep(limits.login) => false,
     };
-    drop(ticket);
+    let place = holding.logged_in();
     if !in_time {
         debug!(source = %peer.ip(), "log-in took too long; the connection is closed");
         cut.cancel();
@@ -139,7 +160,7 @@ fn network_of(address: IpAddr) -> IpAddr {
 }
 
 /// TCP's own keep-alive: a peer that vanished is noticed within two minutes, at no cost to the SSH connection.
-fn find_dead_peers(stream: &tokio::net::TcpStream) -> std::io::Result<()> {
+fn find_dead_peers(stream: &TcpStream) -> std::io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};
     setsockopt(stream, sockopt::KeepAlive, &true)?;
     setsockopt(stream, sockopt::TcpKeepIdle, &60)?;

@@ -103,13 +103,15 @@ impl TrustedAuthorities {
 
 /// What a log-in name says: the person, and what they want to reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Asked {
-    user: Option<Name>,
-    named: Option<Named>,
+pub(crate) struct Asked {
+    /// The person; none: nobody has such a name.
+    pub(crate) user: Option<Name>,
+    /// What they named behind it.
+    pub(crate) named: Option<Named>,
 }
 
 /// `vera`, `vera+pump-hmi`, `vera+pump-hmi+root`. What does not parse is nobody's name.
-fn parse(text: &str) -> Asked {
+pub(crate) fn parse(text: &str) -> Asked {
     let nobody = Asked { user: None, named: None };
     if text.len() > LONGEST_NAME {
         return nobody;
