@@ -34,7 +34,7 @@ use crate::{
         write_findings,
     },
     keys::{self, KeyProcess, KnownGate, RemoteFactors, follow_gate},
-    privileges,
+    privileges, rdp,
     session::{end::End, registry::Registry},
     ssh::{self, algorithms, listener, login::TrustedAuthorities},
     web,
@@ -66,6 +66,8 @@ pub(crate) struct Running {
     pub(crate) ssh: SocketAddr,
     /// Where the web interface listens, if there is one.
     pub(crate) web: Option<SocketAddr>,
+    /// Where RDP clients connect, if desktops are served.
+    pub(crate) rdp: Option<SocketAddr>,
     gateway: Arc<Gateway>,
     /// No new connections.
     stop: CancellationToken,
@@ -88,6 +90,9 @@ pub(crate) fn serve(config_path: &Path) -> ExitCode {
         println!("cofferdam serves SSH on {}", running.ssh);
         if let Some(web) = running.web {
             println!("cofferdam serves the web interface on {web}");
+        }
+        if let Some(rdp) = running.rdp {
+            println!("cofferdam serves desktops on {rdp}");
         }
         running.run().await
     })
@@ -138,6 +143,12 @@ pub(crate) fn log_to_stderr() {
             filter = filter.add_directive(directive);
         }
     }
+    // They write what clients and targets of desktops prove with.
+    for target in cofferdam_rdp::NOISY_LOG_TARGETS {
+        if let Ok(directive) = format!("{target}=warn").parse() {
+            filter = filter.add_directive(directive);
+        }
+    }
     // A second call (in tests) finds a logger already there.
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -184,9 +195,11 @@ pub(crate) async fn start(
     })?;
     let address = socket.local_addr().map_err(AppError::new)?;
     let bound = web::bind(&config).await.map_err(AppError::new)?;
+    let desktops = rdp::listener::bind(&config).await.map_err(AppError::new)?;
     privileges::raise_descriptor_limit();
     // While it still may be another user than this process, and before anything here has read a key.
-    let own = std::iter::once(address).chain(bound.as_ref().map(|b| b.address)).collect::<Vec<_>>();
+    let own = [Some(address), bound.as_ref().map(|b| b.address), desktops.as_ref().map(|d| d.address)];
+    let own: Vec<_> = own.into_iter().flatten().collect();
     let user = privileges::vault_user(&config, own_user).map_err(AppError::new)?;
     let config_file = std::path::absolute(config_file).map_err(AppError::new)?;
     let KeyProcess { client: keys, ended: keys_ended } =
@@ -280,12 +293,27 @@ pub(crate) async fn start(
     ));
     info!(address = %address, "SSH is served");
     let browsers = bound.as_ref().map(|b| b.address);
+    let (clients, told) = (desktops.as_ref().map(|d| d.address), desktops.as_ref().map(|d| d.told()));
     if let Some(bound) = bound {
-        web::start(&gateway, context, archive, bound, &stop, &tasks).map_err(AppError::new)?;
+        web::start(&gateway, context, archive, bound, told, &stop, &tasks).map_err(AppError::new)?;
         info!(address = ?browsers, "the web interface is served");
     }
+    if let Some(desktops) = desktops {
+        desktops.start(&gateway, &stop, &tasks).map_err(AppError::new)?;
+    }
     let patience = Duration::from_secs(config.run.shutdown_seconds.into());
-    Ok(Running { ssh: address, web: browsers, gateway, stop, quit, tasks, patience, uploader, keys_ended })
+    Ok(Running {
+        ssh: address,
+        web: browsers,
+        rdp: clients,
+        gateway,
+        stop,
+        quit,
+        tasks,
+        patience,
+        uploader,
+        keys_ended,
+    })
 }
 
 impl Running {
@@ -327,7 +355,7 @@ impl Running {
     /// Takes no new connections, tells live sessions, gives them the configured time, ends what is left, and closes
     /// the books.
     pub(crate) async fn stop(self) {
-        let Self { gateway, stop, quit, tasks, patience, uploader, ssh: _, web: _, keys_ended: _ } = self;
+        let Self { gateway, stop, quit, tasks, patience, uploader, ssh: _, web: _, rdp: _, keys_ended: _ } = self;
         stop.cancel();
         tasks.close();
         let live = gateway.registry.all();

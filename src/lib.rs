@@ -16,6 +16,7 @@ pub mod fuzzing;
 mod gateway;
 mod keys;
 mod privileges;
+mod rdp;
 mod records;
 mod rotation;
 mod session;

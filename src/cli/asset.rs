@@ -36,7 +36,7 @@ pub(crate) enum AssetCommand {
         /// Its name
         name: Name,
     },
-    /// Pin the host key that a machine shows now, after its fingerprint was compared
+    /// Pin the host key, or the key of the desktop, that a machine shows now, after its fingerprint was compared
     Trust(TrustArgs),
 }
 
@@ -45,12 +45,16 @@ pub(crate) enum AssetCommand {
 pub(crate) struct TrustArgs {
     /// Its name
     name: Name,
-    /// The fingerprint that the key must have (`SHA256:…`), read on the machine itself; without it, you are asked
+    /// The fingerprint that the key must have (`SHA256:…`, for a desktop `sha256:…`), read on the machine itself; without
+    /// it, you are asked
     #[arg(long, value_name = "SHA256:…")]
     fingerprint: Option<String>,
     /// Keep the keys that are pinned already [default: the new key takes their place]
     #[arg(long)]
     keep: bool,
+    /// The public key of its desktop, not the SSH host key
+    #[arg(long)]
+    rdp: bool,
     #[command(flatten)]
     on_behalf: OnBehalf,
 }
@@ -64,8 +68,13 @@ pub(crate) async fn run(desk: &Desk, command: AssetCommand) -> Result<Reply, Cli
             Ok(Reply::new(page(asset), row(asset)))
         }
         AssetCommand::Trust(args) => {
-            let key = key_shown_by(find(desk, &args.name)?).await?;
-            trust(desk, &args, key, &mut Terminal).await
+            let asset = find(desk, &args.name)?;
+            let shown = if args.rdp {
+                desktop_key_of(asset).await?
+            } else {
+                Shown::host(&key_shown_by(asset).await?)?
+            };
+            trust(desk, &args, shown, &mut Terminal).await
         }
     }
 }
@@ -120,7 +129,7 @@ fn page(asset: &Asset) -> String {
     let or_none = |s: String| if s.is_empty() { "none".to_owned() } else { s };
     clean(&format!(
         "name         {}\ntitle        {}\nzone         {}\naddress      {}\nendpoints    {}\ncriticality  {}\ncrown jewel  {}\n\
-         supervised   {}\ndisabled     {}\nhost keys    {}\ndangerous    {}",
+         supervised   {}\ndisabled     {}\nhost keys    {}\ndesktop keys {}\ndangerous    {}",
         asset.name,
         asset.title,
         asset.zone,
@@ -131,6 +140,7 @@ fn page(asset: &Asset) -> String {
         asset.supervised,
         asset.disabled,
         or_none(asset.host_key_fingerprints().join("\n             ")),
+        or_none(asset.desktop_keys().join("\n             ")),
         or_none(asset.dangers().join(", ")),
     ))
 }
@@ -149,22 +159,58 @@ fn row(asset: &Asset) -> Value {
         "disabled": asset.disabled,
         "host_keys": asset.host_keys,
         "host_key_fingerprints": asset.host_key_fingerprints(),
+        "rdp": asset.rdp,
         "dangerous_ssh_algorithms": asset.dangerous_ssh_algorithms,
         "dangerous_own_loopback": asset.dangerous_own_loopback,
     })
 }
 
-/// Pins `key` if the fingerprint is the expected one or somebody agrees to it.
+/// A key that a machine showed.
+struct Shown {
+    /// What it is, for the person.
+    kind: String,
+    /// `SHA256:…`
+    print: String,
+    /// What the site file keeps.
+    line: String,
+    desktop: bool,
+}
+
+impl Shown {
+    fn host(key: &PublicKey) -> Result<Self, CliError> {
+        let mut pinned = PublicKey::from(key.key_data().clone());
+        pinned.set_comment("");
+        let line =
+            pinned.to_openssh().map_err(|e| CliError::failed(format!("the key cannot be written: {e}")))?;
+        Ok(Self {
+            kind: key.algorithm().to_string(),
+            print: key.fingerprint(HashAlg::Sha256).to_string(),
+            line: line.trim().to_owned(),
+            desktop: false,
+        })
+    }
+
+    fn desktop(print: String) -> Self {
+        Self { kind: "the public key of its desktop".to_owned(), line: print.clone(), print, desktop: true }
+    }
+
+    /// Where the site file keeps such keys.
+    fn pinned<'a>(&self, asset: &'a mut Asset) -> &'a mut Vec<String> {
+        if self.desktop { &mut asset.rdp.get_or_insert_default().public_keys } else { &mut asset.host_keys }
+    }
+}
+
+/// Pins what was shown if the fingerprint is the expected one or somebody agrees to it.
 async fn trust(
     desk: &Desk,
     args: &TrustArgs,
-    key: PublicKey,
+    shown: Shown,
     prompt: &mut dyn Prompt,
 ) -> Result<Reply, CliError> {
     let asset = find(desk, &args.name)?;
-    let print = key.fingerprint(HashAlg::Sha256).to_string();
+    let print = &shown.print;
     match &args.fingerprint {
-        Some(expected) if expected.trim_end_matches('=') == print => {}
+        Some(expected) if expected.trim_end_matches('=') == *print => {}
         Some(_) => {
             return Err(CliError::failed(format!(
                 "{} shows another key, {print}: nothing was pinned; find out why before you trust it",
@@ -172,9 +218,13 @@ async fn trust(
             )));
         }
         None => {
-            let before = asset.host_key_fingerprints().join(" ");
+            let before = if shown.desktop {
+                asset.desktop_keys().join(" ")
+            } else {
+                asset.host_key_fingerprints().join(" ")
+            };
             let before = if before.is_empty() { "nothing".to_owned() } else { before };
-            eprintln!("{} shows {} {print}\npinned so far: {before}", asset.name, key.algorithm());
+            eprintln!("{} shows {} {print}\npinned so far: {before}", asset.name, shown.kind);
             if !prompt
                 .agreed("does the machine's own console show this fingerprint, and is it to be pinned?")?
             {
@@ -182,32 +232,48 @@ async fn trust(
             }
         }
     }
-    let mut pinned = PublicKey::from(key.key_data().clone());
-    pinned.set_comment("");
-    let line =
-        pinned.to_openssh().map_err(|e| CliError::failed(format!("the key cannot be written: {e}")))?;
-    let line = line.trim().to_owned();
+    let line = &shown.line;
     let mut site = desk.site.clone();
     for asset in site.assets.iter_mut().filter(|a| a.name == args.name) {
+        let pinned = shown.pinned(asset);
         if !args.keep {
-            asset.host_keys.clear();
+            pinned.clear();
         }
-        if !asset.host_keys.contains(&line) {
-            asset.host_keys.push(line.clone());
+        if !pinned.contains(line) {
+            pinned.push(line.clone());
         }
     }
     let act = desk.act(&args.on_behalf)?;
     let plan = desk.change_site(&act, site).await?;
     if !plan.is_empty() {
-        let event =
-            AuditEvent::new(AuditKind::HostKeyTrusted, &args.name).with("fingerprint", print.as_str());
+        let event = AuditEvent::new(AuditKind::HostKeyTrusted, &args.name)
+            .with("fingerprint", print.as_str())
+            .with_some("protocol", shown.desktop.then_some("rdp"));
         desk.store.record(&act, event).await?;
     }
     let text = format!(
         "{} is pinned to {print}; put this into the site file, or the next `apply` undoes it:\n  {line}",
         args.name
     );
-    Ok(Reply::new(text, json!({"id": args.name, "fingerprint": print, "host_key": line})))
+    let key = if shown.desktop { "public_key" } else { "host_key" };
+    Ok(Reply::new(text, json!({"id": args.name, "fingerprint": print, key: line})))
+}
+
+/// Looks at the desktop's certificate and goes away: nothing is sent to the machine.
+async fn desktop_key_of(asset: &Asset) -> Result<Shown, CliError> {
+    let failed = |why: String| CliError::failed(format!("{}: {why}", asset.name));
+    let rdp = asset.endpoints.iter().find(|e| e.protocol == Protocol::Rdp);
+    let rdp = rdp.ok_or_else(|| failed("has no rdp endpoint: there is no key to pin".into()))?;
+    let dial = asset.dial(rdp);
+    let look = async {
+        let stream = TcpStream::connect((dial.host.as_str(), dial.port)).await.map_err(|e| e.to_string())?;
+        cofferdam_rdp::learn_key(stream).await.map_err(|e| e.to_string())
+    };
+    match tokio::time::timeout(PATIENCE, look).await {
+        Ok(Ok(pin)) => Ok(Shown::desktop(pin.to_string())),
+        Ok(Err(why)) => Err(failed(format!("{dial} does not answer as an RDP server with TLS: {why}"))),
+        Err(_) => Err(failed(format!("{dial} did not answer within 20 s: check address and network"))),
+    }
 }
 
 /// Looks at the key and goes away: nothing is sent to the machine.

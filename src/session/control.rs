@@ -77,6 +77,10 @@ impl Control {
     pub(crate) fn frozen(&self) -> Option<Frozen> {
         self.frozen.borrow().clone()
     }
+    /// Why it is frozen, if it is, and every change of that.
+    pub(crate) fn follow_frozen(&self) -> watch::Receiver<Option<Frozen>> {
+        self.frozen.subscribe()
+    }
     /// Returns at once while the session runs, waits while it is frozen, and fails once it has ended.
     pub(crate) async fn running(&self) -> Result<(), Ended> {
         if self.ended.is_cancelled() {

@@ -9,7 +9,7 @@ mod terminal;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use cofferdam_web::{Certificates, Listening, Services, Settings};
+use cofferdam_web::{Certificates, Desktops, Listening, Services, Settings};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -17,6 +17,7 @@ use crate::{
     config::{Config, settings::Web},
     context::Context,
     gateway::Gateway,
+    rdp::tokens::Issuer,
     records::Records,
 };
 
@@ -49,7 +50,8 @@ pub(crate) async fn bind(config: &Config) -> Result<Option<Bound>, String> {
     Ok(Some(Bound { settings, listening: Listening { socket, redirect }, address }))
 }
 
-/// Serves the pages until `stop`; recordings that only the object store has are read through `archive`.
+/// Serves the pages until `stop`; recordings that only the object store has are read through `archive`, and people reach
+/// `desktops` where that is an address.
 ///
 /// # Errors
 /// When the certificate or the public address cannot be used.
@@ -58,6 +60,7 @@ pub(crate) fn start(
     context: Arc<Context>,
     archive: Option<cofferdam_recorder::Archive>,
     bound: Bound,
+    desktops: Option<String>,
     stop: &CancellationToken,
     tasks: &TaskTracker,
 ) -> Result<(), String> {
@@ -90,7 +93,8 @@ pub(crate) fn start(
         prover: gateway.prover.clone(),
         live: Arc::new(live::Live::new(gateway.clone(), records.clone())),
         terminals: Arc::new(terminal::InsideTerminals::new(gateway.clone(), tasks.clone())),
-        desktops: None,
+        desktops: desktops
+            .map(|address| Arc::new(Issuer::new(gateway.clone(), address)) as Arc<dyn Desktops>),
         recordings: Arc::new(recordings::Archive::new(records, gateway.store.clone())),
         secrets: Arc::new(secrets::Shown {
             gateway: gateway.clone(),

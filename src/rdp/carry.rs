@@ -1,0 +1,155 @@
+//! What a session on a desktop carries, from the dial to the last word.
+
+use std::{sync::Arc, time::Duration};
+
+use cofferdam_access::{site::Direction, snapshot::Snapshot};
+use cofferdam_rdp::{Accepted, ChannelPolicy, Ending, Finished, Order, relay};
+use tokio::sync::watch;
+use tracing::debug;
+
+use super::{
+    connection::PersonWire,
+    dial::dial,
+    tap::{Latest, TapQueue},
+    watch::Watcher,
+};
+use crate::{
+    gateway::Gateway,
+    session::{end::End, live::Session},
+};
+
+/// How long the thread that records the picture gets for its last frame.
+const LAST_FRAME: Duration = Duration::from_millis(100);
+
+/// Dials and relays until the end, and says why it ended where the client can show it.
+pub(super) async fn carry(gateway: Arc<Gateway>, session: Arc<Session>, accepted: Accepted<PersonWire>) {
+    let control = session.control();
+    // A session that has to be watched waits here: nothing is dialled before.
+    let dialled = match control.running().await {
+        Ok(()) => dial(&gateway, &session).await,
+        Err(_) => return say_why(&session, accepted).await,
+    };
+    let target = match dialled {
+        Ok(target) => target,
+        Err(e) => {
+            if let Some(print) = &e.impostor {
+                gateway.audit_impostor(&session, print).await;
+            }
+            control.end(End::TargetFailed { why: e.why, sentence: e.sentence });
+            return say_why(&session, accepted).await;
+        }
+    };
+    let latest = Arc::new(Latest::default());
+    let (tap, over) = match TapQueue::start(session.clone(), latest.clone()) {
+        Ok(started) => started,
+        Err(e) => {
+            control.end(End::Internal { why: format!("no thread for a desktop's picture: {e}") });
+            return say_why(&session, accepted).await;
+        }
+    };
+    let mut watcher = Watcher::new(gateway.clone(), session.clone(), tap, latest);
+    let policy = policy(&gateway.snapshots.borrow(), &session);
+    let (order, orders) = watch::channel(Order::Run);
+    let relayed = {
+        let mut relaying = Box::pin(relay(accepted, target, policy, &mut watcher, orders));
+        tokio::select! {
+            biased;
+            relayed = &mut relaying => relayed,
+            () = pass_on(&session, order) => (&mut relaying).await,
+        }
+    };
+    match relayed {
+        Ok(Finished::PersonLeft) => control.end(End::Closed),
+        Ok(Finished::TargetLeft { .. }) => control.end(End::TargetClosed),
+        // Whoever ended or stopped it has said why.
+        Ok(Finished::Ended(_) | Finished::Stopped) => {
+            control.end(End::Internal { why: "the relay of a desktop was stopped".into() })
+        }
+        Err(e) => {
+            debug!(session = %session.id(), error = %e, "the relay of a desktop ended with an error");
+            control.end(End::TargetFailed {
+                why: format!("the relay of a desktop: {e}"),
+                sentence: "the connection to the desktop broke off; connect again".into(),
+            })
+        }
+    };
+    // The thread records what is left once nobody can tell it more.
+    drop(watcher);
+    if tokio::time::timeout(LAST_FRAME, over).await.is_err() {
+        debug!(session = %session.id(), "the last frame of a desktop was not recorded in time");
+    }
+}
+
+async fn say_why(session: &Session, accepted: Accepted<PersonWire>) {
+    accepted.refuse(session.control().reason().map_or(Ending::Fault, ending)).await;
+}
+
+/// What may pass besides screen, keys and pointer: what the asset allows, where the conduits by which the person comes
+/// carry data that way.
+fn policy(snapshot: &Snapshot, session: &Session) -> ChannelPolicy {
+    let grant = session.grant();
+    let site = &snapshot.site;
+    let passes = |way: Direction| {
+        let (Some(from), Some(asset)) = (site.zone_of(grant.source()), site.asset(&grant.account().asset))
+        else {
+            return false;
+        };
+        let mut conduits = site.conduits_to(from, asset, grant.protocol());
+        conduits.any(|c| c.direction == Direction::Both || c.direction == way)
+    };
+    let desktop = grant.desktop().cloned().unwrap_or_default();
+    let mut policy = ChannelPolicy::default();
+    policy.resize = desktop.resize;
+    policy.sound = desktop.sound;
+    policy.clipboard_to_target = desktop.clipboard_to_target && passes(Direction::In);
+    policy.clipboard_to_person = desktop.clipboard_to_person && passes(Direction::Out);
+    policy
+}
+
+/// Tells the relay when the session is frozen, goes on, or ends, which is the last thing that it is told.
+async fn pass_on(session: &Session, order: watch::Sender<Order>) {
+    let control = session.control();
+    let mut frozen = control.follow_frozen();
+    loop {
+        let is = frozen.borrow_and_update().is_some();
+        order.send_replace(if is { Order::Freeze } else { Order::Run });
+        tokio::select! {
+            biased;
+            () = control.ended() => break,
+            changed = frozen.changed() => if changed.is_err() { break },
+        }
+    }
+    order.send_replace(Order::End(control.reason().map_or(Ending::Fault, ending)));
+}
+
+/// The reason in the few words that the protocol has.
+fn ending(end: &End) -> Ending {
+    match end {
+        End::Idle { .. } => Ending::Idle,
+        End::Policy { code: "window_ended" | "window_shortened", .. } => Ending::TimeOver,
+        End::Policy { .. } => Ending::NotAllowed,
+        End::Killed { .. } | End::Finding { .. } | End::Closed => Ending::Administrator,
+        End::TargetClosed
+        | End::RecorderFailed { .. }
+        | End::TargetFailed { .. }
+        | End::Shutdown
+        | End::Internal { .. } => Ending::Fault,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_its_own_word_where_the_protocol_has_one() {
+        let policy = |code| End::Policy { code, sentence: String::new() };
+        assert_eq!(ending(&End::Idle { seconds: 1 }), Ending::Idle);
+        assert_eq!(ending(&policy("window_ended")), Ending::TimeOver);
+        assert_eq!(ending(&policy("window_revoked")), Ending::NotAllowed);
+        assert_eq!(ending(&policy("plant_state")), Ending::NotAllowed);
+        let killed = End::Killed { by: "olga".into(), reason: String::new() };
+        assert_eq!(ending(&killed), Ending::Administrator);
+        assert_eq!(ending(&End::RecorderFailed { why: String::new() }), Ending::Fault);
+    }
+}

@@ -1,0 +1,223 @@
+//! Decodes a copy of what the target draws, on a thread of its own, and records what is on the screen.
+//!
+//! Invariant: nothing is drawn for the person before it stands in the queue of this thread. The queue is bounded: a thread
+//! that falls behind slows the relay, and one that stays behind, or cannot decode, ends the session.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use cofferdam_rdp::{
+    Activation,
+    tap::{PointerChange, Start, Tap},
+};
+use cofferdam_recorder::{Changed, DesktopEncoder, Event, Order, Pixels};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
+use tracing::warn;
+
+use crate::session::{control::Ended, end::End, live::Session};
+
+/// The desktop's number among the session's channels.
+pub(super) const CHANNEL: u32 = 0;
+/// PDUs that wait for the thread.
+const PDUS: usize = 256;
+/// Bytes in them.
+const BYTES: u32 = 8 << 20;
+/// How long the relay stands still for the thread before the session ends.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two frames of the recording.
+const FRAME: Duration = Duration::from_millis(100);
+
+/// What the thread is told, in the order in which the person's client hears it.
+enum Told {
+    /// The desktop begins, or begins again with another size.
+    Activated(Box<Activation>),
+    /// It may draw this.
+    Drawn(Bytes, OwnedSemaphorePermit),
+}
+
+/// Where the pointer is, and by which layout is typed: known to the relay, and part of every key frame.
+#[derive(Debug, Default)]
+pub(super) struct Latest {
+    pointer: AtomicU64,
+    layout: AtomicU32,
+}
+
+impl Latest {
+    pub(super) fn set_pointer(&self, x: u16, y: u16, buttons: u8) {
+        let packed = u64::from(x) << 32 | u64::from(y) << 16 | u64::from(buttons) << 8 | 1;
+        self.pointer.store(packed, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_layout(&self, layout: u32) {
+        self.layout.store(layout, Ordering::Relaxed);
+    }
+
+    /// Tells an encoder. What it makes of that is recorded already, by the relay.
+    fn tell(&self, encoder: &mut DesktopEncoder) {
+        let [_, _, x1, x0, y1, y0, buttons, known] = self.pointer.load(Ordering::Relaxed).to_be_bytes();
+        if known == 1 {
+            drop(encoder.pointer(u16::from_be_bytes([x1, x0]), u16::from_be_bytes([y1, y0]), buttons));
+        }
+        match self.layout.load(Ordering::Relaxed) {
+            0 => {}
+            layout => drop(encoder.keyboard(layout)),
+        }
+    }
+}
+
+/// The relay's end of the queue. When it is dropped the thread records what is left, and ends.
+#[derive(Debug)]
+pub(super) struct TapQueue {
+    told: mpsc::Sender<Told>,
+    room: Arc<Semaphore>,
+}
+
+impl TapQueue {
+    /// Starts the thread. The receiver hears when it has recorded its last frame.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start(
+        session: Arc<Session>,
+        latest: Arc<Latest>,
+    ) -> std::io::Result<(Self, tokio::sync::oneshot::Receiver<()>)> {
+        let (told, hears) = mpsc::channel(PDUS);
+        let (done, over) = tokio::sync::oneshot::channel();
+        let runtime = Handle::current();
+        std::thread::Builder::new().name("desktop-tap".into()).spawn(move || {
+            if let Err(why) = run(&runtime, &session, &latest, hears) {
+                warn!(session = %session.id(), why, "a desktop can no longer be recorded");
+                session.control().end(End::RecorderFailed { why });
+            }
+            // Whoever waited may be gone: the session was cut.
+            done.send(()).unwrap_or_default();
+        })?;
+        Ok((Self { told, room: Arc::new(Semaphore::new(BYTES as usize)) }, over))
+    }
+
+    /// The desktop begins.
+    pub(super) async fn activated(&self, activation: Activation, session: &Session) -> Result<(), Ended> {
+        self.tell(Told::Activated(Box::new(activation)), session).await
+    }
+
+    /// The target draws. Returns once there is room for it.
+    pub(super) async fn drawn(&self, bytes: Bytes, session: &Session) -> Result<(), Ended> {
+        let size = u32::try_from(bytes.len()).unwrap_or(BYTES).clamp(1, BYTES);
+        let room = tokio::time::timeout(PATIENCE, self.room.clone().acquire_many_owned(size)).await;
+        match room {
+            Ok(Ok(place)) => self.tell(Told::Drawn(bytes, place), session).await,
+            _ => Err(behind(session)),
+        }
+    }
+
+    async fn tell(&self, told: Told, session: &Session) -> Result<(), Ended> {
+        match tokio::time::timeout(PATIENCE, self.told.send(told)).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(behind(session)),
+        }
+    }
+}
+
+/// The thread is too slow, or gone (then the first reason, its own, stays).
+fn behind(session: &Session) -> Ended {
+    session
+        .control()
+        .end(End::RecorderFailed { why: "the desktop's picture was not decoded in time".into() });
+    Ended
+}
+
+/// Until the relay ends. The error is why the desktop cannot be recorded any longer.
+fn run(
+    runtime: &Handle,
+    session: &Session,
+    latest: &Latest,
+    mut hears: mpsc::Receiver<Told>,
+) -> Result<(), String> {
+    let mut encoder = DesktopEncoder::new(CHANNEL);
+    let mut tap: Option<Tap> = None;
+    let mut next = Instant::now();
+    // Something was drawn since the last frame.
+    let mut dirty = false;
+    loop {
+        if let Some(tap) = tap.as_mut().filter(|_| dirty && Instant::now() >= next) {
+            record(runtime, session, latest, &mut encoder, tap)?;
+            dirty = false;
+            next = Instant::now() + FRAME;
+        }
+        let heard = if dirty {
+            let wait = next.saturating_duration_since(Instant::now());
+            runtime.block_on(async { tokio::time::timeout(wait, hears.recv()).await }).ok()
+        } else {
+            Some(hears.blocking_recv())
+        };
+        match heard {
+            None => {}
+            Some(Some(Told::Activated(activation))) => tap = Some(begin(&activation)?),
+            Some(Some(Told::Drawn(bytes, _place))) => {
+                // Nothing can be drawn on a desktop that has not begun.
+                if let Some(tap) = &mut tap {
+                    tap.feed(&bytes).map_err(|e| e.to_string())?;
+                    dirty = true;
+                }
+            }
+            Some(None) => {
+                return match &mut tap {
+                    Some(tap) => record(runtime, session, latest, &mut encoder, tap),
+                    None => Ok(()),
+                };
+            }
+        }
+    }
+}
+
+fn begin(activation: &Activation) -> Result<Tap, String> {
+    let Activation { width, height, io_channel, .. } = *activation;
+    Tap::new(Start { width, height, io_channel }).map_err(|e| e.to_string())
+}
+
+/// Records what differs from the frame before.
+fn record(
+    runtime: &Handle,
+    session: &Session,
+    latest: &Latest,
+    encoder: &mut DesktopEncoder,
+    tap: &mut Tap,
+) -> Result<(), String> {
+    latest.tell(encoder);
+    let shapes: Vec<Event> =
+        tap.take_pointer_changes().into_iter().filter_map(|change| pointer(encoder, change)).collect();
+    let frame = tap.rest();
+    let (width, height) = frame.image.size();
+    let picture = Pixels::new(width, height, Order::Rgbx, frame.image.rgbx())
+        .ok_or_else(|| format!("no desktop has {width} by {height} pixels"))?;
+    let drawn = match frame.changed.as_slice() {
+        [] => Vec::new(),
+        changed => encoder.frame(&picture, Changed::Tiles(changed), session.now().micros()),
+    };
+    for event in shapes.into_iter().chain(drawn) {
+        // The recorder's own reason stands in the session already.
+        runtime.block_on(session.record(event)).map_err(|_| "the recorder stopped".to_owned())?;
+    }
+    Ok(())
+}
+
+fn pointer(encoder: &mut DesktopEncoder, change: PointerChange) -> Option<Event> {
+    match change {
+        PointerChange::Usual => encoder.usual_pointer(),
+        PointerChange::Hidden => encoder.hidden_pointer(),
+        // Where the person has it is known from their side.
+        PointerChange::At { .. } => None,
+        PointerChange::Shape(shape) => {
+            encoder.pointer_shape(shape.width, shape.height, shape.hot, &shape.rgba)
+        }
+    }
+}

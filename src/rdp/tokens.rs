@@ -1,0 +1,184 @@
+//! Single-use tokens for desktops: how one is made, and who is let in by one.
+//!
+//! The log-in by NLA proves that both sides know the token without sending it, so this side has to have it, too: the vault
+//! seals it, the store keeps it for a minute at most, and its use deletes it. Of all who present it, on whatever node, one
+//! gets in.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use cofferdam_access::{
+    audit::Act,
+    ids::{DesktopTokenId, Name},
+    site::AccountRef,
+    store::{DESKTOP_TOKEN_SECONDS, DesktopToken, StoreError},
+};
+use cofferdam_rdp::{Candidate, Tokens};
+use cofferdam_vault::{Context as Sealed, SecretBytes, SecretString};
+use cofferdam_web::{DesktopPass, DesktopRequest, Desktops};
+use tracing::{error, info, warn};
+use zeroize::Zeroizing;
+
+use crate::{gateway::Gateway, setup, ssh::login};
+
+/// Characters of a token, each one of 32: 130 random bits.
+const LENGTH: usize = 26;
+/// How long the look-up of a person's tokens may take.
+const LOOK_UP: Duration = Duration::from_secs(2);
+
+/// What a token's sealed text is bound to: it opens as no other token, and for nobody else.
+fn binding(id: DesktopTokenId, person: &Name) -> Sealed {
+    Sealed::new("desktop-token", format!("{id} {person}"))
+}
+
+/// Makes tokens for the web interface.
+pub(crate) struct Issuer {
+    gateway: Arc<Gateway>,
+    address: String,
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issuer").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Issuer {
+    /// For the listener that people reach at `address`.
+    pub(crate) fn new(gateway: Arc<Gateway>, address: String) -> Self {
+        Self { gateway, address }
+    }
+}
+
+#[async_trait]
+impl Desktops for Issuer {
+    fn address(&self) -> &str {
+        &self.address
+    }
+
+    async fn issue(&self, act: &Act, request: DesktopRequest) -> Result<DesktopPass, String> {
+        let fault = |e: &dyn fmt::Display| {
+            error!(error = %e, "a token for a desktop could not be made");
+            "the gateway cannot make a token at the moment; tell the site's administrator".to_owned()
+        };
+        let text = Zeroizing::new(setup::random_text(LENGTH));
+        let token = DesktopToken {
+            id: DesktopTokenId::new(act.at, &mut rand::rng()),
+            person: request.user,
+            account: request.account,
+            window: request.window,
+            factors: request.factors,
+            source: request.source,
+            created_at: act.at,
+            expires_at: act.at.plus_seconds(DESKTOP_TOKEN_SECONDS),
+        };
+        let secret = SecretBytes::new(text.as_bytes().to_vec());
+        let sealer = self.gateway.vault.sealer();
+        let sealed = sealer.seal(&binding(token.id, &token.person), &secret).map_err(|e| fault(&e))?;
+        self.gateway.store.issue_desktop_token(act, &token, &sealed).await.map_err(|e| fault(&e))?;
+        Ok(DesktopPass {
+            user_name: format!("{}+{}+{}", token.person, token.account.asset, token.account.login),
+            token: text,
+            expires_at: token.expires_at,
+        })
+    }
+}
+
+/// Who may come in by one connection. Remembers whose name was tried, for the refusal's entry in the audit log.
+pub(crate) struct Door {
+    gateway: Arc<Gateway>,
+    peer: SocketAddr,
+    tried: Mutex<Option<Name>>,
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Tokens for Door {
+    async fn candidates(&self, user: &str) -> Vec<Candidate> {
+        tokio::time::timeout(LOOK_UP, self.find(user)).await.unwrap_or_default()
+    }
+}
+
+impl Door {
+    /// For a connection from `peer`.
+    pub(crate) fn new(gateway: Arc<Gateway>, peer: SocketAddr) -> Self {
+        Self { gateway, peer, tried: Mutex::default() }
+    }
+
+    fn person(&self) -> Option<Name> {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn source(&self) -> IpAddr {
+        self.peer.ip().to_canonical()
+    }
+
+    /// The tokens that open what `user` names. A store that does not answer knows of none.
+    async fn find(&self, user: &str) -> Vec<Candidate> {
+        let login::Asked { user: person, named } = login::parse(user);
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&person);
+        let now = self.gateway.clock.now();
+        if !self.gateway.prover.may_guess(person.as_ref(), self.source(), now) {
+            info!(source = %self.source(), "a log-in to a desktop was not looked at: too many");
+            return Vec::new();
+        }
+        let (Some(person), Some(named)) = (person, named) else { return Vec::new() };
+        let login = named.login.or_else(|| {
+            let snapshot = self.gateway.snapshots.borrow();
+            snapshot.site.default_account(&named.asset).map(|a| a.login.clone())
+        });
+        let Some(login) = login else { return Vec::new() };
+        let account = AccountRef { asset: named.asset, login };
+        let standing = match self.gateway.store.standing_desktop_tokens(&person, now).await {
+            Ok(standing) => standing,
+            Err(e) => {
+                warn!(error = %e, "tokens for desktops could not be read");
+                return Vec::new();
+            }
+        };
+        let fitting = standing.into_iter().filter(|s| s.token.account == account);
+        fitting.filter_map(|s| self.opened(&s.token, &s.sealed)).collect()
+    }
+
+    fn opened(&self, token: &DesktopToken, sealed: &[u8]) -> Option<Candidate> {
+        let opened = self.gateway.vault.sealer().open(&binding(token.id, &token.person), sealed);
+        let text: Option<SecretString> = opened.ok().and_then(|secret| secret.to_text().ok());
+        if text.is_none() {
+            error!(token = %token.id, "a token for a desktop does not open: it was changed, or sealed by another vault");
+        }
+        Some(Candidate { id: token.id.to_string(), password: text? })
+    }
+
+    /// Uses up the token that was proved. None: somebody else was faster, or it is over.
+    pub(crate) async fn redeem(&self, id: &str) -> Result<Option<DesktopToken>, StoreError> {
+        let Ok(id) = id.parse::<DesktopTokenId>() else { return Ok(None) };
+        let now = self.gateway.clock.now();
+        let Some(person) = self.person() else { return Ok(None) };
+        let act = Act::person(&person, now).from(self.source());
+        let token = self.gateway.store.use_desktop_token(&act, id).await?.filter(|t| t.person == person);
+        if token.is_some() {
+            self.gateway.prover.succeeded(&person, self.source(), now);
+        }
+        Ok(token)
+    }
+
+    /// Audits and counts a log-in that failed.
+    pub(crate) async fn refused(&self) {
+        let now = self.gateway.clock.now();
+        let noted =
+            self.gateway.prover.refused(self.person().as_ref(), self.source(), now, "desktop_token").await;
+        if let Err(e) = noted {
+            warn!(error = %e, "a failed log-in to a desktop could not be audited");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What the relay of a desktop reports: recorded, counted and looked at before any byte of it goes on.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use cofferdam_access::{
+    audit::{Act, AuditEvent, AuditKind},
+    store::StoreError,
+};
+use cofferdam_rdp::{Client, Direction, Event, Pointer, ScreenPdu, Stop, Watch};
+use cofferdam_recorder::{
+    Clipboard, ClipboardText, Decision, DesktopEncoder, Direction as Way, Event as Recorded, Key,
+};
+use tracing::{info, warn};
+
+use super::tap::{CHANNEL, Latest, TapQueue};
+use crate::{
+    gateway::Gateway,
+    session::{control::Ended, live::Session},
+};
+
+/// `PTRFLAGS_DOWN`, and the buttons that it is about (MS-RDPBCGR 2.2.8.1.1.3.1.1.3).
+const DOWN: u16 = 0x8000;
+const BUTTONS: [(u16, u8); 3] = [(0x1000, 0), (0x2000, 1), (0x4000, 2)];
+/// The same for the extended buttons (2.2.8.1.1.3.1.1.4).
+const EXTENDED: [(u16, u8); 2] = [(0x0001, 3), (0x0002, 4)];
+/// Both wheels: what the event says besides is no position.
+const WHEELS: u16 = 0x0200 | 0x0400;
+/// Longest name of a client that is kept, characters.
+const NAME: usize = 64;
+/// Things that were refused or taken out of which each is noted once; more kinds than there are say that a peer plays.
+const NOTES: usize = 64;
+
+/// See the module.
+pub(super) struct Watcher {
+    gateway: Arc<Gateway>,
+    session: Arc<Session>,
+    encoder: DesktopEncoder,
+    tap: TapQueue,
+    latest: Arc<Latest>,
+    place: (u16, u16),
+    buttons: u8,
+    noted: HashMap<String, ()>,
+}
+
+impl Watcher {
+    /// For a session whose screens go to `tap`.
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        session: Arc<Session>,
+        tap: TapQueue,
+        latest: Arc<Latest>,
+    ) -> Self {
+        Self {
+            gateway,
+            session,
+            encoder: DesktopEncoder::new(CHANNEL),
+            tap,
+            latest,
+            place: (0, 0),
+            buttons: 0,
+            noted: HashMap::new(),
+        }
+    }
+
+    async fn all(&self, events: Vec<Recorded>) -> Result<(), Ended> {
+        for event in events {
+            self.session.record(event).await?;
+        }
+        Ok(())
+    }
+
+    async fn client(&mut self, client: &Client) -> Result<(), Ended> {
+        let name: String = client.name.chars().filter(|c| !c.is_control()).take(NAME).collect();
+        let what = serde_json::json!({
+            "what": "desktop", "client": name, "build": client.build, "width": client.width, "height": client.height,
+        });
+        self.session.record(Recorded::ChannelOpen { channel: CHANNEL, what: what.to_string() }).await?;
+        self.latest.set_layout(client.keyboard_layout);
+        match self.encoder.keyboard(client.keyboard_layout) {
+            Some(event) => self.session.record(event).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn key(&mut self, key: Key) -> Result<(), Ended> {
+        self.all(self.encoder.keys(&[key])).await
+    }
+
+    async fn pointer(&mut self, pointer: Pointer) -> Result<(), Ended> {
+        let names: &[(u16, u8)] = if pointer.extended { &EXTENDED } else { &BUTTONS };
+        for (flag, bit) in names {
+            if pointer.flags & flag != 0 && (pointer.extended || pointer.flags & WHEELS == 0) {
+                let mask = 1 << bit;
+                self.buttons =
+                    if pointer.flags & DOWN != 0 { self.buttons | mask } else { self.buttons & !mask };
+            }
+        }
+        if pointer.relative {
+            // The distance is a signed number.
+            let moved = |at: u16, by: u16| at.saturating_add_signed(i16::from_ne_bytes(by.to_ne_bytes()));
+            self.place = (moved(self.place.0, pointer.x), moved(self.place.1, pointer.y));
+        } else if pointer.flags & WHEELS == 0 || pointer.extended {
+            self.place = (pointer.x, pointer.y);
+        }
+        let (x, y) = self.place;
+        self.latest.set_pointer(x, y, self.buttons);
+        match self.encoder.pointer(x, y, self.buttons) {
+            Some(event) => self.session.record(event).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn clipboard(&mut self, direction: Direction, text: String) -> Result<(), Ended> {
+        let direction = match direction {
+            Direction::ToTarget => Way::ToTarget,
+            Direction::ToPerson => Way::ToPerson,
+        };
+        let size = text.len() as u64;
+        let note = Clipboard { channel: CHANNEL, direction, format: "text".into(), size, refused: None };
+        self.session.record(Recorded::Clipboard(Box::new(note))).await?;
+        self.all(self.encoder.clipboard(&ClipboardText { direction, text })).await
+    }
+
+    /// Something did not pass: in the recording, and once in the audit log.
+    async fn refused(&mut self, action: String, reason: &str) -> Result<(), Ended> {
+        if self.noted.len() >= NOTES || self.noted.insert(action.clone(), ()).is_some() {
+            return Ok(());
+        }
+        let decision = Decision {
+            action: action.clone(),
+            allowed: false,
+            policies: Vec::new(),
+            reasons: vec![reason.to_owned()],
+        };
+        self.session.record(Recorded::Decision(Box::new(decision))).await?;
+        if let Err(e) = self.audit(&action, reason).await {
+            warn!(session = %self.session.id(), error = %e, "what a desktop was refused could not be audited");
+        }
+        Ok(())
+    }
+
+    async fn audit(&self, action: &str, reason: &str) -> Result<(), StoreError> {
+        let grant = self.session.grant();
+        let act = Act::person(grant.user(), self.gateway.clock.now()).from(grant.source());
+        let event = AuditEvent::new(AuditKind::ChannelRefused, self.session.id())
+            .with("action", action)
+            .with("reason", reason);
+        self.gateway.store.record(&act, event).await.map(drop)
+    }
+
+    async fn take(&mut self, event: Event) -> Result<(), Ended> {
+        if self.session.control().is_ended() {
+            return Err(Ended);
+        }
+        if event.is_human() {
+            self.session.heard_person(1);
+        }
+        let id = self.session.id();
+        match event {
+            Event::Client(client) => self.client(&client).await,
+            Event::Activated(activation) => self.tap.activated(activation, &self.session).await,
+            Event::Key(key) => {
+                let code = u16::from(key.code);
+                self.key(Key { code, released: !key.down, extended: key.extended, unicode: false }).await
+            }
+            Event::Character { unit, down } => {
+                self.key(Key { code: unit, released: !down, extended: false, unicode: true }).await
+            }
+            Event::Pointer(pointer) => self.pointer(pointer).await,
+            Event::ClipboardText { direction, text } => self.clipboard(direction, text).await,
+            Event::ChannelRefused { name } => {
+                self.refused(format!("channel {name}"), "the asset's site file does not allow it").await
+            }
+            Event::Dropped(what) => {
+                self.refused(format!("{what:?}"), "what the client or the target sent must not pass").await
+            }
+            Event::TargetSays { code } => {
+                info!(session = %id, code, "the desktop's target says why it ends");
+                Ok(())
+            }
+            Event::LogOnMessage { kind, data } => {
+                warn!(session = %id, kind, data, "the desktop's target has a message about the log-in");
+                Ok(())
+            }
+            Event::LoggedOn => {
+                info!(session = %id, "the desktop's target says that the account is logged on");
+                Ok(())
+            }
+            // The lock keys' lights, and what later versions of the relay may report.
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Watch for Watcher {
+    async fn event(&mut self, event: Event) -> Result<(), Stop> {
+        self.take(event).await.map_err(|Ended| Stop)
+    }
+
+    async fn screen(&mut self, pdu: ScreenPdu) -> Result<(), Stop> {
+        self.session.heard_target(pdu.bytes.len());
+        self.tap.drawn(pdu.bytes, &self.session).await.map_err(|Ended| Stop)
+    }
+}
