@@ -34,6 +34,8 @@ mod peers;
 mod planted;
 #[path = "e2e/postgres.rs"]
 mod postgres;
+#[path = "e2e/rdp.rs"]
+mod rdp;
 #[path = "e2e/records.rs"]
 mod records;
 #[path = "e2e/rotating.rs"]

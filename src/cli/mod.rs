@@ -154,8 +154,8 @@ pub(crate) struct DemoOptions {
     /// Where it listens for SSH; loopback only, port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:2222")]
     pub(crate) ssh: SocketAddr,
-    /// Where it will listen for RDP; taken and not used yet
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3389", hide = true)]
+    /// Where it listens for RDP; loopback only, port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3389")]
     pub(crate) rdp: SocketAddr,
     /// Where it listens for browsers; loopback only, port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]

@@ -1,6 +1,7 @@
 //! `cofferdam demo`: everything in one process on loopback, without any set-up. Gateway, store, built-in targets,
 //! people, and one approved window.
 
+mod eng_ws;
 mod people;
 mod pump_hmi;
 mod site;
@@ -17,7 +18,7 @@ use cofferdam_access::{
     audit::Act,
     clock::{Clock, SystemClock},
     ids::{Login, Name},
-    site::AccountRef,
+    site::{AccountRef, PublicKeyPin},
     store::Store,
 };
 use cofferdam_vault::{SecretBytes, SecretString};
@@ -38,6 +39,8 @@ use crate::{
 const LOGIN: &str = "root";
 /// A second one, which has no secret at all: the gateway makes a certificate for each session.
 const SERVICE: &str = "service";
+/// The account of the desktop.
+const ENGINEER: &str = "eng";
 
 fn fault(e: impl std::fmt::Display) -> AppError {
     AppError::Operator(e.to_string())
@@ -50,7 +53,7 @@ pub(crate) fn run(options: DemoOptions) -> ExitCode {
 }
 
 async fn show_everything(options: DemoOptions) -> Result<(), AppError> {
-    for address in [options.ssh, options.web] {
+    for address in [options.ssh, options.web, options.rdp] {
         if !address.ip().is_loopback() {
             return Err(fault(format!(
                 "{address} is not a loopback address: the demo is never reachable from outside"
@@ -81,16 +84,27 @@ async fn show_everything(options: DemoOptions) -> Result<(), AppError> {
         let url = format!("https://localhost:{}/", options.web.port());
         web.public_url = url.parse().map_err(fault)?;
     }
+    if let Some(rdp) = &mut config.rdp {
+        rdp.listen = options.rdp;
+    }
     let context = Context::new(config.clone());
     Store::migrate(&context.database().map_err(fault)?, context.now()).await.map_err(fault)?;
     let store = context.open_store().await.map_err(fault)?;
 
     let authority = context.ssh_ca().map_err(fault)?.user_public_key();
     let pump = start_pump(&folder, authority).await?;
+    let desktop = start_desktop(&folder).map_err(fault)?;
     let people = people::load_or_make(&folder).map_err(fault)?;
-    site::describe(&context, &store, &people, &pump.host_key, pump.address.port()).await.map_err(fault)?;
+    let machines = site::Machines {
+        host_key: &pump.host_key,
+        ssh: pump.address.port(),
+        desktop_key: &desktop.key,
+        rdp: desktop.address.port(),
+    };
+    site::describe(&context, &store, &people, &machines).await.map_err(fault)?;
     people::enrol(&context, &store, &people).await.map_err(fault)?;
-    keep_secret(&context, &store, &pump.password).await.map_err(fault)?;
+    keep_secret(&context, &store, "pump-hmi", LOGIN, &pump.password).await?;
+    keep_secret(&context, &store, "eng-ws", ENGINEER, &desktop.password).await?;
     site::open_window(&context, &store).await.map_err(fault)?;
     store.close().await;
 
@@ -99,6 +113,7 @@ async fn show_everything(options: DemoOptions) -> Result<(), AppError> {
     let reach = people::Reach {
         ssh: running.ssh,
         web: running.web.map(|a| format!("https://{a}")).unwrap_or_default(),
+        rdp: running.rdp,
         ca_cert: &folder.join("web_ca.pem"),
         config: &config_file,
     };
@@ -107,6 +122,7 @@ async fn show_everything(options: DemoOptions) -> Result<(), AppError> {
     let limit = options.seconds.map_or(Duration::MAX, Duration::from_secs);
     let ended = running.run_for(limit).await;
     pump.stop.cancel();
+    desktop.stop.cancel();
     ended
 }
 
@@ -119,6 +135,7 @@ fn prepare(folder: &Path, options: &DemoOptions) -> Result<(), setup::SetupError
         name: "demo".to_owned(),
         ssh_listen: options.ssh,
         web_listen: options.web,
+        rdp_listen: Some(options.rdp),
         recipients: vec![made.investigator_recipient],
         allow_loopback_targets: true,
         ..Template::default()
@@ -178,10 +195,51 @@ async fn start_pump(folder: &Path, authority: PublicKey) -> Result<Pump, AppErro
     Ok(Pump { address, host_key: public, password: secret()?, stop })
 }
 
-/// The vault learns the built-in host's password, as an administrator would tell it.
-async fn keep_secret(context: &Context, store: &Store, password: &SecretString) -> Result<(), AppError> {
+struct Desktop {
+    address: SocketAddr,
+    /// The pin of its certificate's public key.
+    key: String,
+    password: SecretString,
+    stop: CancellationToken,
+}
+
+/// The built-in desktop. Its certificate and password stay the same from one start to the next.
+fn start_desktop(folder: &Path) -> Result<Desktop, AppError> {
+    let folder = folder.join("eng-ws");
+    let (chain, key, password) = (folder.join("chain.pem"), folder.join("tls_key"), folder.join("password"));
+    if !password.exists() {
+        std::fs::create_dir_all(&folder).map_err(fault)?;
+        let now = SystemClock.now().seconds();
+        let (_, certificate, secret) =
+            cofferdam_web::make_authority("demo", &["eng-ws".to_owned()], now).map_err(fault)?;
+        setup::write_new(&chain, certificate.as_bytes(), 0o644).map_err(fault)?;
+        let secret = SecretBytes::new(secret.as_bytes().to_vec());
+        cofferdam_vault::keyfile::create(&key, &secret).map_err(fault)?;
+        let text = SecretBytes::new(setup::random_text(24).into_bytes());
+        cofferdam_vault::keyfile::create(&password, &text).map_err(fault)?;
+    }
+    let certificate = cofferdam_web::Certificates::load(&chain, &key).map_err(fault)?.served();
+    let secret = || -> Result<SecretString, AppError> {
+        cofferdam_vault::keyfile::load(&password).map_err(fault)?.to_text().map_err(fault)
+    };
+    let key = PublicKeyPin::of(&certificate.public_key_info).to_string();
+    let stop = CancellationToken::new();
+    let desktop = eng_ws::EngWs { login: ENGINEER.to_owned(), password: secret()?, certificate };
+    let address = eng_ws::start(desktop, stop.clone()).map_err(fault)?;
+    info!(%address, "eng-ws runs");
+    Ok(Desktop { address, key, password: secret()?, stop })
+}
+
+/// The vault learns a built-in machine's password, as an administrator would tell it.
+async fn keep_secret(
+    context: &Context,
+    store: &Store,
+    asset: &str,
+    login: &str,
+    password: &SecretString,
+) -> Result<(), AppError> {
     let account =
-        AccountRef { asset: Name::new("pump-hmi").map_err(fault)?, login: Login::new(LOGIN).map_err(fault)? };
+        AccountRef { asset: Name::new(asset).map_err(fault)?, login: Login::new(login).map_err(fault)? };
     if store.secret(&account).await.map_err(fault)?.is_some() {
         return Ok(());
     }
@@ -204,6 +262,8 @@ fn show(people: &people::People, reach: &people::Reach<'_>, folder: &Path) {
          ssh -p {port} -i {key} vera@{ip}            # the menu\n  \
          scp -P {port} -i {key} FILE vera+pump-hmi@{ip}:/tmp/\n\n\
          Her code now:    oathtool --totp -b {totp}\n\n\
+         The desktop eng-ws: *Open desktop* on her page gives a token, then\n\n  \
+         xfreerdp /v:{rdp} /u:vera+eng-ws /cert:tofu    # the token where it asks for a password\n\n\
          In a browser (trust {ca}, or click the warning away):\n\n  \
          {web}/        as vera, olga, sam, ivan or ada; passwords and codes as below\n\n\
          As an operator of the gateway, in another terminal:\n\n  \
@@ -214,6 +274,7 @@ fn show(people: &people::People, reach: &people::Reach<'_>, folder: &Path) {
         folder = folder.display(),
         key = vera.ssh_key.display(),
         totp = vera.totp_secret,
+        rdp = reach.rdp.map_or_else(String::new, |a| a.to_string()),
         config = config.display(),
         ca = reach.ca_cert.display(),
         program =

@@ -108,6 +108,8 @@ pub(super) struct Reach<'a> {
     pub(super) ssh: SocketAddr,
     /// The web interface.
     pub(super) web: String,
+    /// Desktops, where they are served.
+    pub(super) rdp: Option<SocketAddr>,
     /// The authority that browsers have to trust.
     pub(super) ca_cert: &'a Path,
     /// The configuration file.
@@ -125,10 +127,11 @@ pub(super) fn write_ready(file: &Path, people: &People, reach: &Reach<'_>) -> Re
     let ready = serde_json::json!({
         "ssh": reach.ssh.to_string(),
         "web": reach.web,
+        "rdp": reach.rdp.map(|a| a.to_string()),
         "ca_cert": reach.ca_cert,
         "config": reach.config,
         "users": users,
-        "assets": { "pump-hmi": { "protocol": "ssh" } },
+        "assets": { "pump-hmi": { "protocol": "ssh" }, "eng-ws": { "protocol": "rdp" } },
     });
     let text = serde_json::to_vec_pretty(&ready).map_err(|e| e.to_string())?;
     let part = file.with_extension("part");

@@ -9,7 +9,7 @@ use cofferdam_access::{
     people::{Duty, Organisation, OrganisationKind, User},
     policy::CompiledPolicies,
     site::{
-        Account, AccountRef, Asset, Conduit, Credential, Criticality, Direction, Endpoint, Protocol,
+        Account, AccountRef, Asset, Conduit, Credential, Criticality, Desktop, Direction, Endpoint, Protocol,
         Settings, Site, Zone,
     },
     store::{Store, WindowFilter},
@@ -27,21 +27,33 @@ fn name(s: &str) -> Result<Name, String> {
     Name::new(s).map_err(|e| e.to_string())
 }
 
+/// How the built-in machines are reached and known.
+pub(super) struct Machines<'a> {
+    /// The SSH host's key, OpenSSH one-line form.
+    pub(super) host_key: &'a str,
+    /// Its port.
+    pub(super) ssh: u16,
+    /// The pin of the desktop's key.
+    pub(super) desktop_key: &'a str,
+    /// Its port.
+    pub(super) rdp: u16,
+}
+
 /// Describes the site in the store. Started again, only what belongs to the demo is renewed: what was added stays.
 pub(super) async fn describe(
     context: &Context,
     store: &Store,
     people: &People,
-    host_key: &str,
-    port: u16,
+    machines: &Machines<'_>,
 ) -> Result<(), String> {
     let mut site = store.site().await.map_err(|e| e.to_string())?;
     if site.assets.is_empty() {
         site = fresh(people)?;
     }
-    let pump = asset(host_key, port)?;
-    site.assets.retain(|a| a.name != pump.name);
-    site.assets.push(pump);
+    for machine in [pump(machines)?, workstation(machines)?] {
+        site.assets.retain(|a| a.name != machine.name);
+        site.assets.push(machine);
+    }
     if let Some(problem) = CompiledPolicies::compile(&site).problem() {
         return Err(problem.to_string());
     }
@@ -53,19 +65,34 @@ pub(super) async fn describe(
     Ok(())
 }
 
-fn asset(host_key: &str, port: u16) -> Result<Asset, String> {
-    let endpoint = |protocol, port, dial_port| Endpoint { protocol, port, dial_host: None, dial_port };
+fn pump(machines: &Machines<'_>) -> Result<Asset, String> {
+    let endpoint =
+        Endpoint { protocol: Protocol::Ssh, port: 22, dial_host: None, dial_port: Some(machines.ssh) };
+    let mut asset = machine("pump-hmi", "Operator panel of pump P-101", endpoint)?;
+    asset.host_keys.push(machines.host_key.to_owned());
+    Ok(asset)
+}
+
+fn workstation(machines: &Machines<'_>) -> Result<Asset, String> {
+    let endpoint =
+        Endpoint { protocol: Protocol::Rdp, port: 3389, dial_host: None, dial_port: Some(machines.rdp) };
+    let mut asset = machine("eng-ws", "Engineering workstation", endpoint)?;
+    asset.rdp = Some(Desktop { public_keys: vec![machines.desktop_key.to_owned()], ..Desktop::default() });
+    Ok(asset)
+}
+
+fn machine(asset: &str, title: &str, endpoint: Endpoint) -> Result<Asset, String> {
     Ok(Asset {
-        name: name("pump-hmi")?,
-        title: "Operator panel of pump P-101".into(),
+        name: name(asset)?,
+        title: title.into(),
         zone: name("cell-1")?,
         address: "127.0.0.1".into(),
-        endpoints: vec![endpoint(Protocol::Ssh, 22, Some(port))],
+        endpoints: vec![endpoint],
         criticality: Criticality::High,
         crown_jewel: false,
         supervised: false,
         disabled: false,
-        host_keys: vec![host_key.to_owned()],
+        host_keys: Vec::new(),
         dangerous_ssh_algorithms: Vec::new(),
         dangerous_own_loopback: false,
         rdp: None,
@@ -73,10 +100,10 @@ fn asset(host_key: &str, port: u16) -> Result<Asset, String> {
     })
 }
 
-fn account(login: &str, credential: Credential, default: bool) -> Result<Account, String> {
+fn account(asset: &str, login: &str, credential: Credential, default: bool) -> Result<Account, String> {
     let login = Login::new(login).map_err(|e| e.to_string())?;
     Ok(Account {
-        asset: name("pump-hmi")?,
+        asset: name(asset)?,
         login,
         credential,
         default,
@@ -134,14 +161,15 @@ fn fresh(people: &People) -> Result<Site, String> {
             name: name("remote-to-cell-1")?,
             from: name("remote")?,
             to: name("cell-1")?,
-            protocols: BTreeSet::from([Protocol::Ssh, Protocol::Tcp]),
+            protocols: BTreeSet::from([Protocol::Ssh, Protocol::Tcp, Protocol::Rdp]),
             assets: BTreeSet::new(),
             direction: Direction::Both,
         }],
         assets: Vec::new(),
         accounts: vec![
-            account(super::LOGIN, Credential::Password, true)?,
-            account(super::SERVICE, Credential::Certificate, false)?,
+            account("pump-hmi", super::LOGIN, Credential::Password, true)?,
+            account("pump-hmi", super::SERVICE, Credential::Certificate, false)?,
+            account("eng-ws", super::ENGINEER, Credential::Password, true)?,
         ],
         policies: Vec::new(),
     })
@@ -157,11 +185,11 @@ pub(super) async fn open_window(context: &Context, store: &Store) -> Result<(), 
     let site = store.site().await.map_err(|e| e.to_string())?;
     let vera = name("vera")?;
     let mut accounts = BTreeSet::new();
-    for login in [super::LOGIN, super::SERVICE] {
-        accounts.insert(AccountRef {
-            asset: name("pump-hmi")?,
-            login: Login::new(login).map_err(|e| e.to_string())?,
-        });
+    for (asset, login) in
+        [("pump-hmi", super::LOGIN), ("pump-hmi", super::SERVICE), ("eng-ws", super::ENGINEER)]
+    {
+        accounts
+            .insert(AccountRef { asset: name(asset)?, login: Login::new(login).map_err(|e| e.to_string())? });
     }
     let request = WindowRequest {
         id: WindowId::new(now, &mut rand::rng()),

@@ -102,6 +102,11 @@ impl Gateway {
         Self { folder, process, demo }
     }
 
+    /// A text of `demo.json`.
+    pub(super) fn demo_value(&self, key: &str) -> String {
+        self.demo[key].as_str().unwrap_or_else(|| panic!("demo.json has no {key}")).to_owned()
+    }
+
     /// Where it listens for SSH.
     pub(crate) fn ssh_address(&self) -> SocketAddr {
         self.demo["ssh"].as_str().unwrap().parse().unwrap()
@@ -217,7 +222,7 @@ fn launch(folder: &Path) -> (Live, Value) {
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_cofferdam")]);
     command
-        .args(["demo", "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0", "--dir"])
+        .args(["demo", "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0", "--rdp", "127.0.0.1:0", "--dir"])
         .arg(folder)
         .env("RUST_LOG", "debug");
     let mut process = Live::start(command);

@@ -2,6 +2,7 @@
 
 mod browser;
 pub(crate) mod cli;
+pub(crate) mod desktop;
 mod done;
 mod gateway;
 mod live;

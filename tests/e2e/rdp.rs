@@ -1,0 +1,125 @@
+//! Desktops: log-in by a single-use token, the screen, and every way in which it ends.
+
+use std::time::Duration;
+
+use crate::support::{
+    CUT, Gateway,
+    cli::{id_of, state_of},
+    desktop::{Display, FIRST_KEY, PANEL},
+    run, wait_for,
+};
+
+/// What the built-in desktop writes when somebody has logged in to it.
+const REACHED: &str = "somebody is at the built-in desktop";
+
+#[track_caller]
+fn ended(gateway: &Gateway, client: &mut crate::support::Live, reason: &str) {
+    let (_, took) = client.ended_within(Duration::from_secs(10));
+    assert!(took <= CUT, "{reason}: took {took:?}");
+    let (row, _) = wait_for("the session's end in the store", Duration::from_secs(5), || {
+        let row = gateway.only_session();
+        state_of(&row).starts_with("ended").then_some(row)
+    });
+    assert!(row.to_string().to_lowercase().contains(reason), "{row:#}");
+}
+
+#[test]
+fn a_vendor_works_on_a_desktop_with_a_token_and_never_sees_its_secret() {
+    let gateway = Gateway::start();
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let mut client = gateway.at_the_desktop(&display, &api);
+    let session = gateway.only_session();
+    assert_eq!(session["protocol"], "rdp", "{session:#}");
+    assert_eq!(display.colour(FIRST_KEY), PANEL);
+    display.press("k");
+    wait_for("the key's mark", Duration::from_secs(5), || (display.colour(FIRST_KEY) != PANEL).then_some(()));
+    let secret = std::fs::read_to_string(gateway.config().parent().unwrap().join("eng-ws/password")).unwrap();
+    for text in [gateway.log(), client.transcript()] {
+        assert!(!text.contains(secret.trim()), "the target's secret is in a log");
+    }
+    let id = id_of(&session);
+    gateway.kill_session(&id).ok();
+    ended(&gateway, &mut client, "kill");
+    gateway.cofferdam(["recording", "verify", &id]).ok();
+}
+
+#[test]
+fn tokens_that_are_used_wrong_or_for_something_else_are_refused_before_the_target_is_contacted() {
+    let gateway = Gateway::start();
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let (user, token) = gateway.desktop_pass(&api);
+    let refused = |user: &str, password: &str| {
+        run(gateway.freerdp(&display, user, password)).failed();
+        assert!(!gateway.log().contains(REACHED), "the target was contacted");
+    };
+    refused(&user, "abcdefghijkmnpqrstuvwxyz23");
+    refused("olga+eng-ws", &token);
+    refused("vera+pump-hmi", &token);
+    assert!(gateway.sessions().is_empty());
+    let failed = gateway.audit("login.failed");
+    assert!(failed.iter().any(|e| e.to_string().contains("desktop_token")), "{failed:#?}");
+    // A newer token ends the older one.
+    let (_, newer) = gateway.desktop_pass(&api);
+    refused(&user, &token);
+    let mut client = crate::support::Live::start(gateway.freerdp(&display, &user, &newer));
+    wait_for("the session", Duration::from_secs(20), || {
+        assert!(client.is_running(), "{}", client.transcript());
+        (!gateway.live_sessions().is_empty()).then_some(())
+    });
+    let id = id_of(&gateway.only_session());
+    gateway.kill_session(&id).ok();
+    client.ended_within(Duration::from_secs(10));
+    // Used is used.
+    run(gateway.freerdp(&display, &user, &newer)).failed();
+    assert_eq!(gateway.sessions().len(), 1);
+}
+
+#[test]
+fn revoking_the_window_cuts_its_desktop() {
+    let gateway = Gateway::start();
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let mut client = gateway.at_the_desktop(&display, &api);
+    gateway
+        .cofferdam(["window", "revoke", &gateway.demo_window(), "--as", "olga", "--reason", "leak in hall 2"])
+        .ok();
+    ended(&gateway, &mut client, "revoked");
+    gateway.ask_for_desktop(&api).failed();
+}
+
+#[test]
+fn a_suspended_desktop_shows_and_takes_nothing() {
+    let gateway = Gateway::start();
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let mut client = gateway.at_the_desktop(&display, &api);
+    let id = id_of(&gateway.only_session());
+    gateway.cofferdam(["session", "suspend", &id, "--as", "olga"]).ok();
+    wait_for("the suspension", Duration::from_secs(5), || {
+        (state_of(&gateway.only_session()) == "suspended").then_some(())
+    });
+    display.press("k");
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(display.colour(FIRST_KEY), PANEL, "a key reached a suspended desktop");
+    assert!(client.is_running());
+    gateway.cofferdam_by("olga", ["session", "resume", &id]).ok();
+    wait_for("a key's mark after the suspension", Duration::from_secs(10), || {
+        display.press("k");
+        (display.colour(FIRST_KEY) != PANEL).then_some(())
+    });
+}
+
+#[test]
+fn a_target_with_another_key_is_sent_nothing() {
+    let gateway = Gateway::start();
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    gateway.change_asset("eng-ws", |asset| {
+        let other = format!("sha256:{}", "ab".repeat(32));
+        asset["rdp"]["public_keys"] = toml::Value::Array(vec![other.into()]);
+    });
+    let (user, token) = gateway.desktop_pass(&api);
+    run(gateway.freerdp(&display, &user, &token)).failed();
+    assert!(!gateway.log().contains(REACHED));
+    assert_eq!(gateway.audit("host_key.mismatch").len(), 1);
+    // The administrator's act that mends it shows the fingerprint.
+    let trusted = gateway.cofferdam(["asset", "trust", "eng-ws", "--rdp", "--as", "ada"]);
+    trusted.failed().said("sha256:");
+}
