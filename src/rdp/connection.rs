@@ -49,6 +49,7 @@ pub(super) async fn serve(
     let config = FrontConfig {
         tls: served.config.clone(),
         subject_public_key: served.public_key.clone(),
+        certificate: served.certificate.clone(),
         login_time: login,
     };
     let wire = Wire::new(stream, &cut);

@@ -75,6 +75,8 @@ struct Current {
 pub struct Served {
     /// Without resumption and protocol names.
     pub config: Arc<ServerConfig>,
+    /// The certificate itself, DER.
+    pub certificate: Vec<u8>,
     /// The certificate's SubjectPublicKeyInfo (RFC 5280 §4.1), DER.
     pub public_key_info: Vec<u8>,
     /// The key in it: the content of its bit string.
@@ -175,6 +177,7 @@ fn read(chain_file: &Path, key_file: &Path) -> Result<Current, TlsError> {
     let (_, parsed) = x509_parser::parse_x509_certificate(own)
         .map_err(|e| content(chain_file, format!("its first certificate cannot be read ({e})")))?;
     let ends = Timestamp::from_seconds(parsed.validity().not_after.timestamp());
+    let certificate = own.to_vec();
     let public_key_info = parsed.public_key().raw.to_vec();
     let public_key = parsed.public_key().subject_public_key.data.to_vec();
     let text = Zeroizing::new(
@@ -190,7 +193,7 @@ fn read(chain_file: &Path, key_file: &Path) -> Result<Current, TlsError> {
     let mut bare = config.clone();
     bare.session_storage = Arc::new(NoServerSessionStorage {});
     bare.send_tls13_tickets = 0;
-    let served = Arc::new(Served { config: Arc::new(bare), public_key_info, public_key });
+    let served = Arc::new(Served { config: Arc::new(bare), certificate, public_key_info, public_key });
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Current { config: Arc::new(config), served, ends })
 }
