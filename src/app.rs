@@ -249,6 +249,7 @@ pub(crate) async fn start(
         recorder,
         keys: keys.clone(),
         vault_gate: vault_gate.clone(),
+        aside: cofferdam_vault::Sealer::ephemeral(Arc::new(cofferdam_vault::SystemEntropy)),
         stopping: stop.clone(),
         registry: Registry::default(),
         destinations: DestinationRules { own, allow_loopback: config.dangerous.allow_loopback_targets },
@@ -355,7 +356,8 @@ impl Running {
     /// Takes no new connections, tells live sessions, gives them the configured time, ends what is left, and closes
     /// the books.
     pub(crate) async fn stop(self) {
-        let Self { gateway, stop, quit, tasks, patience, uploader, ssh: _, web: _, rdp: _, keys_ended: _ } = self;
+        let Self { gateway, stop, quit, tasks, patience, uploader, ssh: _, web: _, rdp: _, keys_ended: _ } =
+            self;
         stop.cancel();
         tasks.close();
         let live = gateway.registry.all();

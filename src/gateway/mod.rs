@@ -29,6 +29,7 @@ use cofferdam_access::{
 };
 use cofferdam_recorder::{AuditAnchor, Event, Header, RecorderService, RecordingId, Sealed};
 use cofferdam_vault::{
+    Sealer,
     agent::{Claim, Client, RemoteLease},
     rotation::Reason,
 };
@@ -89,6 +90,8 @@ pub(crate) struct Gateway {
     pub(crate) keys: Arc<Client>,
     /// Whether the vault is open.
     pub(crate) vault_gate: Arc<KnownGate>,
+    /// Seals what the store keeps for a minute for this process alone. It is none of the vault's keys.
+    pub(crate) aside: Sealer,
     /// Cancelled when no session may start any more.
     pub(crate) stopping: CancellationToken,
     /// Live sessions.

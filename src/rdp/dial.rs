@@ -44,8 +44,8 @@ pub(super) async fn dial(gateway: &Gateway, session: &Session) -> Result<Target<
             "the site's secret for this account cannot be used; tell the site's administrator",
         )
     };
-    let mut lease = gateway.lease(grant).await?;
-    let material = lease.material().map_err(|e| no_secret(e.to_string()))?;
+    let mut lease = gateway.lease(session).await?;
+    let material = lease.material().ok_or_else(|| no_secret("the lease holds nothing".to_owned()))?;
     session.hold(lease);
     let Material::Password(password) = material else {
         return Err(no_secret(format!("{}: a desktop takes a password", grant.account())));

@@ -1,8 +1,8 @@
 //! Single-use tokens for desktops: how one is made, and who is let in by one.
 //!
-//! The log-in by NLA proves that both sides know the token without sending it, so this side has to have it, too: the vault
-//! seals it, the store keeps it for a minute at most, and its use deletes it. Of all who present it, on whatever node, one
-//! gets in.
+//! The log-in by NLA proves that both sides know the token without sending it, so this side has to have it, too: it is
+//! sealed under a key that only this process has and that ends with it, the store keeps it for a minute at most, and its use
+//! deletes it. Of all who present it, one gets in. A token opens at the node that made it, whose address its page names.
 
 use std::{
     fmt,
@@ -78,8 +78,8 @@ impl Desktops for Issuer {
             expires_at: act.at.plus_seconds(DESKTOP_TOKEN_SECONDS),
         };
         let secret = SecretBytes::new(text.as_bytes().to_vec());
-        let sealer = self.gateway.vault.sealer();
-        let sealed = sealer.seal(&binding(token.id, &token.person), &secret).map_err(|e| fault(&e))?;
+        let sealed =
+            self.gateway.aside.seal(&binding(token.id, &token.person), &secret).map_err(|e| fault(&e))?;
         self.gateway.store.issue_desktop_token(act, &token, &sealed).await.map_err(|e| fault(&e))?;
         Ok(DesktopPass {
             user_name: format!("{}+{}+{}", token.person, token.account.asset, token.account.login),
@@ -151,10 +151,10 @@ impl Door {
     }
 
     fn opened(&self, token: &DesktopToken, sealed: &[u8]) -> Option<Candidate> {
-        let opened = self.gateway.vault.sealer().open(&binding(token.id, &token.person), sealed);
+        let opened = self.gateway.aside.open(&binding(token.id, &token.person), sealed);
         let text: Option<SecretString> = opened.ok().and_then(|secret| secret.to_text().ok());
         if text.is_none() {
-            error!(token = %token.id, "a token for a desktop does not open: it was changed, or sealed by another vault");
+            error!(token = %token.id, "a token for a desktop does not open: it was changed, or made by another node or before a restart");
         }
         Some(Candidate { id: token.id.to_string(), password: text? })
     }

@@ -41,9 +41,7 @@ use cofferdam_access::{
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use self::fakes::{
-    FakeDesktops, FakeFactors, FakeHealth, NoRecordings, NoTerminals, OneSecret, TestSigner,
-};
+use self::fakes::{FakeDesktops, FakeFactors, FakeHealth, NoRecordings, NoTerminals, OneSecret, TestSigner};
 pub(crate) use self::{
     browser::{Answer, Browser},
     fakes::{FakeLive, SECRET, SHARE},

@@ -19,8 +19,8 @@ macro_rules! on_both {
 mod audit;
 mod authorities;
 mod checkouts;
-mod envelopes;
 mod desktops;
+mod envelopes;
 mod figures;
 mod people;
 mod recordings;

@@ -19,8 +19,9 @@ use cofferdam_vault::{SecretBytes, SecretString};
 use zeroize::Zeroizing;
 
 use crate::{
-    DesktopPass, DesktopRequest, Desktops, Export, Exporting, Found, Gate, Health, HealthItem, LiveSession, LiveSessions,
-    RecordedLines, Recordings, RecordingsError, Search, Secrets, Terminal, TerminalRequest, Terminals, Verified, Watching,
+    DesktopPass, DesktopRequest, Desktops, Export, Exporting, Found, Gate, Health, HealthItem, LiveSession,
+    LiveSessions, RecordedLines, Recordings, RecordingsError, Search, Secrets, Terminal, TerminalRequest,
+    Terminals, Verified, Watching,
 };
 
 /// Signs the audit log with a key that everybody knows.
