@@ -106,6 +106,9 @@ pub enum LogOn {
     /// The account may not log on this way, from here, or now.
     #[error("the account may not log on to this machine by remote desktop at this time")]
     NotAllowed,
+    /// It closed the connection once it had the proof of the password, and said nothing.
+    #[error("it closed the connection in the log-in, as some do when user name or password are wrong")]
+    Unsaid,
     /// Another status of Windows.
     #[error("status {0:#010x}")]
     Other(u32),
@@ -128,6 +131,7 @@ impl From<ProveError> for BackError {
     fn from(error: ProveError) -> Self {
         match error {
             ProveError::Wire(error) => Self::Wire(error),
+            ProveError::Closed => Self::LogOn(LogOn::Unsaid),
             ProveError::Refused(status) => Self::LogOn(LogOn::of(status)),
             ProveError::Protocol(what) => Self::Protocol(what),
         }

@@ -106,6 +106,8 @@ pub(crate) enum ProveError {
     Wire(WireError),
     /// The target refused the account, with the status that it gave.
     Refused(u32),
+    /// The target closed the connection once it had the proof of the password.
+    Closed,
     Protocol(&'static str),
 }
 
@@ -134,7 +136,7 @@ pub(crate) async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
     )
     .map_err(|_| ProveError::Protocol("CredSSP cannot start"))?;
     let mut message = TsRequest::default();
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         let state = run(client.process(message).start());
         match state {
             Some(Ok(ClientState::ReplyNeeded(reply))) => send(leg, &reply).await?,
@@ -146,7 +148,11 @@ pub(crate) async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
             }
             None => return Err(ProveError::Protocol("CredSSP asks for Kerberos")),
         }
-        let reply = leg.der(LIMIT).await?;
+        let reply = match leg.der(LIMIT).await {
+            // It had what proves the password by then.
+            Err(WireError::Closed) if round > 0 => return Err(ProveError::Closed),
+            reply => reply?,
+        };
         message = TsRequest::from_buffer(&reply).map_err(|_| ProveError::Protocol("CredSSP message"))?;
     }
     Err(ProveError::Protocol("CredSSP goes on and on"))

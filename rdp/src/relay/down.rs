@@ -92,17 +92,13 @@ impl Machine {
     }
 
     fn target_desktop(&mut self, data: Data<'_>, acts: &mut Vec<Act>) -> Result<(), Broken> {
+        if !self.licensed && is_licence(data.payload) {
+            return self.send(Side::Person, self.io, data.payload, acts);
+        }
         if !share::is_share(data.payload) {
-            return match u16_at(data.payload, 0) {
-                Some(flags) if flags & LICENSE != 0 && !self.licensed => {
-                    self.send(Side::Person, self.io, data.payload, acts)
-                }
-                // A flow marker, or something of standard RDP security.
-                _ => {
-                    self.dropped(Dropped::UnknownPdu, acts);
-                    Ok(())
-                }
-            };
+            // A flow marker, or something of standard RDP security.
+            self.dropped(Dropped::UnknownPdu, acts);
+            return Ok(());
         }
         let (mut kept, mut draws) = (Vec::new(), false);
         for pdu in share::split(data.payload)? {
@@ -200,5 +196,37 @@ impl Machine {
             SessionInfo::Nothing => return Ok(Vec::new()),
         };
         share::encode_data(ShareData { body: &body, ..data })
+    }
+}
+
+/// Whether the payload is of the licensing (MS-RDPBCGR 2.2.1.12.1): a security header that says so, and a preamble with the
+/// size of all that follows. The upper half of the security header's flags may hold anything, and xrdp's looks like that of a
+/// share PDU: what a client could read as share PDUs is none.
+fn is_licence(payload: &[u8]) -> bool {
+    let size = u16_at(payload, 6).map(|size| usize::from(size) + 4);
+    u16_at(payload, 0).is_some_and(|flags| flags & LICENSE != 0)
+        && size == Some(payload.len())
+        && !(share::is_share(payload) && share::split(payload).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As xrdp sends it: the upper half of the flags is not zero.
+    const VALID_CLIENT: [u8; 20] = [
+        0x80, 0, 0x10, 0, 0xff, 2, 0x10, 0, 7, 0, 0, 0, 2, 0, 0, 0, 0x28, 0x14, 0, 0,
+    ];
+
+    #[test]
+    fn a_licence_is_known_by_its_size_and_no_share_pdu_passes_for_one() {
+        assert!(is_licence(&VALID_CLIENT));
+        assert!(!is_licence(VALID_CLIENT.get(..19).unwrap()), "its size lies");
+        // A redirection whose length has the bit of a licence, with that size where a licence has it.
+        let mut redirection = vec![0; 0x90];
+        redirection[..8].copy_from_slice(&[0x90, 0, 0x1a, 0, 0, 0, 0x8c, 0]);
+        assert!(!is_licence(&redirection));
+        redirection[0] = 0xff;
+        assert!(is_licence(&redirection), "no client can read it as one either");
     }
 }

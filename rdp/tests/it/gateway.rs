@@ -110,7 +110,10 @@ impl Gateway {
         tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
-            done.send(serve(stream, front, account, policy, watcher, order).await).ok();
+            let outcome = serve(stream, front, account, policy, watcher, order).await;
+            // For whoever reads a test that failed.
+            eprintln!("the session's end: {outcome:?}");
+            done.send(outcome).ok();
         });
         let clear = Arc::new(Mutex::new(Vec::new()));
         let address = listen_in(inner, identity, clear.clone()).await;

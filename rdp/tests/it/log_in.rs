@@ -103,7 +103,8 @@ async fn a_secret_that_the_target_refuses_is_said_to_be_so() {
     let client = Xfreerdp::start(&folder, gateway.address, USER, TOKEN, &[]);
     client.end();
     let outcome = gateway.outcome().await;
-    assert!(matches!(outcome, Outcome::Back(BackError::LogOn(LogOn::Wrong))), "{outcome:?}");
+    // This server closes the connection; Windows gives a status.
+    assert!(matches!(outcome, Outcome::Back(BackError::LogOn(LogOn::Unsaid))), "{outcome:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
