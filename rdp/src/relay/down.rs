@@ -214,9 +214,8 @@ mod tests {
     use super::*;
 
     /// As xrdp sends it: the upper half of the flags is not zero.
-    const VALID_CLIENT: [u8; 20] = [
-        0x80, 0, 0x10, 0, 0xff, 2, 0x10, 0, 7, 0, 0, 0, 2, 0, 0, 0, 0x28, 0x14, 0, 0,
-    ];
+    const VALID_CLIENT: [u8; 20] =
+        [0x80, 0, 0x10, 0, 0xff, 2, 0x10, 0, 7, 0, 0, 0, 2, 0, 0, 0, 0x28, 0x14, 0, 0];
 
     #[test]
     fn a_licence_is_known_by_its_size_and_no_share_pdu_passes_for_one() {

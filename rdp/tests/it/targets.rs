@@ -85,7 +85,8 @@ impl Display {
     /// An X server in memory.
     pub(crate) fn xvfb(folder: &Folder, log: &str) -> Self {
         let mut command = Command::new("Xvfb");
-        command.args(["-screen", "0", "1024x768x24", "-nolisten", "tcp"]);
+        // Without the last, what was drawn is gone with the program that drew it.
+        command.args(["-screen", "0", "1024x768x24", "-nolisten", "tcp", "-noreset"]);
         Self::start(folder, command, log)
     }
 
