@@ -6,8 +6,14 @@ use crate::support::{
     CUT, Gateway,
     cli::{id_of, state_of},
     desktop::{Display, FIRST_KEY, PANEL},
-    run, wait_for,
+    run,
+    targets::{Folder, Shadow, Xrdp},
+    wait_for,
 };
+
+/// A place on the desktops of real targets, and its colour.
+const MIDDLE: (u16, u16) = (700, 500);
+const BLUE: &str = "335577";
 
 /// What the built-in desktop writes when somebody has logged in to it.
 const REACHED: &str = "somebody is at the built-in desktop";
@@ -122,4 +128,58 @@ fn a_target_with_another_key_is_sent_nothing() {
     // The administrator's act that mends it shows the fingerprint.
     let trusted = gateway.cofferdam(["asset", "trust", "eng-ws", "--rdp", "--as", "ada"]);
     trusted.failed().said("sha256:");
+}
+
+/// How many pixels of two pictures differ, without the corner where the pointer is.
+fn differing(one: &std::path::Path, other: &std::path::Path) -> String {
+    let mut compare = std::process::Command::new("compare");
+    compare.args(["-metric", "AE", "-extract", "1024x700+0+0"]).arg(one).arg(other).arg("null:");
+    run(compare).err().trim().to_owned()
+}
+
+#[test]
+fn a_real_desktop_with_tls_is_recorded_as_the_person_saw_it_pixel_by_pixel() {
+    let (gateway, folder) = (Gateway::start(), Folder::new());
+    let target = Xrdp::start(&folder);
+    gateway.eng_ws_is(target.address, "tls", Xrdp::PASSWORD);
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let mut client = gateway.at_a_desktop(&display, &api, MIDDLE, BLUE);
+    display.move_pointer(1000, 740);
+    let drawn = ["-mod", "23", "17", "-fg", "#c04020", "-bg", "#e0e8f0"];
+    target.desktop.draw(&drawn);
+    let [there, here, recorded] = ["there.png", "here.png", "recorded.png"].map(|name| folder.path(name));
+    target.desktop.picture(&there);
+    wait_for("the drawing at the client", Duration::from_secs(20), || {
+        display.picture(&here);
+        (differing(&there, &here) == "0").then_some(())
+    });
+    let id = id_of(&gateway.only_session());
+    gateway.kill_session(&id).ok();
+    ended(&gateway, &mut client, "kill");
+    let still = ["recording", "export", &id, "--format", "png", "--output"];
+    gateway.cofferdam(still.into_iter().chain([recorded.to_str().unwrap()])).ok();
+    assert_eq!(differing(&here, &recorded), "0", "pixels of the recording differ from the client's");
+    for text in [gateway.log(), client.transcript(), gateway.audit_text()] {
+        assert!(!text.contains(Xrdp::PASSWORD), "the target's secret is in a log");
+    }
+}
+
+#[test]
+fn a_real_desktop_with_nla_takes_the_secret_of_the_vault_and_a_wrong_one_is_told_to_the_operator() {
+    let (gateway, folder) = (Gateway::start(), Folder::new());
+    let target = Shadow::start(&folder);
+    gateway.eng_ws_is(target.address, "nla", Shadow::PASSWORD);
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let mut client = gateway.at_a_desktop(&display, &api, MIDDLE, BLUE);
+    let id = id_of(&gateway.only_session());
+    gateway.kill_session(&id).ok();
+    ended(&gateway, &mut client, "kill");
+    gateway.eng_ws_is(target.address, "nla", "not the password");
+    let (user, token) = gateway.desktop_pass(&api);
+    run(gateway.freerdp(&display, &user, &token)).failed();
+    let (log, _) = wait_for("the reason in the log", Duration::from_secs(5), || {
+        let log = gateway.log();
+        log.contains("eng-ws: log-in to the desktop as eng failed").then_some(log)
+    });
+    assert!(!log.contains("not the password") && !log.contains(Shadow::PASSWORD));
 }

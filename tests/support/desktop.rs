@@ -2,13 +2,15 @@
 
 use std::{
     io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use serde_json::Value;
 
-use super::{Done, Gateway, Live, run, wait_for};
+use super::{Done, Gateway, Live, run, run_with_input, wait_for};
 
 /// Colours of the demo's desktop.
 pub(crate) const WATER: &str = "2080D0";
@@ -28,7 +30,7 @@ impl Display {
     /// Starts one as large as the demo's desktop.
     pub(crate) fn start() -> Self {
         let mut xvfb = Command::new("Xvfb");
-        xvfb.args(["-displayfd", "1", "-screen", "0", "1024x768x24", "-nolisten", "tcp"]);
+        xvfb.args(["-displayfd", "1", "-screen", "0", "1024x768x24", "-nolisten", "tcp", "-noreset"]);
         let mut server = xvfb.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("Xvfb is needed");
         let mut line = String::new();
         BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -50,11 +52,18 @@ impl Display {
         pixel.iter().map(|b| format!("{b:02X}")).collect()
     }
 
-    /// Waits until a pixel has that colour.
-    #[track_caller]
-    pub(crate) fn shows(&self, place: (u16, u16), colour: &str) -> Duration {
-        let what = format!("{colour} at {place:?}");
-        wait_for(&what, Duration::from_secs(30), || (self.colour(place) == colour).then_some(())).1
+    /// A picture of all of it, as a PNG file.
+    pub(crate) fn picture(&self, file: &Path) {
+        let mut import = self.command("import");
+        import.args(["-window", "root"]).arg(file);
+        run(import).ok();
+    }
+
+    /// Moves the pointer away from where something is to be seen.
+    pub(crate) fn move_pointer(&self, x: u16, y: u16) {
+        let mut xdotool = self.command("xdotool");
+        xdotool.args(["mousemove", &x.to_string(), &y.to_string()]);
+        run(xdotool).ok();
     }
 
     /// Presses a key.
@@ -120,13 +129,45 @@ impl Gateway {
     /// The same, until the desktop is on the screen.
     #[track_caller]
     pub(crate) fn at_the_desktop(&self, display: &Display, api_token: &str) -> Live {
+        self.at_a_desktop(display, api_token, TANK, WATER)
+    }
+
+    /// Logs in to `eng-ws`, until its desktop shows `colour` at `place`.
+    #[track_caller]
+    pub(crate) fn at_a_desktop(
+        &self,
+        display: &Display,
+        api_token: &str,
+        place: (u16, u16),
+        colour: &str,
+    ) -> Live {
         let (user, token) = self.desktop_pass(api_token);
         let mut client = Live::start(self.freerdp(display, &user, &token));
         let what = "the desktop on the screen";
         wait_for(what, Duration::from_secs(30), || {
             assert!(client.is_running(), "xfreerdp ended:\n{}\n{}", client.transcript(), self.log());
-            (display.colour(TANK) == WATER).then_some(())
+            (display.colour(place) == colour).then_some(())
         });
         client
+    }
+
+    /// Puts another desktop in the place of the demo's: its key is looked at and pinned, its secret kept.
+    #[track_caller]
+    pub(crate) fn eng_ws_is(&self, address: SocketAddr, security: &str, password: &str) {
+        self.change_asset("eng-ws", |asset| {
+            asset["endpoints"][0]["dial_port"] = i64::from(address.port()).into();
+            asset["rdp"].as_table_mut().unwrap().insert("security".into(), security.into());
+        });
+        let trust = ["asset", "trust", "eng-ws", "--rdp", "--as", "ada"];
+        let shown = self.cofferdam(trust).failed().err();
+        let print = shown.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap();
+        self.cofferdam(
+            trust.into_iter().chain(["--fingerprint", print.trim_end_matches([',', '.', ';', ':'])]),
+        )
+        .ok();
+        let mut secret = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+        secret.args(["account", "set-secret", "eng@eng-ws", "--password-stdin", "--as", "ada"]);
+        secret.arg("--config").arg(self.config());
+        run_with_input(secret, format!("{password}\n").as_bytes()).ok();
     }
 }

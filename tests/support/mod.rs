@@ -10,6 +10,9 @@ pub(crate) mod person;
 mod postgres;
 mod s3;
 mod sshd;
+#[path = "../../rdp/tests/it/targets.rs"]
+#[allow(dead_code, reason = "the RDP crate's own tests use the rest of it")]
+pub(crate) mod targets;
 
 pub(crate) use browser::as_json;
 pub(crate) use done::{Done, run, run_with_input};

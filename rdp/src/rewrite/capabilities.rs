@@ -123,7 +123,7 @@ fn demanded(kind: u16, set: &mut Vec<u8>) -> bool {
 }
 
 /// No bulk compression, and no automatic reconnection.
-fn general(set: &mut Vec<u8>) -> bool {
+fn general(set: &mut [u8]) -> bool {
     put(set, 12, &[0, 0]);
     if let Some(flags) = set.get_mut(14) {
         *flags &= !0x8;
@@ -133,7 +133,7 @@ fn general(set: &mut Vec<u8>) -> bool {
 }
 
 /// "Negotiated, and none": without the flag, some targets take a client for a broken one.
-fn orders(set: &mut Vec<u8>) -> bool {
+fn orders(set: &mut [u8]) -> bool {
     put(set, 34, &0x000a_u16.to_le_bytes());
     zero_range(set, 36, 68);
     zero_range(set, 70, 72);
@@ -141,12 +141,12 @@ fn orders(set: &mut Vec<u8>) -> bool {
     true
 }
 
-fn channel_compression(set: &mut Vec<u8>) -> bool {
+fn channel_compression(set: &mut [u8]) -> bool {
     zero_range(set, 4, 8);
     true
 }
 
-fn zero(set: &mut Vec<u8>, from: usize) -> bool {
+fn zero(set: &mut [u8], from: usize) -> bool {
     let end = set.len();
     zero_range(set, from, end);
     true

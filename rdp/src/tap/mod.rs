@@ -102,8 +102,8 @@ pub struct Tap {
     pointers: Pointers,
     pointer_changes: Vec<PointerChange>,
     shown: Option<i64>,
+    in_a_row: u32,
     faults: u32,
-    all_faults: u32,
 }
 
 /// Why one update could not be decoded.
@@ -125,8 +125,8 @@ impl Tap {
             pointers: Pointers::default(),
             pointer_changes: Vec::new(),
             shown: None,
+            in_a_row: 0,
             faults: 0,
-            all_faults: 0,
         })
     }
 
@@ -144,17 +144,17 @@ impl Tap {
     }
 
     fn fault(&mut self, why: Fault) -> Result<(), TapError> {
-        self.faults += 1;
-        self.all_faults = self.all_faults.saturating_add(1);
-        match self.faults > MOST_FAULTS {
-            true => Err(TapError::Undecodable { count: self.faults, why }),
+        self.in_a_row += 1;
+        self.faults = self.faults.saturating_add(1);
+        match self.in_a_row > MOST_FAULTS {
+            true => Err(TapError::Undecodable { count: self.in_a_row, why }),
             false => Ok(()),
         }
     }
 
     /// How many updates could not be decoded so far: the picture may be wrong where they were.
     pub fn faults(&self) -> u32 {
-        self.all_faults
+        self.faults
     }
 
     fn decode(&mut self, pdu: &[u8]) -> Result<Result<(), Fault>, TapError> {
@@ -292,7 +292,7 @@ impl Tap {
     /// # Errors
     /// When no desktop of that size can be recorded.
     pub fn resize(&mut self, width: u16, height: u16) -> Result<(), TapError> {
-        self.faults = 0;
+        self.in_a_row = 0;
         if (width, height) != self.image.size() {
             self.image = Image::new(width, height).ok_or(TapError::Size { width, height })?;
         }

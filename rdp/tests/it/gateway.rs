@@ -28,6 +28,7 @@ pub(crate) const TOKEN: &str = "k7wq-3n5x-tyb2-9dme-ha4c-v6zr";
 
 /// How one connection ended.
 #[derive(Debug)]
+#[allow(dead_code, reason = "shown where a test fails")]
 pub(crate) enum Outcome {
     Front(FrontError),
     Back(BackError),

@@ -111,9 +111,19 @@ impl Display {
     }
 
     pub(crate) fn fill(&self, colour: &str) {
-        let done =
-            Command::new("xsetroot").args(["-solid", colour]).env("DISPLAY", &self.name).status().unwrap();
-        assert!(done.success());
+        self.draw(&["-solid", colour]);
+    }
+
+    /// Draws what the arguments of `xsetroot` say.
+    pub(crate) fn draw(&self, what: &[&str]) {
+        assert!(Command::new("xsetroot").args(what).env("DISPLAY", &self.name).status().unwrap().success());
+    }
+
+    /// A picture of all of it, as a PNG file.
+    pub(crate) fn picture(&self, file: &Path) {
+        let mut import = Command::new("import");
+        import.args(["-silent", "-window", "root"]).arg(file).env("DISPLAY", &self.name);
+        assert!(import.status().unwrap().success());
     }
 
     /// The colour of one pixel.
@@ -189,14 +199,18 @@ pub(crate) struct Shadow {
 
 impl Shadow {
     pub(crate) const USER: &str = "rdptest";
+    /// Another user with the same password.
+    pub(crate) const ENGINEER: &str = "eng";
     pub(crate) const PASSWORD: &str = "Vault-Secret-1";
 
     pub(crate) fn start(folder: &Folder) -> Self {
         let desktop = Display::xvfb(folder, "shadow-display");
         desktop.fill(COLOUR);
-        let hash = ["-u", Self::USER, "-p", Self::PASSWORD, "-f", "sam"];
-        let sam = Command::new("winpr-hash").args(hash).output().unwrap().stdout;
-        std::fs::write(folder.path("sam"), sam).unwrap();
+        let hash = |user| {
+            let hash = ["-u", user, "-p", Self::PASSWORD, "-f", "sam"];
+            Command::new("winpr-hash").args(hash).output().unwrap().stdout
+        };
+        std::fs::write(folder.path("sam"), [hash(Self::USER), hash(Self::ENGINEER)].concat()).unwrap();
         let port = free_port();
         let mut command = folder.command("freerdp-shadow-cli", "shadow");
         command.arg(format!("/port:{port}")).arg("/bind-address:127.0.0.1").args(["/sec:nla", "+auth"]);
