@@ -241,7 +241,7 @@ mod tests {
             if let Ok(Some((_, len))) = measure(&bytes) {
                 prop_assert!(len <= 0xffff);
             }
-            let _ = measure_der(&bytes);
+            drop(measure_der(&bytes));
         }
     }
 }

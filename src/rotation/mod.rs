@@ -26,7 +26,7 @@ use tracing::{error, warn};
 pub(crate) use fleet::PLUGIN_COMMAND;
 use fleet::SiteFleet;
 pub(crate) use look::can_be_looked_at;
-use report::AuditReporter;
+use report::LogReporter;
 
 /// How often it is looked for what is due. A session's secret changes within this time of its end.
 const ROUND: Duration = Duration::from_secs(2);
@@ -66,7 +66,7 @@ pub(crate) struct Rotations {
     site: SiteNow,
     engine: Arc<Engine>,
     fleet: Arc<SiteFleet>,
-    reporter: Arc<AuditReporter>,
+    reporter: Arc<LogReporter>,
 }
 
 /// Whether the site wants the account's secret changed by the vault, and it can be reached at all.
@@ -119,7 +119,7 @@ impl Rotations {
             Arc::new(move || now.now().micros()),
         );
         let fleet = SiteFleet::new(site.clone(), store.clone(), sealer, destinations, plugins)?;
-        let reporter = Arc::new(AuditReporter::new(store.clone(), clock.clone()));
+        let reporter = Arc::new(LogReporter::new(clock.clone()));
         Ok(Self { store, clock, site, engine: Arc::new(engine), fleet: Arc::new(fleet), reporter })
     }
 

@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use cofferdam_vault::rotation::{
-    Claim, FORMER_SECRETS, Ledger, LedgerError, Progress, Reason, Record, SealedBytes, State, Want,
+    Claim, FORMER_SECRETS, Finding, FindingKind, Ledger, LedgerError, Progress, Reason, Record, SealedBytes,
+    State, Want,
 };
 
 use super::{
@@ -15,11 +16,13 @@ use super::{
     change::{Change, Quiet, to_i64},
     db::{Row, args},
     error::StoreError,
+    findings::{FindingRecord, put_finding},
     secrets,
 };
 use crate::{
     audit::{Act, Actor, AuditEvent, AuditKind},
     clock::{Clock, Timestamp},
+    ids::FindingId,
     site::AccountRef,
 };
 
@@ -304,6 +307,7 @@ impl RotationLedger {
     async fn written(
         &self,
         new: &Record,
+        findings: &[Finding],
         claim: &Claim,
         release: bool,
     ) -> Result<Result<Record, LedgerError>, StoreError> {
@@ -333,11 +337,14 @@ impl RotationLedger {
             )
             .await?;
         set_claim(&mut change, &account, (!release).then_some(claim)).await?;
-        if says_nothing_new(&before.progress, progress) {
+        if findings.is_empty() && says_nothing_new(&before.progress, progress) {
             change.commit_quietly(Quiet::Claim).await?;
             return Ok(Ok(Record { version: before.version + 1, want: before.want, ..new.clone() }));
         }
         let mut events = Vec::new();
+        for finding in findings {
+            events.push(put_finding(&mut change, &self.act(), &kept_as(finding)).await?);
+        }
         if before.progress.secrets.current != progress.secrets.current {
             let version =
                 secrets::replace_rotated(&mut change, &account, &progress.secrets.current.0).await?;
@@ -402,6 +409,26 @@ fn says_nothing_new(before: &Progress, now: &Progress) -> bool {
         && before.stale == now.stale
 }
 
+/// A finding of the engine as all findings are kept.
+fn kept_as(finding: &Finding) -> FindingRecord {
+    let at = Timestamp(finding.at);
+    // What nobody can open, and what was changed behind the vault's back, comes first.
+    let severity = match finding.kind {
+        FindingKind::Lost | FindingKind::Impostor => "critical",
+        FindingKind::Drift | FindingKind::GaveUp => "high",
+        FindingKind::Restored | FindingKind::Offline | FindingKind::Unfinished => "medium",
+    };
+    FindingRecord {
+        id: FindingId::new(at, &mut rand::rng()),
+        session: None,
+        at,
+        trigger: format!("rotation_{}", finding.kind),
+        severity: severity.to_owned(),
+        text: finding.sentence.clone(),
+        response: "notify".to_owned(),
+    }
+}
+
 fn away(error: StoreError) -> LedgerError {
     LedgerError::Store(error.to_string())
 }
@@ -424,8 +451,14 @@ impl Ledger for RotationLedger {
         self.claimed(account, claim, now).await.map_err(away)?
     }
 
-    async fn write(&self, record: &Record, claim: &Claim, release: bool) -> Result<Record, LedgerError> {
-        self.written(record, claim, release).await.map_err(away)?
+    async fn write(
+        &self,
+        record: &Record,
+        findings: &[Finding],
+        claim: &Claim,
+        release: bool,
+    ) -> Result<Record, LedgerError> {
+        self.written(record, findings, claim, release).await.map_err(away)?
     }
 
     async fn release(&self, account: &str, claim: &Claim) -> Result<(), LedgerError> {

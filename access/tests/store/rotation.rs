@@ -12,13 +12,13 @@ use async_trait::async_trait;
 use cofferdam_access::{
     audit::{Act, AuditKind},
     clock::{Clock, Timestamp},
-    store::{AuditFilter, Store},
+    store::{AuditFilter, FindingFilter, Store},
 };
 use cofferdam_vault::{
     Context, Entropy, Sealer, SecretBytes, SystemEntropy,
     rotation::{
-        Claim, Engine, Fault, Ledger, LedgerError, Managed, Plan, Reason, Rotator, State, Verdict,
-        password::PolicyError,
+        Claim, Engine, Fault, Finding, FindingKind, Ledger, LedgerError, Managed, Plan, Reason, Rotator,
+        State, Verdict, password::PolicyError,
     },
 };
 
@@ -35,6 +35,7 @@ on_both!(
     a_secret_that_a_person_sets_during_a_rotation_keeps_what_was_sent,
     only_accounts_that_the_site_wants_rotated_are_due,
     one_that_was_turned_off_on_the_way_stays_in_sight,
+    a_finding_is_kept_with_the_progress_that_says_so_or_not_at_all,
     it_keeps_what_every_ledger_has_to,
 );
 
@@ -170,12 +171,37 @@ async fn of_two_nodes_one_rotates_an_account_and_a_lost_one_is_replaced(db: Test
     world.now.0.fetch_add(61_000_000, Ordering::Relaxed);
     assert_eq!(ledger.due(now + 61_000_000, 10).await.unwrap(), [ROOT]);
     world.engine("b").advance(ROOT, &world.managed).await.unwrap();
-    let late = ledger.write(&record, &lost, true).await;
+    let late = ledger.write(&record, &[], &lost, true).await;
     assert!(matches!(late, Err(LedgerError::Conflict { .. })), "{late:?}");
     assert_eq!(world.given().await, *world.target.takes.lock().unwrap());
     ledger.release(ROOT, &lost).await.unwrap();
     let nobody = ledger.claim("nobody@pump-hmi", &lost, now).await;
     assert!(matches!(nobody, Err(LedgerError::Unknown { .. })), "{nobody:?}");
+}
+
+async fn a_finding_is_kept_with_the_progress_that_says_so_or_not_at_all(db: TestDb) {
+    let world = World::new(&db).await;
+    let ledger = world.store.rotation_ledger(Arc::new(world.now.clone()));
+    let now = NOW.micros();
+    let claim = Claim { holder: "a/1".into(), until: now + 60_000_000 };
+    let mut record = ledger.claim(ROOT, &claim, now).await.unwrap();
+    record.progress.raised.push(FindingKind::Impostor);
+    let finding = Finding {
+        account: ROOT.into(),
+        kind: FindingKind::Impostor,
+        sentence: "another answers".into(),
+        at: now,
+    };
+    let written = ledger.write(&record, std::slice::from_ref(&finding), &claim, false).await.unwrap();
+    assert_eq!(written.progress.raised, [FindingKind::Impostor]);
+    // The same write again, as after an answer that was lost: neither part of it is done twice.
+    let stale = ledger.write(&record, &[finding], &claim, false).await;
+    assert!(matches!(stale, Err(LedgerError::Conflict { .. })), "{stale:?}");
+    let kept = world.store.findings(&FindingFilter::default()).await.unwrap();
+    let said: Vec<_> =
+        kept.iter().map(|f| (f.trigger.as_str(), f.severity.as_str(), f.text.as_str())).collect();
+    assert_eq!(said, [("rotation_impostor", "critical", "another answers")]);
+    assert_eq!(world.audited(AuditKind::Finding).await, 1);
 }
 
 async fn a_secret_that_a_person_sets_during_a_rotation_keeps_what_was_sent(db: TestDb) {

@@ -345,9 +345,9 @@ mod tests {
             for (up, kind, body) in messages {
                 let direction = if up { ToTarget } else { ToPerson };
                 for piece in pieces(&message(kind, 1, &body)) {
-                    let _ = clipboard.chunk(direction, &piece, &policy, false);
+                    drop(clipboard.chunk(direction, &piece, &policy, false));
                 }
-                let _ = clipboard.chunk(direction, &body, &policy, false);
+                drop(clipboard.chunk(direction, &body, &policy, false));
             }
         }
     }

@@ -209,8 +209,8 @@ mod tests {
             let (mut dynamic, policy) = (Dynamic::default(), ChannelPolicy { resize: true, ..Default::default() });
             for (target, message) in messages {
                 let bytes = chunk(&message);
-                let _ = if target { dynamic.target(&bytes, &policy) } else { dynamic.person(&bytes, false) };
-                let _ = dynamic.person(&message, true);
+                drop(if target { dynamic.target(&bytes, &policy) } else { dynamic.person(&bytes, false) });
+                drop(dynamic.person(&message, true));
             }
         }
     }

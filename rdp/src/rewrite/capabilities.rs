@@ -33,7 +33,7 @@ pub(crate) fn confirm_active(pdu: &[u8], graphics: Graphics) -> Result<Rewritten
 
 /// The target's Demand Active for the client.
 pub(crate) fn demand_active(pdu: &[u8]) -> Result<Rewritten, Broken> {
-    rewrite(pdu, 10, demanded).ok_or(Broken("demand active"))
+    rewrite(pdu, 10, |kind, set| demanded(kind, set)).ok_or(Broken("demand active"))
 }
 
 fn rewrite(pdu: &[u8], head: usize, keep: impl Fn(u16, &mut Vec<u8>) -> bool) -> Option<Rewritten> {
@@ -112,7 +112,7 @@ fn confirmed(kind: u16, set: &mut Vec<u8>, graphics: Graphics) -> bool {
 
 /// What the target demands: all that it knows, but no compression of channels, no cookie to reconnect with, no remote
 /// applications.
-fn demanded(kind: u16, set: &mut Vec<u8>) -> bool {
+fn demanded(kind: u16, set: &mut [u8]) -> bool {
     match kind {
         GENERAL => general(set),
         VIRTUAL_CHANNEL => channel_compression(set),
@@ -299,12 +299,12 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..300, value: u8) {
-            let _ = confirm_active(&bytes, Graphics::RemoteFx);
-            let _ = demand_active(&bytes);
+            drop(confirm_active(&bytes, Graphics::RemoteFx));
+            drop(demand_active(&bytes));
             let mut pdu = confirm(&all());
             put(&mut pdu, at, &[value]);
-            let _ = confirm_active(&pdu, Graphics::RemoteFx);
-            let _ = demand_active(&pdu);
+            drop(confirm_active(&pdu, Graphics::RemoteFx));
+            drop(demand_active(&pdu));
         }
     }
 }

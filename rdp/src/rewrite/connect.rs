@@ -338,14 +338,14 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..500, value: u8) {
             let policy = ChannelPolicy::default();
-            let _ = connect_initial(&bytes, SecurityProtocol::SSL, &policy);
-            let _ = connect_response(&bytes, SecurityProtocol::SSL, 1);
+            drop(connect_initial(&bytes, SecurityProtocol::SSL, &policy));
+            drop(connect_response(&bytes, SecurityProtocol::SSL, 1));
             let mut pdu = initial(&["rdpdr", "drdynvc"]).to_vec();
             crate::wire::put(&mut pdu, at, &[value]);
-            let _ = connect_initial(&pdu, SecurityProtocol::SSL, &policy);
+            drop(connect_initial(&pdu, SecurityProtocol::SSL, &policy));
             let mut pdu = response(&[1004, 1005], EncryptionMethod::empty()).to_vec();
             crate::wire::put(&mut pdu, at, &[value]);
-            let _ = connect_response(&pdu, SecurityProtocol::SSL, 2);
+            drop(connect_response(&pdu, SecurityProtocol::SSL, 2));
         }
     }
 }

@@ -177,10 +177,10 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..80), cut in 0usize..400) {
-            let _ = client_info(&bytes, &account(), false);
-            let _ = client_info(&[[0x40, 0, 0, 0].as_slice(), &bytes].concat(), &account(), true);
+            drop(client_info(&bytes, &account(), false));
+            drop(client_info(&[[0x40, 0, 0, 0].as_slice(), &bytes].concat(), &account(), true));
             let theirs = theirs();
-            let _ = client_info(&theirs[..cut.min(theirs.len())], &account(), false);
+            drop(client_info(&theirs[..cut.min(theirs.len())], &account(), false));
         }
     }
 }

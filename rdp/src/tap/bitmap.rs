@@ -227,7 +227,8 @@ mod tests {
         let mut bitmaps = Bitmaps::default();
         bitmaps.palette(&[&2u32.to_le_bytes()[..], &[1, 2, 3, 200, 100, 50]].concat()).unwrap();
         // A column of two pixels: the lower one first, padded to four bytes each.
-        let cases: [(u16, [u8; 8], [u8; 3], [u8; 3]); 5] = [
+        type Case = (u16, [u8; 8], [u8; 3], [u8; 3]);
+        let cases: [Case; 5] = [
             (8, [0, 9, 9, 9, 1, 9, 9, 9], [200, 100, 50], [1, 2, 3]),
             (15, [0x00, 0x7c, 9, 9, 0x1f, 0x00, 9, 9], [0, 0, 255], [255, 0, 0]),
             (16, [0xe0, 0x07, 9, 9, 0x10, 0x84, 9, 9], [132, 130, 132], [0, 255, 0]),

@@ -6,4 +6,5 @@ mod desktop;
 mod gateway;
 mod log_in;
 mod session;
+#[allow(dead_code, reason = "the end-to-end tests use the rest of it")]
 mod targets;

@@ -47,6 +47,8 @@ pub(super) struct Attempt<'a> {
     rotated: Option<Reason>,
     verified: bool,
     findings: Vec<Finding>,
+    /// How many of them the ledger has.
+    kept: usize,
 }
 
 impl<'a> Attempt<'a> {
@@ -61,6 +63,7 @@ impl<'a> Attempt<'a> {
             rotated: None,
             verified: false,
             findings: Vec::new(),
+            kept: 0,
         }
     }
 
@@ -462,7 +465,9 @@ impl<'a> Attempt<'a> {
         let now = self.now();
         self.progress().touched_at = now;
         extend(&mut self.claim, self.managed, now);
-        self.record = self.engine.ledger.write(&self.record, &self.claim, release).await?;
+        let new = self.findings.get(self.kept..).unwrap_or_default();
+        self.record = self.engine.ledger.write(&self.record, new, &self.claim, release).await?;
+        self.kept = self.findings.len();
         Ok(())
     }
 

@@ -201,7 +201,7 @@ impl Engine {
         let claim = self.claim_until(now.saturating_add(SPARE))?;
         let mut record = self.ledger.claim(account, &claim, now).await?;
         record.postpone(why, &Plan::default().backoff, now);
-        self.ledger.write(&record, &claim, true).await?;
+        self.ledger.write(&record, &[], &claim, true).await?;
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use super::finding::Finding;
 use super::record::{Reason, Record};
 
 /// The longest that a claim lasts, in microseconds. One that ends later was made by a clock that has been set back since,
@@ -80,11 +81,18 @@ pub trait Ledger: Send + Sync {
 
     /// Writes `record.progress` if the stored version is still `record.version` and the claim is still the holder's; then
     /// the claim lasts until `claim.until`, or ends if `release`. Answers the record's new version, with the request as it
-    /// stands now.
+    /// stands now. What the progress says was raised is kept with it or not at all: `findings` are those since the last
+    /// write.
     ///
     /// # Errors
     /// [`LedgerError::Conflict`], [`LedgerError::Store`]. After the latter it is not known whether it was written.
-    async fn write(&self, record: &Record, claim: &Claim, release: bool) -> Result<Record, LedgerError>;
+    async fn write(
+        &self,
+        record: &Record,
+        findings: &[Finding],
+        claim: &Claim,
+        release: bool,
+    ) -> Result<Record, LedgerError>;
 
     /// Ends the claim without writing, if it is still the holder's.
     ///

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use super::finding::Finding;
 use super::ledger::{Claim, Ledger, LedgerError};
 use super::record::{Progress, Reason, Record, Want};
 
@@ -15,6 +16,7 @@ pub struct MemoryLedger(Mutex<HashMap<String, Row>>);
 #[derive(Debug)]
 struct Row {
     record: Record,
+    findings: Vec<Finding>,
     claim: Option<Claim>,
 }
 
@@ -22,13 +24,19 @@ impl MemoryLedger {
     /// Enters an account, or replaces it.
     pub fn insert(&self, account: &str, progress: Progress) {
         let record = Record { account: account.to_owned(), version: 1, want: None, progress };
-        self.lock().insert(account.to_owned(), Row { record, claim: None });
+        self.lock().insert(account.to_owned(), Row { record, findings: Vec::new(), claim: None });
     }
 
     /// The record as it is kept.
     #[must_use]
     pub fn record(&self, account: &str) -> Option<Record> {
         self.lock().get(account).map(|row| row.record.clone())
+    }
+
+    /// The findings that were kept, the oldest first.
+    #[must_use]
+    pub fn findings(&self, account: &str) -> Vec<Finding> {
+        self.lock().get(account).map(|row| row.findings.clone()).unwrap_or_default()
     }
 
     /// Each change of a row is one assignment, so that a panic elsewhere leaves it whole.
@@ -72,7 +80,13 @@ impl Ledger for MemoryLedger {
         Ok(row.record.clone())
     }
 
-    async fn write(&self, record: &Record, claim: &Claim, release: bool) -> Result<Record, LedgerError> {
+    async fn write(
+        &self,
+        record: &Record,
+        findings: &[Finding],
+        claim: &Claim,
+        release: bool,
+    ) -> Result<Record, LedgerError> {
         let mut rows = self.lock();
         let row = rows.get_mut(&record.account).ok_or_else(|| unknown(&record.account))?;
         let mine = row.claim.as_ref().is_some_and(|held| held.holder == claim.holder);
@@ -81,6 +95,7 @@ impl Ledger for MemoryLedger {
         }
         row.record.progress = record.progress.clone();
         row.record.version += 1;
+        row.findings.extend_from_slice(findings);
         row.claim = (!release).then(|| claim.clone());
         Ok(row.record.clone())
     }

@@ -7,8 +7,8 @@ use std::task::Poll;
 
 use async_trait::async_trait;
 use cofferdam_vault::rotation::{
-    Claim, Clock as _, Engine, FORMER_SECRETS, Keeper, Ledger, LedgerError, Managed, MemoryLedger, Outcome,
-    Plan, Progress, Reason, Record, SealedBytes, State,
+    Claim, Clock as _, Engine, FORMER_SECRETS, Finding, Keeper, Ledger, LedgerError, Managed, MemoryLedger,
+    Outcome, Plan, Progress, Reason, Record, SealedBytes, State,
 };
 use cofferdam_vault::{Context, SealError, SecretBytes};
 use tokio::task::yield_now;
@@ -65,10 +65,16 @@ impl Ledger for ShakyLedger {
         yield_now().await;
         answer
     }
-    async fn write(&self, record: &Record, claim: &Claim, release: bool) -> Result<Record, LedgerError> {
+    async fn write(
+        &self,
+        record: &Record,
+        findings: &[Finding],
+        claim: &Claim,
+        release: bool,
+    ) -> Result<Record, LedgerError> {
         yield_now().await;
         self.shake()?;
-        let answer = self.inner.write(record, claim, release).await;
+        let answer = self.inner.write(record, findings, claim, release).await;
         yield_now().await;
         self.shake()?;
         answer

@@ -39,19 +39,19 @@ async fn writes_replace_what_was_read(ledger: &dyn Ledger, account: &str, now: i
     let mut record = ledger.claim(account, &a, now).await.unwrap();
     record.progress.trouble = Some("a plain clause with \u{fc} and 'quotes'".into());
     record.progress.next_at = i64::MAX;
-    let written = ledger.write(&record, &a, false).await.unwrap();
+    let written = ledger.write(&record, &[], &a, false).await.unwrap();
     assert_eq!(written.progress, record.progress, "nothing is lost on the way");
     assert!(written.version > record.version);
-    let stale = ledger.write(&record, &a, false).await.unwrap_err();
+    let stale = ledger.write(&record, &[], &a, false).await.unwrap_err();
     assert!(matches!(stale, LedgerError::Conflict { .. }), "{stale:?}");
     // Another took over when the claim had ended: the first writes nothing any more, whatever version it knows.
     let taken = ledger.claim(account, &b, now + 11 * SECOND).await.unwrap();
     assert_eq!(taken, written);
-    assert!(matches!(ledger.write(&written, &a, false).await, Err(LedgerError::Conflict { .. })));
+    assert!(matches!(ledger.write(&written, &[], &a, false).await, Err(LedgerError::Conflict { .. })));
     let mut back = taken;
     back.progress.next_at = now - 10 * SECOND;
     back.progress.state = State::Idle;
-    ledger.write(&back, &b, true).await.unwrap();
+    ledger.write(&back, &[], &b, true).await.unwrap();
     ledger.claim(account, &a, now).await.expect("released by the write");
     ledger.release(account, &a).await.unwrap();
 }
@@ -61,11 +61,11 @@ async fn requests_collide_with_nothing(ledger: &dyn Ledger, account: &str, now: 
     let record = ledger.claim(account, &a, now).await.unwrap();
     let first = ledger.want(account, Reason::AfterUse).await.unwrap();
     assert_eq!(ledger.want(account, Reason::BreakGlass).await.unwrap(), first + 1);
-    let written = ledger.write(&record, &a, false).await.expect("a request changes no version");
+    let written = ledger.write(&record, &[], &a, false).await.expect("a request changes no version");
     assert_eq!(written.open_request(), Some(Reason::BreakGlass), "and is seen by whoever writes next");
     let mut answered = written;
     answered.progress.answered = first + 1;
-    let answered = ledger.write(&answered, &a, true).await.unwrap();
+    let answered = ledger.write(&answered, &[], &a, true).await.unwrap();
     assert_eq!(answered.open_request(), None);
 }
 
@@ -76,7 +76,7 @@ async fn due_accounts_are_listed(ledger: &dyn Ledger, account: &str, other: &str
     let mut record = ledger.claim(account, &a, now).await.unwrap();
     assert_eq!(ledger.due(now, 10).await.unwrap(), [other], "what is claimed is not due");
     (record.progress.next_at, record.progress.touched_at) = (now + 5 * SECOND, now);
-    ledger.write(&record, &a, true).await.unwrap();
+    ledger.write(&record, &[], &a, true).await.unwrap();
     assert_eq!(ledger.due(now, 10).await.unwrap(), [other]);
     assert_eq!(ledger.due(now - SECOND, 10).await.unwrap().len(), 1, "the clock was set back, so it is due");
     ledger.want(account, Reason::Demand).await.unwrap();
