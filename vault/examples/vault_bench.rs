@@ -104,7 +104,7 @@ fn over_the_socket(
     let gate = Gate::new(Sealer::sealed(Arc::new(SystemEntropy)), keyrings, 600);
     gate.open(root, "the bench", NOW).unwrap();
     let bounds = Bounds { leases_per_minute: u32::MAX, ..Bounds::default() };
-    let ports = Ports { registry: Arc::new(BelieveCaller), root: None, rotation: None };
+    let ports = Ports { registry: Arc::new(BelieveCaller), root: None };
     let service = Service::new(gate, None, Keys::default(), ports, bounds, Arc::new(|| NOW), harden());
     let (ours, theirs) = UnixStream::pair().unwrap();
     let server = Server::new(Arc::new(service));

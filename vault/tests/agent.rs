@@ -44,7 +44,7 @@ fn the_vault_process_itself() {
         gate.open(&root, "the service", 1).unwrap();
     }
     let keys = Keys { signing: Some(SigningKey::generate(&SystemEntropy).unwrap()), ..Keys::default() };
-    let ports = Ports { registry: Arc::new(BelieveCaller), root: None, rotation: None };
+    let ports = Ports { registry: Arc::new(BelieveCaller), root: None };
     let service = Service::new(gate, None, keys, ports, Bounds::default(), Arc::new(|| 1_000_000), hardening);
     Server::new(Arc::new(service)).serve_network(stream).unwrap();
 }

@@ -39,7 +39,7 @@ pub(super) fn allow(role: Role, open: bool, network_may_unseal: bool, request: &
         R::CheckOut { .. } | R::Envelope { .. } => open && role != Rotation,
         R::OpenSecret { .. } => open && role == Rotation,
         R::Seal { .. } => role == Operator,
-        R::Rekey { .. } | R::Retire { .. } | R::Refresh | R::Rewrap { .. } | R::Held | R::Rotate { .. } => {
+        R::Rekey { .. } | R::Retire { .. } | R::Refresh | R::Rewrap { .. } | R::Held => {
             open && role == Operator
         }
     }

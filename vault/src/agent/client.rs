@@ -343,17 +343,6 @@ impl Client {
         }
     }
 
-    /// Changes an account's secret on its target now; answers what was done.
-    ///
-    /// # Errors
-    /// [`ClientError::Refused`] with what failed and what next.
-    pub fn rotate(&self, account_id: &str, by: &str) -> Result<String, ClientError> {
-        match self.ask(&Request::Rotate { account_id: account_id.to_owned(), by: by.to_owned() })? {
-            Response::Rotated(text) => Ok(text),
-            other => Err(unexpected(other)),
-        }
-    }
-
     fn phase(&self, request: &Request) -> Result<Phase, ClientError> {
         match self.ask(request)? {
             Response::Phase(phase) => Ok(phase.into()),

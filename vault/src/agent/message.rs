@@ -95,10 +95,6 @@ pub(super) enum Request {
         sealed: Vec<u8>,
     },
     Held,
-    Rotate {
-        account_id: String,
-        by: String,
-    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -119,7 +115,6 @@ pub(super) enum Response {
     Generation(u32),
     Rewrapped(Option<Vec<u8>>),
     Held { leases: Vec<HeldForm>, check_outs: Vec<CheckOutForm> },
-    Rotated(String),
     Done,
     Refused { sealed: bool, text: String },
 }

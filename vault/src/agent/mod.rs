@@ -28,7 +28,7 @@ pub use limits::Bounds;
 pub use message::{PublicKeys, Status};
 pub use registry::{Claim, Credentialed, Entitlement, Refusal, Registry, Told, dangerous};
 pub use server::{Server, bind_private, serve_operators};
-pub use service::{Clock, Keys, Ports, RootSource, RotationPort, Service};
+pub use service::{Clock, Keys, Ports, RootSource, Service};
 pub use spawn::{Spawned, ignore_stop_signals, parent_socket, spawn};
 pub use wire::{MAX_FRAME, PROTOCOL_VERSION, WireError};
 

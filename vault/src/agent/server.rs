@@ -102,8 +102,7 @@ fn signed_with_name(mut request: Request, uid: Option<u32>) -> Request {
     | Request::Configured { by }
     | Request::Seal { by }
     | Request::Rekey { by }
-    | Request::Retire { by, .. }
-    | Request::Rotate { by, .. } = &mut request
+    | Request::Retire { by, .. } = &mut request
         && uid != 0
     {
         let known = User::from_uid(Uid::from_raw(uid)).ok().flatten();

@@ -64,23 +64,12 @@ pub trait RootSource: Send + Sync {
     fn root(&self, passphrase: Option<&SecretString>) -> Result<Root, String>;
 }
 
-/// Changes an account's secret on its target.
-pub trait RotationPort: Send + Sync {
-    /// Does it now; answers what was done.
-    ///
-    /// # Errors
-    /// A text that says what failed and what next, without any secret.
-    fn rotate(&self, account_id: &str, by: &str) -> Result<String, String>;
-}
-
 /// What the vault process asks others for.
 pub struct Ports {
     /// Who is entitled to what.
     pub registry: Arc<dyn Registry>,
     /// Where the root comes from without shares.
     pub root: Option<Arc<dyn RootSource>>,
-    /// Rotation on demand.
-    pub rotation: Option<Arc<dyn RotationPort>>,
 }
 
 impl fmt::Debug for Ports {
@@ -266,10 +255,6 @@ impl Service {
                 leases: self.vault.held().into_iter().map(Into::into).collect(),
                 check_outs: self.vault.checked_out().into_iter().map(Into::into).collect(),
             }),
-            Request::Rotate { account_id, by } => {
-                let port = self.ports.rotation.as_ref().ok_or("this vault process does not rotate")?;
-                port.rotate(&account_id, &by).map(Response::Rotated)
-            }
             _ => Err("this end of the connection may not ask that".into()),
         }
     }

@@ -125,7 +125,6 @@ fn rig_with(bounds: Bounds) -> Rig {
     let ports = Ports {
         registry: Arc::new(Site { sealed, not_after: NOON + 60 * MINUTE }),
         root: Some(Arc::new(Known(SecretBytes::from(&root.to_text().unwrap())))),
-        rotation: None,
     };
     let service = Service::new(
         Gate::new(Sealer::sealed(entropy.clone()), keyrings, 600),
@@ -215,7 +214,6 @@ fn the_network_side_can_neither_operate_nor_unseal() {
     no(network.retire(1, "mallory").unwrap_err());
     no(network.held().unwrap_err());
     no(network.seal_vault("mallory").unwrap_err());
-    no(network.rotate("pump-hmi/root", "mallory").unwrap_err());
     no(network.rewrap(&Context::account("a"), &[1]).unwrap_err());
     assert!(network.status().unwrap().is_open(), "and it does not matter");
 }
@@ -230,7 +228,6 @@ fn the_operators_side_cannot_lease() {
     assert!(operator.sign(&audit_entry(1)).is_ok(), "the command line writes the audit log too");
     assert_eq!(operator.check_code("vera", &rig.seed, &SecretString::from("000000"), None).unwrap(), None);
     assert_eq!(operator.rekey("ada").unwrap(), 2);
-    assert!(operator.rotate("pump-hmi/root", "ada").unwrap_err().to_string().contains("does not rotate"));
 }
 
 #[test]
@@ -515,7 +512,6 @@ fn the_table_of_who_may_ask_what_holds_for_every_request() {
         (Request::Refresh, [false, false, false, true]),
         (Request::Rewrap { purpose: purpose(), id: id(), sealed: vec![] }, [false, false, false, true]),
         (Request::Held, [false, false, false, true]),
-        (Request::Rotate { account_id: id(), by: by() }, [false, false, false, true]),
     ];
     for (request, expected) in table {
         let got = [
