@@ -197,18 +197,18 @@ pub(crate) async fn start(
     let bound = web::bind(&config).await.map_err(AppError::new)?;
     let desktops = rdp::listener::bind(&config).await.map_err(AppError::new)?;
     privileges::raise_descriptor_limit();
-    // While it still may be another user than this process, and before anything here has read a key.
+    // While it still may be another user than this process, and before anything here has read a key of the vault's.
+    let host_keys = read_host_keys(&config.ssh.host_key_files)?;
     let own = [Some(address), bound.as_ref().map(|b| b.address), desktops.as_ref().map(|d| d.address)];
     let own: Vec<_> = own.into_iter().flatten().collect();
     let user = privileges::vault_user(&config, own_user).map_err(AppError::new)?;
     let config_file = std::path::absolute(config_file).map_err(AppError::new)?;
     let KeyProcess { client: keys, ended: keys_ended } =
-        keys::start(&config_file, &own, user).map_err(AppError::new)?;
+        keys::start(&config_file, &own, &host_keys, user).map_err(AppError::new)?;
     privileges::drop_to(&config, own_user).map_err(AppError::new)?;
     privileges::keep_memory_private(own_user);
     let context = Arc::new(Context::asking(config.clone(), keys.clone()));
     let store = context.open_store().await.map_err(AppError::new)?;
-    let host_keys = read_host_keys(&config.ssh.host_key_files)?;
     let authorities = TrustedAuthorities::read(&config.ssh.trusted_user_ca_files).map_err(AppError::new)?;
     let (checkpoints, checkpoints_in) = mpsc::channel(CHECKPOINTS);
     let recorder = open_recorder(&config, &context, clock.clone(), checkpoints)?;
@@ -442,7 +442,7 @@ fn start_uploader(
 }
 
 /// The gateway's own host keys.
-pub(crate) fn read_host_keys(files: &[PathBuf]) -> Result<Vec<PrivateKey>, AppError> {
+fn read_host_keys(files: &[PathBuf]) -> Result<Vec<PrivateKey>, AppError> {
     files
         .iter()
         .map(|file| {

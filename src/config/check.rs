@@ -71,8 +71,8 @@ pub(super) fn values(config: &Config, document: &Document, problems: &mut Vec<Pr
         add("store.password_file", Fault::Contradiction { other: "store.url", why });
     }
     let vault = &config.vault;
-    if (vault.unseal() == Unseal::Token) != vault.token.is_some() {
-        let why = "a token is described exactly where unseal = \"token\"";
+    if vault.unseal() == Unseal::Token && vault.token.is_none() {
+        let why = "unseal = \"token\" needs a description of the token";
         add("vault.token", Fault::Contradiction { other: "vault.unseal", why });
     }
     if vault

@@ -25,10 +25,12 @@ pub(super) enum Use {
 /// Appends what is wrong with the files that `config` names, and with the configuration file itself.
 pub(super) fn check(config: &Config, document: &Document, problems: &mut Vec<Problem>) {
     let mut owners = vec![0, geteuid().as_raw()];
-    if let Some(name) = &config.run.user {
+    // The vault process may have a user of its own, whose files the gateway cannot even read.
+    for (key, name) in [("run.user", &config.run.user), ("vault.user", &config.vault.user)] {
+        let Some(name) = name else { continue };
         match identity(User::from_name(name)) {
             Some(user) => owners.push(user.uid.as_raw()),
-            None => problems.push(document.problem("run.user", Fault::NoSuchIdentity("user"))),
+            None => problems.push(document.problem(key, Fault::NoSuchIdentity("user"))),
         }
     }
     if let Some(name) = &config.run.group

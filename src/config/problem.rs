@@ -9,7 +9,7 @@ use std::{
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The file itself could not be read.
-    #[error("cannot read the configuration {}: {source}; `cofferdam init` writes one", path.display())]
+    #[error("cannot read the configuration {}: {source}; `cofferdam init` writes one, which the users of the gateway and of its vault have to be able to read", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

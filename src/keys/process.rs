@@ -48,8 +48,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long is waited before a rotation process that ended is started anew.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Runs as the vault process of the gateway that started this one, until that ends. `args`: the configuration, and the
-/// addresses where the gateway listens.
+/// Before the public half of each of the gateway's host keys.
+pub(super) const HOST_KEY: &str = "--host-key";
+
+/// Runs as the vault process of the gateway that started this one, until that ends. `args`: the configuration, the addresses
+/// where the gateway listens, and its host keys.
 pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Before any key is read.
     let hardening = harden();
@@ -68,10 +71,16 @@ fn run(args: impl IntoIterator<Item = OsString>, hardening: Hardening) -> Result
     let network = parent_socket().map_err(text)?;
     let mut args = args.into_iter();
     let config_file = PathBuf::from(args.next().ok_or("which configuration?")?);
-    let own: Vec<OsString> = args.collect();
-    for address in &own {
-        let address = address.to_str().unwrap_or_default();
+    let (mut own, mut host_keys): (Vec<OsString>, Vec<PublicKey>) = Default::default();
+    while let Some(arg) = args.next() {
+        if arg == HOST_KEY {
+            let line = args.next().and_then(|line| line.into_string().ok()).unwrap_or_default();
+            host_keys.push(PublicKey::from_openssh(&line).map_err(text)?);
+            continue;
+        }
+        let address = arg.to_str().unwrap_or_default();
         address.parse::<SocketAddr>().map_err(|_| format!("{address} is no address"))?;
+        own.push(arg);
     }
     for (what, measure) in [
         ("core files are switched off", &hardening.no_core),
@@ -86,7 +95,7 @@ fn run(args: impl IntoIterator<Item = OsString>, hardening: Hardening) -> Result
     let config = Config::load(&config_file).map_err(text)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(text)?;
-    let service = service(&config, &runtime, hardening)?;
+    let service = service(&config, &runtime, host_keys, hardening)?;
     let server = Server::new(Arc::clone(&service));
     serve_operator_socket(&config, &server)?;
     keep_rotating(&config_file, own, server.clone())?;
@@ -94,7 +103,12 @@ fn run(args: impl IntoIterator<Item = OsString>, hardening: Hardening) -> Result
     server.serve_network(network).map_err(text)
 }
 
-fn service(config: &Config, runtime: &Runtime, hardening: Hardening) -> Result<Arc<Service>, String> {
+fn service(
+    config: &Config,
+    runtime: &Runtime,
+    host_keys: Vec<PublicKey>,
+    hardening: Hardening,
+) -> Result<Arc<Service>, String> {
     let context = Context::new(config.clone());
     let signer = context.audit_signer().map_err(text)?;
     let keys = AuditKeys::of(signer.as_ref() as &dyn AuditSigner);
@@ -108,14 +122,14 @@ fn service(config: &Config, runtime: &Runtime, hardening: Hardening) -> Result<A
     runtime.block_on(authorities::know(&store, &act, &authority))?;
     let held = Keys {
         signing: Some(SigningKey::load(&config.audit.signing_key_file).map_err(text)?),
-        host_keys: host_keys(&config.ssh.host_key_files)?,
+        // Host certificates are made for these keys and for no other.
+        host_keys,
         envelope_recipients: config.vault.break_glass_recipients.clone(),
     };
     let ports = Ports {
         registry: Arc::new(StoreRegistry::new(store.clone(), keys, handle.clone())),
         root: (config.vault.unseal() != Unseal::Shares)
             .then(|| Arc::new(Configured(config.vault.clone())) as Arc<_>),
-        rotation: None,
     };
     let bounds = Bounds {
         network_may_unseal: config.vault.unseal_over_web,
@@ -204,12 +218,6 @@ impl Follower {
             Err(_) => {}
         }
     }
-}
-
-/// The public halves: host certificates are made for these keys and for no other.
-fn host_keys(files: &[PathBuf]) -> Result<Vec<PublicKey>, String> {
-    let keys = crate::app::read_host_keys(files).map_err(text)?;
-    Ok(keys.iter().map(|key| key.public_key().clone()).collect())
 }
 
 fn serve_operator_socket(config: &Config, server: &Server) -> Result<(), String> {

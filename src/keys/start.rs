@@ -10,7 +10,9 @@ use std::{
 use cofferdam_vault::agent::{Client, ClientError, Spawned, spawn};
 use tokio::sync::oneshot;
 
-use super::process::PROCESS_COMMAND;
+use russh::keys::PrivateKey;
+
+use super::process::{HOST_KEY, PROCESS_COMMAND};
 
 /// Why the vault process did not start.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +22,9 @@ pub(crate) enum StartError {
         "the vault process could not be started: {0}; look at the user that it shall run as (vault.user)"
     )]
     Spawn(#[from] std::io::Error),
+    /// The public half of a host key could not be written out.
+    #[error("a host key cannot be told to the vault process: {0}")]
+    HostKey(#[from] russh::keys::ssh_key::Error),
     /// It did not greet.
     #[error("the vault process ended before it greeted: its own message above says why ({0})")]
     Greeting(#[from] ClientError),
@@ -35,17 +40,22 @@ pub(crate) struct KeyProcess {
 }
 
 /// Starts it for the configuration at `config`, as `user` (user and group id) where root starts it. `own` are the addresses
-/// where this gateway listens.
+/// where this gateway listens, `host_keys` the keys that it may have certificates for: a vault process with a user of its own
+/// cannot read the gateway's files.
 ///
 /// # Errors
 /// [`StartError`].
 pub(crate) fn start(
     config: &Path,
     own: &[SocketAddr],
+    host_keys: &[PrivateKey],
     user: Option<(u32, u32)>,
 ) -> Result<KeyProcess, StartError> {
     let mut command = Command::new(this_program()?);
     command.arg(PROCESS_COMMAND).arg(config).args(own.iter().map(ToString::to_string)).current_dir("/");
+    for key in host_keys {
+        command.arg(HOST_KEY).arg(key.public_key().to_openssh()?);
+    }
     let (spawned, stream) = spawn(command, user)?;
     let client = Arc::new(Client::over(stream)?);
     Ok(KeyProcess { client, ended: watch(spawned)? })

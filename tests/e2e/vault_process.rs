@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use crate::support::{Gateway, Live, run, run_with_input, wait_for};
+use crate::support::{Gateway, Live, TOKENS, run, run_with_input, wait_for};
 
 /// The process ids and command lines of the descendants of `parent`.
 fn descendants(parent: u32) -> Vec<(u32, String)> {
@@ -45,6 +45,7 @@ fn kill(pid: u32) {
 fn vault(gateway: &Gateway, arguments: &[&str], typed: &str) -> crate::support::Done {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
     command.arg("vault").args(arguments).arg("--config").arg(gateway.config());
+    command.env("SOFTHSM2_CONF", gateway.config().with_file_name(TOKENS));
     run_with_input(command, typed.as_bytes())
 }
 
@@ -172,4 +173,126 @@ fn the_vault_is_rekeyed_under_live_sessions_and_an_old_key_is_retired() {
     // The identity alone opens nothing that was sealed since: the keyring belongs to it.
     gateway.cofferdam(["vault", "retire", "2"]).exited(1);
     gateway.cofferdam(["audit", "verify"]).ok();
+}
+
+#[test]
+fn the_key_of_a_token_opens_the_vault_and_without_the_token_nothing_does() {
+    const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+    let mut gateway = Gateway::start();
+    let folder = gateway.config().parent().unwrap().to_owned();
+    let tokens = folder.join("tokens");
+    fs::create_dir(&tokens).unwrap();
+    fs::write(folder.join(TOKENS), format!("directories.tokendir = {}\n", tokens.display())).unwrap();
+    let util = |arguments: &[&str]| {
+        let mut command = Command::new("softhsm2-util");
+        command.args(arguments).env("SOFTHSM2_CONF", folder.join(TOKENS));
+        run(command).ok();
+    };
+    util(&["--init-token", "--free", "--label", "plant", "--so-pin", "12345678", "--pin", "4711"]);
+    let key = folder.join("token-key.pem");
+    let mut openssl = Command::new("openssl");
+    openssl.args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out"]).arg(&key);
+    run(openssl).ok();
+    util(&[
+        "--import",
+        key.to_str().unwrap(),
+        "--token",
+        "plant",
+        "--label",
+        "root",
+        "--id",
+        "01",
+        "--pin",
+        "4711",
+    ]);
+    fs::remove_file(key).unwrap();
+    let pin = folder.join("keys/token_pin");
+    fs::write(&pin, "4711\n").unwrap();
+    fs::set_permissions(&pin, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    // The token is described first; it opens the vault from the next start on.
+    let token = format!(
+        "token = {{ module = {MODULE:?}, label = \"plant\", key = \"root\", pin_file = \"keys/token_pin\" }}"
+    );
+    let config = fs::read_to_string(gateway.config()).unwrap();
+    let described = format!("identity_file = \"keys/vault_identity\"\n{token}");
+    fs::write(gateway.config(), opened_by(config, &described)).unwrap();
+    let out = folder.join("keys/token_root");
+    let made = ["root", "token", "--cipher", "rsa-oaep-sha1", "--out", out.to_str().unwrap()];
+    vault(&gateway, &made, "").ok().said("the token's key opens");
+    gateway
+        .restart_with(|config| opened_by(config, "identity_file = \"keys/token_root\"\nunseal = \"token\""));
+    assert!(gateway.cofferdam(["vault", "status"]).ok().out().contains("the vault is open"));
+    run(gateway.vera().ssh("pump-hmi", ["echo open-$((40+2))"])).ok().said("open-42");
+    // The token is pulled out: the next start stays sealed, and says why.
+    fs::rename(&tokens, folder.join("in-a-pocket")).unwrap();
+    fs::create_dir(&tokens).unwrap();
+    gateway.crash();
+    let mut again = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+    again.args(["demo", "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0", "--rdp", "127.0.0.1:0", "--dir"]);
+    again.arg(&folder).env("SOFTHSM2_CONF", folder.join(TOKENS));
+    let mut again = Live::start(again);
+    let (said, _) = wait_for("what is missing", Duration::from_secs(30), || {
+        let said = again.transcript();
+        said.contains("there is no token").then_some(said)
+    });
+    assert!(said.contains("the vault stays sealed"), "{said}");
+    again.kill();
+}
+
+/// User and group ids of a process that count (`/proc/PID/status`).
+fn owner(pid: u32) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("Uid:")).unwrap();
+    line.split_whitespace().nth(2).unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_vault_process_has_a_user_of_its_own_whose_keys_the_gateway_cannot_read() {
+    let mut gateway = Gateway::start_on_postgres();
+    if !nix::unistd::geteuid().is_root() {
+        // Only root can give it one. Without root all of it is one user's.
+        let me = nix::unistd::geteuid().as_raw();
+        assert_eq!(owner(the_one(&gateway, "vault-process")), me);
+        return;
+    }
+    let id = |name: &str| nix::unistd::User::from_name(name).unwrap().unwrap().uid;
+    let (gateways, vaults) = (id("nobody"), id("daemon"));
+    gateway.crash();
+    let service = gateway.restored(|to| {
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(gateway.config().parent().unwrap()).arg(to);
+        run(copy).ok();
+        let mut chown = Command::new("chown");
+        chown.args(["-R", "nobody"]).arg(to);
+        run(chown).ok();
+        let keys = to.join("keys");
+        for (folder, mode) in [(to, 0o711), (&keys, 0o711)] {
+            fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        }
+        for key in ["vault_identity", "ssh_user_ca", "ssh_host_ca", "audit_signing"] {
+            std::os::unix::fs::chown(keys.join(key), Some(vaults.as_raw()), None).unwrap();
+        }
+        let socket = to.join("vault-socket");
+        std::os::unix::fs::chown(&socket, Some(vaults.as_raw()), None).unwrap();
+        let file = to.join("cofferdam.toml");
+        let config = fs::read_to_string(&file).unwrap();
+        let config = config.replacen("# user = \"cofferdam\"", "user = \"nobody\"", 1);
+        fs::write(&file, opened_by(config, "identity_file = \"keys/vault_identity\"\nuser = \"daemon\""))
+            .unwrap();
+        // It holds no secret, and both have to read it.
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    });
+    let (vault, rotation) = (the_one(&service, "vault-process"), the_one(&service, "rotation-process"));
+    assert_eq!(owner(vault), vaults.as_raw());
+    assert_eq!(owner(service.pid()), gateways.as_raw());
+    assert_ne!(owner(rotation), 0, "nothing of it stays root");
+    let status = service.cofferdam(["vault", "status"]).ok().out();
+    assert!(status.contains("the vault is open"), "{status}");
+    // The user of the process that faces the network gets nothing from the files, or from the vault's memory.
+    for path in [service.config().with_file_name("keys/vault_identity"), format!("/proc/{vault}/mem").into()]
+    {
+        let mut read = Command::new("runuser");
+        read.args(["-u", "nobody", "--", "head", "-c", "1"]).arg(&path);
+        run(read).failed();
+    }
 }

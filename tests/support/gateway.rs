@@ -216,6 +216,9 @@ impl Gateway {
     }
 }
 
+/// The configuration of SoftHSM, in a gateway's folder.
+pub(crate) const TOKENS: &str = "softhsm2.conf";
+
 fn launch(folder: &Path) -> (Live, Value) {
     // A write beyond a file-size limit is to fail (EFBIG) as one to a full disk does, rather than to raise a signal;
     // what is ignored stays ignored in the program that the shell becomes.
@@ -224,7 +227,9 @@ fn launch(folder: &Path) -> (Live, Value) {
     command
         .args(["demo", "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0", "--rdp", "127.0.0.1:0", "--dir"])
         .arg(folder)
-        .env("RUST_LOG", "debug");
+        .env("RUST_LOG", "debug")
+        // Where a software token, of the tests that make one, has its keys.
+        .env("SOFTHSM2_CONF", folder.join(TOKENS));
     let mut process = Live::start(command);
     let ready = folder.join("demo.json");
     let (demo, _) = wait_for("demo.json", Duration::from_secs(60), || {

@@ -16,7 +16,7 @@ pub(crate) mod targets;
 
 pub(crate) use browser::as_json;
 pub(crate) use done::{Done, run, run_with_input};
-pub(crate) use gateway::Gateway;
+pub(crate) use gateway::{Gateway, TOKENS};
 pub(crate) use live::{CUT, Live};
 pub(crate) use person::Person;
 pub(crate) use postgres::new_database;
