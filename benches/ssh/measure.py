@@ -8,7 +8,6 @@ import pathlib
 import shutil
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,26 +16,9 @@ import time
 
 import proc
 import rig
+from table import ROWS, median, percentile, row
 
 GIB = 1 << 30
-ROWS: list[dict] = []
-
-
-def row(what: str, target: str, good: bool | None, **figures) -> None:
-    """Adds a row to the table and shows it at once, since a whole run takes minutes."""
-    ROWS.append({"what": what, "to reach": target, "reached": good, **figures})
-    shown = "; ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items())
-    mark = {True: "yes", False: "NO", None: "-"}[good]
-    print(f"| {what} | {shown} | {target} | {mark} |", flush=True)
-
-
-def median(values) -> float:
-    return statistics.median(values)
-
-
-def percentile(values, share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 @contextlib.contextmanager

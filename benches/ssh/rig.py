@@ -117,36 +117,47 @@ def set_up_site(binary: str, folder: pathlib.Path, target: Sshd, forward_port: i
     The demo makes people, keys and database; then the site gets the assets, the limits are raised to what the
     measurements need, and `serve` runs on the same folder, so that no built-in target shares the process.
     """
-    demo_folder = folder / "demo"
-    demo_folder.mkdir()
-    demo = subprocess.Popen([binary, "demo", "--dir", demo_folder, "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0"], **QUIET)
-    ready = demo_folder / "demo.json"
-    try:
-        wait_until("the demo", lambda: demo.poll() is not None or (ready.exists() and ready.read_text().rstrip().endswith("}")))
-        told = json.loads(ready.read_text())
+    with demo(binary, folder) as told:
         config = pathlib.Path(told["config"])
         describe_assets(binary, config, folder, target, forward_port, told["users"])
-    finally:
-        demo.send_signal(signal.SIGTERM)
-        demo.wait(timeout=60)
-
     port = free_port()
     raise_limits(config, port)
+    return Gateway(serve(binary, folder, config, port), port, config, binary, told["users"]["vera"], folder)
+
+
+@contextlib.contextmanager
+def demo(binary: str, folder: pathlib.Path):
+    """A running demo in a folder in `folder`; gives what it says of itself."""
+    own = folder / "demo"
+    own.mkdir()
+    command = [binary, "demo", "--dir", own, "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0", "--rdp", "127.0.0.1:0"]
+    process = subprocess.Popen(command, **QUIET)
+    ready = own / "demo.json"
+    try:
+        wait_until("the demo", lambda: process.poll() is not None or (ready.exists() and ready.read_text().rstrip().endswith("}")))
+        yield json.loads(ready.read_text())
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+def serve(binary: str, folder: pathlib.Path, config: pathlib.Path, port: int) -> subprocess.Popen:
+    """`serve` with that configuration, once it listens on `port`."""
     if os.geteuid() == 0:
         # Root does not serve: the gateway becomes a user without privileges, as in a plant.
         text = config.read_text()
         config.write_text(re.sub(r'(?ms)(^\[run\]$.*?)^# user = [^\n]*$', r'\1user = "nobody"', text))
         os.chmod(folder, 0o711)
-        subprocess.run(["chown", "-R", "nobody:", demo_folder], check=True)
+        subprocess.run(["chown", "-R", "nobody:", config.parent], check=True)
     log = open(folder / "gateway.log", "wb")
     environment = {**os.environ, "RUST_LOG": "warn"}
-    serve = subprocess.Popen(
+    process = subprocess.Popen(
         [binary, "serve", "--config", config], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
     )
-    wait_until("the gateway to listen", lambda: serve.poll() is not None or listening(port))
-    if serve.poll() is not None:
+    wait_until("the gateway to listen", lambda: process.poll() is not None or listening(port))
+    if process.poll() is not None:
         raise RuntimeError("serve ended: " + (folder / "gateway.log").read_text())
-    return Gateway(serve, port, config, binary, told["users"]["vera"], folder)
+    return process
 
 
 def describe_assets(
@@ -167,32 +178,52 @@ def describe_assets(
     # Every conduit that leads to the zone may carry both protocols to every asset of it.
     site = re.sub(r"(?m)^protocols = \[[^\]]*\]", 'protocols = ["ssh", "rdp", "modbus", "s7comm", "tcp"]', site)
     site = re.sub(r"(?ms)(^\[\[conduits\]\].*?)^assets = \[[^\]]*\]\n", r"\1", site)
-    for key, value in (("idle_seconds", 86400), ("second_factor_remember_seconds", 86400)):
-        line = f"{key} = {value}"
-        site, found = re.subn(rf"(?m)^{key} = \d+", line, site)
-        if not found:
-            site = site.replace("[settings]\n", f"[settings]\n{line}\n", 1) if "[settings]" in site else f"[settings]\n{line}\n{site}"
+    site = with_settings(site, idle_seconds=86400, second_factor_remember_seconds=86400)
     file = folder / "site.toml"
     file.write_text(site + more)
     cofferdam(binary, config, "apply", "--yes", str(file))
     accounts = [f"{login}@{name}" for name in kept]
     for account in accounts:
         cofferdam(binary, config, "account", "set-secret", account, "--key-file", str(target.folder / "user_key"))
+    open_window(binary, config, folder, people, accounts)
+
+
+def with_settings(site: str, **wanted: int) -> str:
+    """The site file with other values in `[settings]`."""
+    for key, value in wanted.items():
+        line = f"{key} = {value}"
+        site, found = re.subn(rf"(?m)^{key} = \d+", line, site)
+        if not found:
+            site = site.replace("[settings]\n", f"[settings]\n{line}\n", 1) if "[settings]" in site else f"[settings]\n{line}\n{site}"
+    return site
+
+
+def open_window(
+    binary: str, config: pathlib.Path, folder: pathlib.Path, people: dict, accounts: list[str], users: tuple[str, ...] = ()
+) -> None:
+    """A window of twelve hours on `accounts`, for `users` or for vera, who asks."""
     asked = ["window", "request", "--as", "vera", "--operation", "operate", "--purpose", "measurement", "--end", "+12h", "--json", "--proof-stdin"]
-    for account in accounts:
-        asked += ["--account", account]
+    for option, names in (("--account", accounts), ("--user", users)):
+        for name in names:
+            asked += [option, name]
     window = json.loads(cofferdam(binary, config, *asked, proof=proof_of(people, "vera", folder)))["id"]
     for person, duty in (("olga", "operations"), ("sam", "security")):
         approve = ["window", "approve", window, "--as", person, "--duty", duty, "--proof-stdin"]
         cofferdam(binary, config, *approve, proof=proof_of(people, person, folder))
 
 
+def listen_on(config: pathlib.Path, *ports: int) -> None:
+    """Fixed ports for SSH, the web and desktops, whose addresses stand in this order."""
+    left = iter(ports)
+    text, found = re.subn(r"(?m)^listen = .*$", lambda _: f'listen = "127.0.0.1:{next(left)}"', config.read_text(), count=len(ports))
+    if found != len(ports):
+        raise RuntimeError(f"{config}: no {len(ports)} addresses to listen on")
+    config.write_text(text)
+
+
 def raise_limits(config: pathlib.Path, port: int) -> None:
-    # SSH's address stands first, the web's second.
-    ports = iter((port, free_port()))
-    text, found = re.subn(r"(?m)^listen = .*$", lambda _: f'listen = "127.0.0.1:{next(ports)}"', config.read_text(), count=2)
-    if found != 2:
-        raise RuntimeError(f"{config}: no two addresses to listen on")
+    listen_on(config, port, free_port())
+    text = config.read_text()
     wanted = {
         "max_connections": "2000",
         "max_connections_per_source": "1000",
