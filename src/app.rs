@@ -34,7 +34,8 @@ use crate::{
         write_findings,
     },
     keys::{self, KeyProcess, KnownGate, RemoteFactors, follow_gate},
-    privileges, rdp,
+    privileges,
+    rdp::{self, tokens::Issuer},
     session::{end::End, registry::Registry},
     ssh::{self, algorithms, listener, login::TrustedAuthorities},
     web,
@@ -294,13 +295,19 @@ pub(crate) async fn start(
     ));
     info!(address = %address, "SSH is served");
     let browsers = bound.as_ref().map(|b| b.address);
-    let (clients, told) = (desktops.as_ref().map(|d| d.address), desktops.as_ref().map(|d| d.told()));
+    let clients = desktops.as_ref().map(|d| d.address);
+    let entrance =
+        desktops.as_ref().map(rdp::listener::Bound::entrance).transpose().map_err(AppError::new)?;
     if let Some(bound) = bound {
-        web::start(&gateway, context, archive, bound, told, &stop, &tasks).map_err(AppError::new)?;
+        let told = desktops.as_ref().map(rdp::listener::Bound::told);
+        let issuer = told
+            .zip(entrance.clone())
+            .map(|(address, entrance)| Issuer::new(gateway.clone(), address, entrance, tasks.clone()));
+        web::start(&gateway, context, archive, bound, issuer, &stop, &tasks).map_err(AppError::new)?;
         info!(address = ?browsers, "the web interface is served");
     }
-    if let Some(desktops) = desktops {
-        desktops.start(&gateway, &stop, &tasks).map_err(AppError::new)?;
+    if let Some((desktops, entrance)) = desktops.zip(entrance) {
+        desktops.start(entrance, &gateway, &stop, &tasks);
     }
     let patience = Duration::from_secs(config.run.shutdown_seconds.into());
     Ok(Running {

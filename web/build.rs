@@ -2,10 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs, io,
+    env, fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command,
 };
+
+use base64::{Engine as _, prelude::BASE64_STANDARD as STANDARD};
+use flate2::{Compression, write::GzEncoder};
 
 /// From the npm folder to the embedded name.
 const PARTS: &[(&str, &str)] = &[
@@ -16,7 +20,13 @@ const PARTS: &[(&str, &str)] = &[
     ("@xterm/addon-fit/lib/addon-fit.js", "xterm-fit.js"),
     ("asciinema-player/dist/bundle/asciinema-player.min.js", "player.js"),
     ("asciinema-player/dist/bundle/asciinema-player.css", "player.css"),
+    ("@devolutions/iron-remote-desktop-rdp/iron-remote-desktop-rdp.js", "rdp.js"),
 ];
+
+/// How the RDP client carries its WebAssembly.
+const WASM_BEGIN: &str = "\"data:application/wasm;base64,";
+/// Where it takes it from instead: what the page names.
+const WASM_PLACE: &str = "document.querySelector(\"[data-engine]\").dataset.engine";
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=package.json");
@@ -29,7 +39,7 @@ fn main() -> io::Result<()> {
     }
     install(&npm)?;
     let mut files = BTreeMap::new();
-    for (from, to) in PARTS {
+    for &(from, to) in PARTS {
         let source = npm.join("node_modules").join(from);
         let text = fs::read_to_string(&source)
             .map_err(|e| io::Error::other(format!("{}: {e}", source.display())))?;
@@ -45,7 +55,23 @@ fn main() -> io::Result<()> {
         }
         file.push_str(&kept.join("\n"));
     }
+    let rdp = files.remove("rdp.js").unwrap_or_default();
+    let (rdp, wasm) = taken_apart(&rdp)?;
+    files.insert("rdp.js", rdp);
+    fs::write(out.join("rdp.wasm"), wasm)?;
     files.into_iter().try_for_each(|(to, text)| fs::write(out.join(to), text))
+}
+
+/// Takes the WebAssembly out of its script, and packs it: a page that may load from its own host only could not fetch it from a
+/// `data:` address, and as text it is a third longer.
+fn taken_apart(script: &str) -> io::Result<(String, Vec<u8>)> {
+    let other = || io::Error::other("the RDP client carries its WebAssembly in another way than it did");
+    let (before, rest) = script.split_once(WASM_BEGIN).ok_or_else(other)?;
+    let (text, after) = rest.split_once('"').ok_or_else(other)?;
+    let wasm = STANDARD.decode(text).map_err(|_| other())?;
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(&wasm)?;
+    Ok((format!("{before}{WASM_PLACE}{after}"), packed.finish()?))
 }
 
 fn install(folder: &Path) -> io::Result<()> {

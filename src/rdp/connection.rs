@@ -1,4 +1,4 @@
-//! One RDP client: log-in, decision, and the session that it carries.
+//! One RDP client, or one browser: log-in, decision, and the session that it carries.
 //!
 //! Invariant: the target is dialled only after the token was used up and a session was opened, audited and recorded.
 
@@ -8,21 +8,21 @@ use async_trait::async_trait;
 use cofferdam_access::{
     audit::{Act, AuditEvent, AuditKind},
     decision::{AccessRequest, Device, DeviceKind},
-    ids::WindowId,
+    ids::{Name, WindowId},
     site::Protocol,
     store::DesktopToken,
 };
-use cofferdam_rdp::{Ending, FrontConfig, FrontError};
-use cofferdam_web::Certificates;
-use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
+use cofferdam_rdp::{Accepted, Ending, FrontConfig, FrontError};
+use cofferdam_web::{OpenDesktop, Told};
+use tokio::{io::DuplexStream, net::TcpStream, sync::mpsc};
+use tokio_util::{either::Either, sync::CancellationToken};
 use tracing::{debug, error, info};
 
 use super::{carry::carry, tokens::Door};
 use crate::{
     gateway::{Gateway, Refusal},
     session::{
-        end::End,
+        end::{End, Frozen},
         live::{PersonLeg, Session},
     },
     ssh::{listener::Holding, wire::Wire},
@@ -31,58 +31,124 @@ use crate::{
 /// How long a client gets to read the reason and leave by itself.
 const SHOWING: Duration = Duration::from_millis(60);
 
-/// The client's side of the wire: it can be cut from outside at any time.
-pub(super) type PersonWire = Wire<TcpStream>;
+/// Bytes between a browser's WebSocket and its session.
+const PIPE: usize = 64 * 1024;
+/// What a browser may be told and has not heard yet.
+const TOLD: usize = 16;
+
+/// The person's side of the wire, a client's socket or what a browser's WebSocket carries: it can be cut from outside at any time.
+pub(super) type PersonWire = Wire<Either<TcpStream, DuplexStream>>;
 
 /// Serves a client from its first byte to its last.
 pub(super) async fn serve(
     gateway: Arc<Gateway>,
-    certificates: Arc<Certificates>,
-    login: Duration,
+    front: FrontConfig,
     stream: TcpStream,
     peer: SocketAddr,
     holding: Holding,
 ) {
     let cut = CancellationToken::new();
     let door = Door::new(gateway.clone(), peer);
-    let served = certificates.served();
-    let config = FrontConfig {
-        tls: served.config.clone(),
-        subject_public_key: served.public_key.clone(),
-        certificate: served.certificate.clone(),
-        login_time: login,
+    let wire = Wire::new(Either::Left(stream), &cut);
+    let accepted = Box::pin(cofferdam_rdp::accept(wire, &front, &door)).await;
+    let Some(accepted) = logged_in(accepted, &door, peer).await else { return };
+    let place = holding.logged_in();
+    host(gateway, &door, accepted, peer, cut, None).await;
+    drop(place);
+}
+
+/// The same for a browser in which `person` is logged in: what serves it, and its other end.
+pub(super) fn browser(
+    gateway: Arc<Gateway>,
+    front: FrontConfig,
+    person: Name,
+    peer: SocketAddr,
+) -> (impl Future<Output = ()> + Send, OpenDesktop) {
+    let (near, far) = tokio::io::duplex(PIPE);
+    let (tell, told) = mpsc::channel(TOLD);
+    let served = async move {
+        let cut = CancellationToken::new();
+        let door = Door::of(gateway.clone(), peer, person);
+        let wire = Wire::new(Either::Right(near), &cut);
+        let accepted = Box::pin(cofferdam_rdp::accept_browser(wire, &front, &door)).await;
+        let why = match logged_in(accepted, &door, peer).await {
+            Some(accepted) => host(gateway, &door, accepted, peer, cut, Some(&tell)).await,
+            None => "no token that is open fits: it was used already, is too old, or is for something else; get another".to_owned(),
+        };
+        // A browser that is gone needs no reason.
+        tell.send(Told::Ended(why)).await.unwrap_or_default();
     };
-    let wire = Wire::new(stream, &cut);
-    let accepted = match Box::pin(cofferdam_rdp::accept(wire, &config, &door)).await {
-        Ok(accepted) => accepted,
+    (served, OpenDesktop { stream: far, told })
+}
+
+/// Who proved a token. Who did not is audited where that was tried.
+async fn logged_in(
+    accepted: Result<Accepted<PersonWire>, FrontError>,
+    door: &Door,
+    peer: SocketAddr,
+) -> Option<Accepted<PersonWire>> {
+    match accepted {
+        Ok(accepted) => return Some(accepted),
         Err(FrontError::Refused { .. }) => {
             debug!(source = %peer.ip(), "a client presented no open token");
-            return door.refused().await;
+            door.refused().await;
         }
-        Err(e) => {
-            debug!(source = %peer.ip(), error = %e, "a client did not come to its log-in");
-            return;
-        }
-    };
-    let place = holding.logged_in();
+        Err(e) => debug!(source = %peer.ip(), error = %e, "a client did not come to its log-in"),
+    }
+    None
+}
+
+/// Opens the session and carries it to its end; says why it ended, or why there was none.
+async fn host(
+    gateway: Arc<Gateway>,
+    door: &Door,
+    accepted: Accepted<PersonWire>,
+    peer: SocketAddr,
+    cut: CancellationToken,
+    tell: Option<&mpsc::Sender<Told>>,
+) -> String {
     let token = accepted.token().to_owned();
-    match Box::pin(enter(&gateway, &door, &token, peer, &cut)).await {
+    let why = match Box::pin(enter(&gateway, door, &token, peer, &cut)).await {
         Ok(session) => {
-            let carried = carry(gateway, session.clone(), accepted);
             // The end of the session waits for it: it has the last words.
-            if let Err(e) = session.tasks.spawn(carried).await {
+            let mut carried = session.tasks.spawn(carry(gateway, session.clone(), accepted));
+            let carried = tokio::select! {
+                carried = &mut carried => carried,
+                () = tell_frozen(&session, tell) => carried.await,
+            };
+            if let Err(e) = carried {
                 session.control().end(End::Internal { why: format!("a desktop's relay broke off: {e}") });
             }
             // Whoever is left on the wire has been told.
             session.control().ended().await;
+            session.control().reason().and_then(End::sentence)
         }
         Err(refusal) => {
             info!(source = %peer.ip(), why = refusal.sentence, "a desktop was refused");
             accepted.refuse(Ending::NotAllowed).await;
+            Some(refusal.sentence)
+        }
+    };
+    cut.cancel();
+    why.unwrap_or_else(|| "the session is closed".to_owned())
+}
+
+/// Says whenever the session stands still or goes on, where anybody hears it.
+async fn tell_frozen(session: &Session, tell: Option<&mpsc::Sender<Told>>) {
+    let Some(tell) = tell else { return };
+    let mut follow = session.control().follow_frozen();
+    let mut stood = false;
+    loop {
+        let frozen = follow.borrow_and_update().as_ref().map(Frozen::sentence);
+        if stood || frozen.is_some() {
+            stood = frozen.is_some();
+            // The page shows the last of what it heard; one that hears nothing shows nothing.
+            tell.send(frozen.map_or(Told::GoesOn, Told::Frozen)).await.unwrap_or_default();
+        }
+        if follow.changed().await.is_err() {
+            return;
         }
     }
-    cut.cancel();
-    drop(place);
 }
 
 /// Uses the token up and opens the session.
@@ -104,7 +170,7 @@ async fn enter(
     })?;
     let window = token.window;
     let person = token.person.clone();
-    let request = request(gateway, token, peer).await;
+    let request = request(gateway, token, peer, door.client()).await;
     let leg = Arc::new(DesktopPerson { cut: cut.clone() });
     let session = gateway.open_session(request, leg).await?;
     if session.grant().window() != window {
@@ -117,7 +183,7 @@ async fn enter(
     Ok(session)
 }
 
-async fn request(gateway: &Gateway, token: DesktopToken, peer: SocketAddr) -> AccessRequest {
+async fn request(gateway: &Gateway, token: DesktopToken, peer: SocketAddr, client: &str) -> AccessRequest {
     let kind = token.factors.first;
     let mut factors = token.factors;
     if let Some(second) = &mut factors.second {
@@ -136,8 +202,7 @@ async fn request(gateway: &Gateway, token: DesktopToken, peer: SocketAddr) -> Ac
             key_fingerprint: None,
             kind,
             user_verified: kind == DeviceKind::Passkey,
-            // What the client calls itself it says only later; the recording has it.
-            client_version: "rdp".to_owned(),
+            client_version: client.to_owned(),
         },
         factors,
     }

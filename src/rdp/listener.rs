@@ -1,7 +1,8 @@
-//! Where RDP clients connect.
+//! Where RDP clients connect, and how they and browsers are let in.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use cofferdam_rdp::FrontConfig;
 use cofferdam_web::Certificates;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -46,40 +47,60 @@ impl Bound {
         told(&self.settings, &self.web.public_url, self.address.port())
     }
 
-    /// Serves desktops until `stop`; sessions that live then go on.
+    /// How people are let in, by this socket and by the web.
     ///
     /// # Errors
     /// When the certificate cannot be used.
-    pub(crate) fn start(
-        self,
-        gateway: &Arc<Gateway>,
-        stop: &CancellationToken,
-        tasks: &TaskTracker,
-    ) -> Result<(), String> {
-        let Self { settings, web, socket, address } = self;
+    pub(crate) fn entrance(&self) -> Result<Entrance, String> {
+        let Self { settings, web, .. } = self;
         let chain = settings.certificate_file.as_ref().unwrap_or(&web.certificate_file);
         let key = settings.key_file.as_ref().unwrap_or(&web.key_file);
         let certificates = Arc::new(Certificates::load(chain, key).map_err(|e| e.to_string())?);
-        tasks.spawn(certificates.clone().follow(gateway.clock.clone(), stop.clone()));
+        let login = Duration::from_secs(settings.login_grace_seconds.into());
+        Ok(Entrance { certificates, login })
+    }
+
+    /// Serves desktops until `stop`; sessions that live then go on.
+    pub(crate) fn start(
+        self,
+        entrance: Entrance,
+        gateway: &Arc<Gateway>,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) {
+        let Self { settings, socket, address, .. } = self;
+        tasks.spawn(entrance.certificates.clone().follow(gateway.clock.clone(), stop.clone()));
         let limits = Limits {
             connections: settings.max_connections as usize,
             waiting_per_source: settings.max_connections_per_source as usize,
-            login: Duration::from_secs(settings.login_grace_seconds.into()),
+            login: entrance.login,
         };
         let gateway = gateway.clone();
         let each = move |stream, peer, holding| {
-            super::connection::serve(
-                gateway.clone(),
-                certificates.clone(),
-                limits.login,
-                stream,
-                peer,
-                holding,
-            )
+            super::connection::serve(gateway.clone(), entrance.front(), stream, peer, holding)
         };
         tasks.spawn(accept(socket, limits, stop.clone(), tasks.clone(), each));
         info!(%address, "desktops are served");
-        Ok(())
+    }
+}
+
+/// How the gateway shows itself to people who come to a desktop, and how long it waits for their proof.
+#[derive(Debug, Clone)]
+pub(crate) struct Entrance {
+    certificates: Arc<Certificates>,
+    login: Duration,
+}
+
+impl Entrance {
+    /// With the certificate of now.
+    pub(super) fn front(&self) -> FrontConfig {
+        let served = self.certificates.served();
+        FrontConfig {
+            tls: served.config.clone(),
+            subject_public_key: served.public_key.clone(),
+            certificate: served.certificate.clone(),
+            login_time: self.login,
+        }
     }
 }
 

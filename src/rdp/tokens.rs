@@ -20,10 +20,12 @@ use cofferdam_access::{
 };
 use cofferdam_rdp::{Candidate, Tokens};
 use cofferdam_vault::{Context as Sealed, SecretBytes, SecretString};
-use cofferdam_web::{DesktopPass, DesktopRequest, Desktops};
+use cofferdam_web::{DesktopPass, DesktopRequest, Desktops, OpenDesktop};
+use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
+use super::{connection, listener::Entrance};
 use crate::{gateway::Gateway, setup, ssh::login};
 
 /// Characters of a token, each one of 32: 130 random bits.
@@ -36,10 +38,12 @@ fn binding(id: DesktopTokenId, person: &Name) -> Sealed {
     Sealed::new("desktop-token", format!("{id} {person}"))
 }
 
-/// Makes tokens for the web interface.
+/// Makes tokens for the web interface, and lets its browsers in by them.
 pub(crate) struct Issuer {
     gateway: Arc<Gateway>,
     address: String,
+    entrance: Entrance,
+    tasks: TaskTracker,
 }
 
 impl fmt::Debug for Issuer {
@@ -49,9 +53,14 @@ impl fmt::Debug for Issuer {
 }
 
 impl Issuer {
-    /// For the listener that people reach at `address`.
-    pub(crate) fn new(gateway: Arc<Gateway>, address: String) -> Self {
-        Self { gateway, address }
+    /// For the listener that people reach at `address`; browsers are served among `tasks`.
+    pub(crate) fn new(
+        gateway: Arc<Gateway>,
+        address: String,
+        entrance: Entrance,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self { gateway, address, entrance, tasks }
     }
 }
 
@@ -87,12 +96,23 @@ impl Desktops for Issuer {
             expires_at: token.expires_at,
         })
     }
+
+    fn open(&self, user: Name, source: SocketAddr) -> Result<OpenDesktop, String> {
+        if self.gateway.stopping.is_cancelled() {
+            return Err("the gateway is being stopped; try again in a few minutes".into());
+        }
+        let (served, open) = connection::browser(self.gateway.clone(), self.entrance.front(), user, source);
+        self.tasks.spawn(served);
+        Ok(open)
+    }
 }
 
 /// Who may come in by one connection. Remembers whose name was tried, for the refusal's entry in the audit log.
 pub(crate) struct Door {
     gateway: Arc<Gateway>,
     peer: SocketAddr,
+    /// Who is known to stand before it; nobody else gets in.
+    known: Option<Name>,
     tried: Mutex<Option<Name>>,
 }
 
@@ -112,7 +132,17 @@ impl Tokens for Door {
 impl Door {
     /// For a connection from `peer`.
     pub(crate) fn new(gateway: Arc<Gateway>, peer: SocketAddr) -> Self {
-        Self { gateway, peer, tried: Mutex::default() }
+        Self { gateway, peer, known: None, tried: Mutex::default() }
+    }
+
+    /// For a browser from `peer` in which `person` is logged in. Whatever fails, failed for them.
+    pub(crate) fn of(gateway: Arc<Gateway>, peer: SocketAddr, person: Name) -> Self {
+        Self { gateway, peer, tried: Mutex::new(Some(person.clone())), known: Some(person) }
+    }
+
+    /// What is known of the client. What one calls itself it says only later; the recording has it.
+    pub(crate) fn client(&self) -> &'static str {
+        if self.known.is_some() { "desktop of the web interface" } else { "rdp" }
     }
 
     fn person(&self) -> Option<Name> {
@@ -126,6 +156,10 @@ impl Door {
     /// The tokens that open what `user` names. A store that does not answer knows of none.
     async fn find(&self, user: &str) -> Vec<Candidate> {
         let login::Asked { user: person, named } = login::parse(user);
+        if self.known.is_some() && self.known != person {
+            info!(source = %self.source(), "a browser asked for a desktop as somebody else");
+            return Vec::new();
+        }
         self.tried.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&person);
         let now = self.gateway.clock.now();
         if !self.gateway.prover.may_guess(person.as_ref(), self.source(), now) {

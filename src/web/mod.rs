@@ -50,8 +50,8 @@ pub(crate) async fn bind(config: &Config) -> Result<Option<Bound>, String> {
     Ok(Some(Bound { settings, listening: Listening { socket, redirect }, address }))
 }
 
-/// Serves the pages until `stop`; recordings that only the object store has are read through `archive`, and people reach
-/// `desktops` where that is an address.
+/// Serves the pages until `stop`; recordings that only the object store has are read through `archive`, and `desktops` lets
+/// people in to theirs where desktops are served.
 ///
 /// # Errors
 /// When the certificate or the public address cannot be used.
@@ -60,7 +60,7 @@ pub(crate) fn start(
     context: Arc<Context>,
     archive: Option<cofferdam_recorder::Archive>,
     bound: Bound,
-    desktops: Option<String>,
+    desktops: Option<Issuer>,
     stop: &CancellationToken,
     tasks: &TaskTracker,
 ) -> Result<(), String> {
@@ -93,8 +93,7 @@ pub(crate) fn start(
         prover: gateway.prover.clone(),
         live: Arc::new(live::Live::new(gateway.clone(), records.clone())),
         terminals: Arc::new(terminal::InsideTerminals::new(gateway.clone(), tasks.clone())),
-        desktops: desktops
-            .map(|address| Arc::new(Issuer::new(gateway.clone(), address)) as Arc<dyn Desktops>),
+        desktops: desktops.map(|issuer| Arc::new(issuer) as Arc<dyn Desktops>),
         recordings: Arc::new(recordings::Archive::new(records, gateway.store.clone())),
         secrets: Arc::new(secrets::Shown {
             gateway: gateway.clone(),

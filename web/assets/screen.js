@@ -1,15 +1,14 @@
 // What pages with a live screen share: its WebSocket and how its end is shown, and how a terminal looks.
 "use strict";
-const openSocket = (path, onEnd = () => {}) => {
-  const state = document.querySelector("[data-state]");
-  const over = document.getElementById("over");
+const socketAddress = (path) => {
   const address = new URL(path, location.href);
   address.protocol = "wss:";
-  const socket = new WebSocket(address);
-  const say = (what) => {
-    if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(what));
-  };
+  return address;
+};
 
+const openEnd = (onEnd) => {
+  const state = document.querySelector("[data-state]");
+  const over = document.getElementById("over");
   let ended = false;
   const end = (why) => {
     if (ended) return;
@@ -20,7 +19,17 @@ const openSocket = (path, onEnd = () => {}) => {
     over.hidden = false;
     onEnd();
   };
-  socket.addEventListener("close", () => end("The connection to the gateway is gone."));
+  const gone = () => end("The connection to the gateway is gone.");
+  return { state, end, gone };
+};
+
+const openSocket = (path, onEnd = () => {}) => {
+  const socket = new WebSocket(socketAddress(path));
+  const say = (what) => {
+    if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(what));
+  };
+  const { state, end, gone } = openEnd(onEnd);
+  socket.addEventListener("close", gone);
   return { socket, state, say, end };
 };
 

@@ -15,6 +15,7 @@ use crate::error::Failure;
 struct Asset {
     name: &'static str,
     kind: &'static str,
+    /// What is packed here is sent packed: every browser unpacks it.
     bytes: &'static [u8],
     address: String,
 }
@@ -22,6 +23,9 @@ struct Asset {
 const JS: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SVG: &str = "image/svg+xml";
+const WASM: &str = "application/wasm";
+/// How a gzip file begins (RFC 1952 §2.3.1).
+const GZIP: &[u8] = &[0x1f, 0x8b];
 
 macro_rules! own {
     ($name:literal) => {
@@ -35,7 +39,7 @@ macro_rules! npm {
 }
 
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
-    let all: [(&str, &str, &[u8]); 19] = [
+    let all: [(&str, &str, &[u8]); 22] = [
         ("style.css", CSS, own!("style.css")),
         ("icon.svg", SVG, own!("icon.svg")),
         ("icons.svg", SVG, own!("icons.svg")),
@@ -49,12 +53,15 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         ("cast-replay.js", JS, own!("cast-replay.js")),
         ("desk-replay.js", JS, own!("desk-replay.js")),
         ("desk.js", JS, own!("desk.js")),
+        ("desktop.js", JS, own!("desktop.js")),
         ("htmx.js", JS, npm!("htmx.js")),
         ("xterm.js", JS, npm!("xterm.js")),
         ("xterm.css", CSS, npm!("xterm.css")),
         ("xterm-fit.js", JS, npm!("xterm-fit.js")),
         ("player.js", JS, npm!("player.js")),
         ("player.css", CSS, npm!("player.css")),
+        ("rdp.js", JS, npm!("rdp.js")),
+        ("rdp.wasm", WASM, npm!("rdp.wasm")),
     ];
     all.into_iter()
         .map(|(name, kind, bytes)| {
@@ -78,5 +85,9 @@ pub(crate) async fn serve(Path((print, name)): Path<(String, String)>) -> Result
         (header::CONTENT_TYPE, HeaderValue::from_static(asset.kind)),
         (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable")),
     ];
-    Ok((headers, asset.bytes).into_response())
+    let mut response = (headers, asset.bytes).into_response();
+    if asset.bytes.starts_with(GZIP) {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    Ok(response)
 }

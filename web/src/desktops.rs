@@ -1,6 +1,9 @@
 //! Desktops: what the web interface asks of whoever lets people in to them.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use async_trait::async_trait;
 use cofferdam_access::{
@@ -10,6 +13,7 @@ use cofferdam_access::{
     ids::{Name, WindowId},
     site::AccountRef,
 };
+use tokio::{io::DuplexStream, sync::mpsc};
 use zeroize::Zeroizing;
 
 /// Who wants to log in to a desktop, proved already, and where.
@@ -44,6 +48,27 @@ impl fmt::Debug for DesktopPass {
     }
 }
 
+/// What a person at a desktop in the browser is told beside the picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It takes nothing for now, and this is why.
+    Frozen(String),
+    /// It takes input again.
+    GoesOn,
+    /// It is over, and this is why. Nothing follows.
+    Ended(String),
+}
+
+/// The gateway's side of a desktop in the browser. Dropping it ends its session.
+#[derive(Debug)]
+pub struct OpenDesktop {
+    /// What the browser's RDP client says and hears: RDCleanPath, then RDP without TLS of its own. Short: who does not read
+    /// stops the other side.
+    pub stream: DuplexStream,
+    /// What the person is told.
+    pub told: mpsc::Receiver<Told>,
+}
+
 /// Lets people in to desktops.
 #[async_trait]
 pub trait Desktops: Send + Sync + fmt::Debug {
@@ -54,6 +79,12 @@ pub trait Desktops: Send + Sync + fmt::Debug {
     /// # Errors
     /// Why there is none, for the person.
     async fn issue(&self, act: &Act, request: DesktopRequest) -> Result<DesktopPass, String>;
+    /// Serves a browser in which `user` is logged in, and which comes from `source`, as a client at the desktops' own address
+    /// is served: a token of that person is proved, then decision, record, watch and end are those of every session.
+    ///
+    /// # Errors
+    /// Why it is not served, for the person.
+    fn open(&self, user: Name, source: SocketAddr) -> Result<OpenDesktop, String>;
 }
 
 /// A file for clients that read one (MS-RDPBCGR clients' `.rdp` settings): everything but the token. What policy would refuse

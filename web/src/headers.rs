@@ -14,14 +14,27 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const PLAYER_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; \
      img-src 'self' data:; font-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// A mark on a response: this page shows the player.
+/// The same for the page with a desktop, whose RDP client is WebAssembly.
+const DESKTOP_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; \
+     img-src 'self' data:; font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// A mark on a response: this page runs WebAssembly.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct WithPlayer;
+pub(crate) enum With {
+    /// The player of recorded terminals.
+    Player,
+    /// The RDP client.
+    Desktop,
+}
 
 /// Sets them on every response. What a handler set itself (a file's cache time) stays.
 pub(crate) async fn secure(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    let policy = if response.extensions().get::<WithPlayer>().is_some() { PLAYER_POLICY } else { POLICY };
+    let policy = match response.extensions().get::<With>() {
+        None => POLICY,
+        Some(With::Player) => PLAYER_POLICY,
+        Some(With::Desktop) => DESKTOP_POLICY,
+    };
     let headers = response.headers_mut();
     let fixed: [(HeaderName, &'static str); 8] = [
         (header::CONTENT_SECURITY_POLICY, policy),

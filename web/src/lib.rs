@@ -38,7 +38,7 @@ mod viewer;
 mod watching;
 
 pub use checkouts::{Gate, Secrets};
-pub use desktops::{DesktopPass, DesktopRequest, Desktops};
+pub use desktops::{DesktopPass, DesktopRequest, Desktops, OpenDesktop, Told};
 pub use recordings::{
     Export, Exporting, Found, RecordedLine, RecordedLines, Recordings, RecordingsError, Search, Verified,
 };

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{Mutex, PoisonError},
 };
 
@@ -20,8 +21,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     DesktopPass, DesktopRequest, Desktops, Export, Exporting, Found, Gate, Health, HealthItem, LiveSession,
-    LiveSessions, RecordedLines, Recordings, RecordingsError, Search, Secrets, Terminal, TerminalRequest,
-    Terminals, Verified, Watching,
+    LiveSessions, OpenDesktop, RecordedLines, Recordings, RecordingsError, Search, Secrets, Terminal,
+    TerminalRequest, Terminals, Verified, Watching,
 };
 
 /// Signs the audit log with a key that everybody knows.
@@ -141,6 +142,9 @@ impl Desktops for FakeDesktops {
             token: Zeroizing::new("fake-token".into()),
             expires_at: token.expires_at,
         })
+    }
+    fn open(&self, _: Name, _: SocketAddr) -> Result<OpenDesktop, String> {
+        Err("nothing is behind this desktop".into())
     }
 }
 

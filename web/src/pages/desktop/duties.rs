@@ -36,6 +36,10 @@ async fn a_token_takes_an_open_window_and_a_fresh_code_and_is_shown_once() {
     let page = vera.post(PATH, &[("code", &code)]).await;
     assert_eq!(page.status, 200, "{}", page.text);
     assert!(page.text.contains("fake-token") && page.text.contains("vera+pump-hmi"), "{}", page.text);
+    let policy = page.header("content-security-policy");
+    assert!(policy.contains("script-src 'self' 'wasm-unsafe-eval';") && !policy.contains("unsafe-inline"));
+    assert!(!vera.get(PATH).await.header("content-security-policy").contains("wasm"), "where one runs only");
+    assert!(!page.text.contains("data-paste-in") && page.text.contains("data-copy-out"), "what is allowed");
     assert_eq!(vera.post(PATH, &[("code", &code)]).await.status, 403, "a code works once");
     assert!(!vera.get(PATH).await.text.contains("fake-token"), "shown once");
     let kept = site.store().standing_desktop_tokens(&name("vera"), site.now()).await.unwrap();

@@ -1,8 +1,9 @@
 //! Opening a desktop. It takes a fresh second factor, bound to the account; what that gives is a token that a client of the
-//! person's own logs in with, once, within a minute.
+//! person's own, or the page itself, logs in with, once, within a minute.
 
 #[cfg(test)]
 mod duties;
+mod socket;
 
 use askama::Template;
 use axum::{
@@ -12,7 +13,7 @@ use axum::{
 };
 use cofferdam_access::{
     decision::DeviceKind,
-    site::{AccountRef, Protocol},
+    site::{AccountRef, Desktop, Protocol},
 };
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -23,6 +24,7 @@ use crate::{
     error::Failure,
     form::Form,
     frame::{self, Frame, Moment, WORKERS},
+    headers::With,
     routes::Routes,
     services::App,
     step_up::{self, Proof, Purpose, with_second},
@@ -34,6 +36,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/desktop/{asset}/{login}", WORKERS, confirm)
         .post("/desktop/{asset}/{login}", WORKERS, open)
         .get("/desktop/{asset}/{login}/settings.rdp", WORKERS, settings)
+        .get("/desktop/socket", WORKERS, socket::connect)
 }
 
 fn purpose(account: &AccountRef) -> Purpose {
@@ -76,6 +79,7 @@ struct DesktopPage {
     token: Zeroizing<String>,
     expires: Moment,
     idle_minutes: u32,
+    allowed: Desktop,
 }
 
 fn desktops(app: &App) -> Result<&dyn Desktops, Failure> {
@@ -124,7 +128,8 @@ async fn open(
     let proof = Proof { code: &given.code, challenge: &given.challenge, credential: &given.credential };
     let opened = pass(&app, &viewer, &asset, &login, proof).await?;
     let frame = Frame::new(&app, &viewer, "/");
-    frame::page(&DesktopPage {
+    let allowed = allowed(&app, &opened.reachable);
+    let mut response = frame::page(&DesktopPage {
         asset,
         login,
         window: opened.reachable.window.to_string(),
@@ -134,8 +139,18 @@ async fn open(
         token: opened.pass.token,
         expires: frame.at(&opened.pass.expires_at),
         idle_minutes: opened.reachable.idle_minutes,
+        allowed,
         frame,
-    })
+    })?;
+    response.extensions_mut().insert(With::Desktop);
+    Ok(response)
+}
+
+/// What the asset lets through besides screen, keys and pointer, so that nothing else is offered. The session itself holds to
+/// it, and to the conduits.
+fn allowed(app: &App, open: &Reachable) -> Desktop {
+    let snapshot = app.snapshot();
+    snapshot.site.asset(&open.entry.asset).and_then(|a| a.rdp.clone()).unwrap_or_default()
 }
 
 /// A pass, with what it opens.
@@ -181,9 +196,8 @@ async fn settings(
 ) -> Result<Response, Failure> {
     let desktops = desktops(&app)?;
     let open = open_to(&app, &viewer, &asset, &login, Protocol::Rdp)?;
-    let snapshot = app.snapshot();
-    let desktop = snapshot.site.asset(&open.entry.asset).and_then(|a| a.rdp.as_ref());
-    let clipboard = desktop.is_some_and(|d| d.clipboard_to_target || d.clipboard_to_person);
+    let desktop = allowed(&app, &open);
+    let clipboard = desktop.clipboard_to_target || desktop.clipboard_to_person;
     let text = settings_file(desktops.address(), &user_name(&viewer, &open), clipboard);
     // A name of an asset has no character that could end the quotes.
     let name = format!("attachment; filename=\"{}.rdp\"", open.entry.asset);
@@ -227,10 +241,12 @@ mod tests {
             token: Zeroizing::new("token-once".into()),
             expires: until,
             idle_minutes: 0,
+            allowed: Desktop { clipboard_to_person: true, ..Desktop::default() },
             frame,
         };
         let html = page.render().unwrap();
         assert!(html.contains("token-once") && !html.contains("<b>"));
+        assert!(html.contains("data-copy-out") && !html.contains("data-paste-in"), "only what is allowed");
         assert!(html.contains("/desktop/eng-ws/PLANT%5Ceng/settings.rdp"), "{html}");
     }
 

@@ -22,7 +22,7 @@ use crate::{
     error::Failure,
     form::Form,
     frame::{self, Frame, Moment},
-    headers::WithPlayer,
+    headers::With,
     recordings::{RecordedLine, Verified},
     services::App,
     viewer::Viewer,
@@ -185,7 +185,7 @@ async fn page(
         frame,
     })?;
     if !desktop {
-        response.extensions_mut().insert(WithPlayer);
+        response.extensions_mut().insert(With::Player);
     }
     Ok(response)
 }

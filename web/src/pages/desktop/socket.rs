@@ -1,0 +1,203 @@
+//! The WebSocket behind a desktop in the browser. RDP goes both ways as binary messages; all else is JSON.
+//!
+//! Who asks is known from the log-in; which desktop it is, and that it may be opened, the token proves inside. Both ways are
+//! bounded: the browser says how much its RDP client has taken, and while the gateway takes no more, nothing more is read.
+
+use std::{pin::pin, time::Duration};
+
+use axum::{
+    extract::{
+        State, WebSocketUpgrade,
+        ws::{Message, WebSocket},
+    },
+    http::HeaderMap,
+    response::Response,
+};
+use bytes::{Buf as _, BytesMut};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use super::desktops;
+use crate::{
+    desktops::{OpenDesktop, Told},
+    error::Failure,
+    frame::{WORKERS, sentence},
+    services::App,
+    sockets::{self, Gone, Pace, Received},
+    streams::{self, Place, Use},
+    viewer::{Credential, Viewer},
+};
+
+/// Bytes that may be on their way to the browser's RDP client: a third of a large screen without compression.
+const AHEAD: u64 = 1024 * 1024;
+/// Bytes from the browser that wait for the gateway; with so many, nothing more is read.
+const WAITING: usize = 64 * 1024;
+/// The longest message to the browser.
+const PIECE: usize = 64 * 1024;
+/// How long the gateway may take to say why it has closed.
+const LAST_WORDS: Duration = Duration::from_secs(6);
+
+/// The browser's messages.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Said {
+    /// So many bytes more were taken.
+    Ack(u64),
+}
+
+/// The server's.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Say<'a> {
+    /// The desktop takes nothing for now, and why; empty when it goes on.
+    Frozen(&'a str),
+    /// It is over.
+    Ended(&'a str),
+}
+
+pub(super) async fn connect(
+    State(app): State<App>,
+    viewer: Viewer,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, Failure> {
+    let upgrade = sockets::of_our_page(upgrade, &headers)?;
+    // A program brings a client of its own.
+    let Credential::Session { .. } = viewer.credential else { return Err(Failure::LogIn) };
+    desktops(&app)?;
+    let place = app.streams.enter(&viewer.user.name)?;
+    Ok(upgrade.on_upgrade(move |socket| serve(app, viewer, socket, place)))
+}
+
+async fn serve(app: App, viewer: Viewer, mut socket: WebSocket, place: Place) {
+    let opened = match desktops(&app) {
+        Ok(desktops) => desktops.open(viewer.user.name.clone(), viewer.source),
+        Err(e) => Err(e.to_string()),
+    };
+    let why = match opened {
+        Ok(desktop) => {
+            let over = streams::over(&app, &viewer, WORKERS, Use::Works);
+            tokio::select! {
+                why = carry(&mut socket, desktop) => why,
+                () = over => Ok("your log-in is over: log in again".to_owned()),
+            }
+        }
+        Err(why) => Ok(why),
+    };
+    // A browser that is gone hears nothing any more; dropping the desktop has ended its session.
+    if let Ok(why) = why
+        && sockets::say(&mut socket, &Say::Ended(&sentence(&why))).await.is_ok()
+    {
+        sockets::close(socket).await;
+    }
+    drop(place);
+}
+
+/// Until the desktop ends, which answers why, or the browser goes away.
+async fn carry(socket: &mut WebSocket, desktop: OpenDesktop) -> Result<String, Gone> {
+    let OpenDesktop { stream, mut told } = desktop;
+    let (mut from, mut to) = tokio::io::split(stream);
+    let mut pace = Pace::new(AHEAD);
+    let mut waiting = BytesMut::new();
+    let mut closed = false;
+    let mut ended = None;
+    loop {
+        let full = waiting.len() >= WAITING;
+        tokio::select! {
+            next = told.recv(), if ended.is_none() => match next {
+                Some(Told::Frozen(why)) => sockets::say(socket, &Say::Frozen(&sentence(&why))).await?,
+                Some(Told::GoesOn) => sockets::say(socket, &Say::Frozen("")).await?,
+                Some(Told::Ended(why)) => ended = Some(why),
+                None => break,
+            },
+            message = socket.recv(), if !full => match sockets::read(message)? {
+                Some(Received::Bytes(_)) if closed => {}
+                Some(Received::Bytes(bytes)) => waiting.extend_from_slice(&bytes),
+                Some(Received::Said(Said::Ack(n))) => pace.shown(n),
+                None => {}
+            },
+            taken = pass_on(&mut to, &mut waiting), if !waiting.is_empty() => if !taken {
+                // What it said last is still to be read.
+                closed = true;
+                waiting.clear();
+            },
+            // While nothing is read from the browser, its acknowledgements cannot be waited for. The last words go to one that
+            // takes nothing, too.
+            piece = next_piece(&mut from), if pace.open() || full || ended.is_some() => {
+                let Some(piece) = piece else { break };
+                pace.sent(piece.len());
+                sockets::send(socket, Message::Binary(piece.freeze())).await?;
+            },
+        }
+    }
+    // The gateway waits until its last words were taken, which closing tells it.
+    drop((from, to));
+    if let Some(why) = ended {
+        return Ok(why);
+    }
+    let why = pin!(async {
+        loop {
+            match told.recv().await {
+                Some(Told::Ended(why)) => return Some(why),
+                Some(_) => {}
+                None => return None,
+            }
+        }
+    });
+    let why = tokio::time::timeout(LAST_WORDS, why).await.ok().flatten();
+    Ok(why.unwrap_or_else(|| "the desktop was closed".to_owned()))
+}
+
+/// Whether the gateway takes what the browser sent, or a part of it.
+async fn pass_on(to: &mut (impl AsyncWrite + Unpin), waiting: &mut BytesMut) -> bool {
+    match to.write(waiting).await {
+        Ok(taken @ 1..) => {
+            waiting.advance(taken);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// What the gateway sends next; nothing once it has closed.
+async fn next_piece(from: &mut (impl AsyncRead + Unpin)) -> Option<BytesMut> {
+    let mut piece = BytesMut::with_capacity(PIECE);
+    match from.read_buf(&mut piece).await {
+        Ok(1..) => Some(piece),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_messages_are_those_that_the_page_knows() {
+        assert!(matches!(serde_json::from_str("{\"ack\":7}"), Ok(Said::Ack(7))));
+        assert_eq!(serde_json::to_string(&Say::Frozen("")).unwrap(), "{\"frozen\":\"\"}");
+        assert_eq!(serde_json::to_string(&Say::Ended("over")).unwrap(), "{\"ended\":\"over\"}");
+    }
+
+    #[tokio::test]
+    async fn what_the_gateway_does_not_take_waits_and_keeps_its_order() {
+        let (mut near, mut far) = tokio::io::duplex(4);
+        let mut waiting = BytesMut::from(&b"123456789"[..]);
+        assert!(pass_on(&mut near, &mut waiting).await);
+        assert_eq!(&waiting[..], b"56789");
+        assert_eq!(next_piece(&mut far).await.as_deref(), Some(&b"1234"[..]));
+        assert!(pass_on(&mut near, &mut waiting).await);
+        assert_eq!(next_piece(&mut far).await.as_deref(), Some(&b"5678"[..]));
+        drop(far);
+        assert!(!pass_on(&mut near, &mut waiting).await, "it is gone");
+    }
+
+    #[tokio::test]
+    async fn a_piece_is_never_longer_than_a_message_may_be() {
+        let (mut near, mut far) = tokio::io::duplex(4 * PIECE);
+        near.write_all(&vec![7; 2 * PIECE]).await.unwrap();
+        assert!(next_piece(&mut far).await.is_some_and(|piece| piece.len() <= PIECE));
+        drop(near);
+        while next_piece(&mut far).await.is_some() {}
+    }
+}
