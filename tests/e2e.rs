@@ -46,6 +46,8 @@ mod second_factor;
 mod vault_process;
 #[path = "e2e/watching.rs"]
 mod watching;
+#[path = "e2e/web_desktop.rs"]
+mod web_desktop;
 #[path = "e2e/web_enrolling.rs"]
 mod web_enrolling;
 #[path = "e2e/web_pages.rs"]

@@ -1,0 +1,50 @@
+//! Desktops in the browser, without any RDP client.
+
+use std::process::Command;
+
+use crate::support::{
+    Gateway, as_json,
+    cli::{id_of, state_of},
+};
+
+/// A command line of the binary against this gateway, for scripts.
+fn line(gateway: &Gateway, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+    command.args(arguments).arg("--config").arg(gateway.config());
+    as_json(&command)
+}
+
+#[test]
+fn a_vendor_works_on_a_desktop_in_the_browser_and_reads_there_why_it_stands_still_and_why_it_ended() {
+    let gateway = Gateway::start();
+    let shots = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
+    let kill = ["session", "kill", "--as", "olga", "--reason", "end-to-end test"];
+    gateway
+        .browse(
+            "desktop.mjs",
+            &[
+                ("COFFERDAM_SESSIONS", &line(&gateway, &["session", "list", "--json"])),
+                ("COFFERDAM_SUSPEND", &line(&gateway, &["session", "suspend", "--as", "olga"])),
+                ("COFFERDAM_KILL", &line(&gateway, &kill)),
+                ("COFFERDAM_SHOTS", &shots.to_string_lossy()),
+            ],
+        )
+        .said("cut shown after");
+    let session = gateway.only_session();
+    assert_eq!(session["protocol"], "rdp", "{session:#}");
+    assert!(state_of(&session).starts_with("ended"), "{session:#}");
+    gateway.cofferdam(["recording", "verify", &id_of(&session)]).ok();
+    let secret = std::fs::read_to_string(gateway.config().parent().unwrap().join("eng-ws/password")).unwrap();
+    assert!(!gateway.log().contains(secret.trim()), "the target's secret is in the log");
+}
+
+#[test]
+fn a_desktop_in_the_browser_takes_a_log_in_and_a_fresh_token_of_ones_own_and_ends_with_the_log_in() {
+    let gateway = Gateway::start();
+    let sessions = line(&gateway, &["session", "list", "--json"]);
+    gateway.browse("desktop_refused.mjs", &[("COFFERDAM_SESSIONS", &sessions)]);
+    let failed = gateway.audit("login.failed");
+    let tokens: Vec<_> = failed.iter().filter(|e| e.to_string().contains("desktop_token")).collect();
+    assert_eq!(tokens.len(), 2, "each refusal is audited: {failed:#?}");
+    assert!(tokens[0].to_string().contains("emil"), "it is whose browser it was: {tokens:#?}");
+}

@@ -1,0 +1,56 @@
+// What scripts about desktops in the browser share.
+import assert from "node:assert/strict";
+import { code, command, until } from "./lib.mjs";
+
+/** Places and colours of the demo's desktop: water in its tank, and where the first key leaves its mark. */
+export const TANK = [200, 510];
+export const FIRST_KEY = [48, 670];
+export const WATER = "2080D0";
+export const PANEL = "E8ECEF";
+
+/** Takes vera to the page with the token, by a fresh code; answers what the gateway sent. */
+export const openChoice = async (page) => {
+  await page.goto("/");
+  await page.locator("a[href^='/desktop/eng-ws/']").first().click();
+  await page.getByLabel("Code from your authenticator").fill(code("vera"));
+  const posted = page.waitForResponse((r) => r.request().method() === "POST" && r.url().includes("/desktop/"));
+  await page.getByRole("button", { name: "Open the desktop" }).click();
+  const response = await posted;
+  await page.locator("[data-token]").waitFor();
+  return response;
+};
+
+export const openHere = (page) => page.getByRole("button", { name: "Open in the browser" }).click();
+
+/** The colour of one pixel of the desktop, `RRGGBB`. */
+export const colour = (page, [x, y]) =>
+  page.evaluate(
+    ([x, y]) => {
+      const pixel = document.querySelector("[data-body] canvas").getContext("2d").getImageData(x, y, 1, 1).data;
+      return [...pixel.slice(0, 3)].map((b) => b.toString(16).padStart(2, "0").toUpperCase()).join("");
+    },
+    [x, y],
+  );
+
+/** Waits for the demo's picture; answers how long it took. */
+export const atTheDesktop = async (page) => {
+  const { after } = await until("the desktop on the canvas", 30_000, async () => {
+    const over = page.locator("#over");
+    assert(!(await over.isVisible()), await over.innerText());
+    return (await colour(page, TANK)) === WATER;
+  });
+  return after;
+};
+
+/** The sentence with which the desktop ended, once it is shown. */
+export const reason = async (page) => {
+  await page.locator("#over").waitFor({ timeout: 20_000 });
+  return page.locator("#over [data-why]").innerText();
+};
+
+/** All sessions that there were, newest first. COFFERDAM_SESSIONS lists them. */
+export const sessions = async () => {
+  const { code: failed, out, err } = await command("COFFERDAM_SESSIONS");
+  assert(!failed, err);
+  return JSON.parse(out);
+};

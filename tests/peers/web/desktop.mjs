@@ -1,0 +1,54 @@
+// Vera opens the demo's desktop in her browser, works on it, is suspended and ended by olga, and reads both.
+// COFFERDAM_SESSIONS, COFFERDAM_SUSPEND, COFFERDAM_KILL: command lines, JSON; the last two take a session's id.
+import assert from "node:assert/strict";
+import { barriers, command, picture, seat, story, until } from "./lib.mjs";
+import { FIRST_KEY, PANEL, atTheDesktop, colour, openChoice, openHere, reason, sessions } from "./desk.mjs";
+
+await story(async (browser) => {
+  const vera = await seat(browser, "vera");
+  const { page } = vera;
+  const response = await openChoice(page);
+  const policy = response.headers()["content-security-policy"];
+  assert(policy.includes("script-src 'self' 'wasm-unsafe-eval';"), policy);
+  assert(policy.includes("connect-src 'self';") && !/unsafe-inline|'unsafe-eval'|blob:/.test(policy), policy);
+  const elsewhere = await page.request.get("/account");
+  assert(!elsewhere.headers()["content-security-policy"].includes("wasm"), "only on the page of a desktop");
+  assert.deepEqual(await barriers(page), []);
+  await picture(page, "desktop-choice");
+
+  const token = await page.locator("[data-token]").innerText();
+  const asked = [];
+  page.on("request", (request) => asked.push(request.url()));
+  page.on("websocket", (socket) => asked.push(socket.url()));
+  await openHere(page);
+  const took = await atTheDesktop(page);
+  assert(!(await page.content()).includes(token), "the token is still in the page");
+  assert(asked.some((url) => url.endsWith("/desktop/socket")) && !asked.some((url) => url.includes(token)), String(asked));
+  assert.equal(await page.locator("[data-state]").innerText(), "recorded");
+
+  await until("the picture", 10_000, async () => (await colour(page, FIRST_KEY)) === PANEL);
+  await page.keyboard.press("k");
+  await until("the key's mark", 5_000, async () => (await colour(page, FIRST_KEY)) !== PANEL);
+  assert.deepEqual(await barriers(page), []);
+  await picture(page, "desktop");
+  await page.setViewportSize({ width: 390, height: 844 });
+  const spare = await page.evaluate(() => document.documentElement.clientWidth - document.documentElement.scrollWidth);
+  assert(spare >= 0, `on a phone, the page is ${-spare} pixels wider than the window`);
+
+  const [session] = await sessions();
+  assert.equal(session.protocol, "rdp");
+  await command("COFFERDAM_SUSPEND", session.id);
+  await page.getByText("The desktop stands still.").waitFor({ timeout: 5_000 });
+  assert.match(await page.locator("#frozen").innerText(), /suspended by olga/);
+
+  const killed = await command("COFFERDAM_KILL", session.id);
+  assert.equal(killed.code, 0, killed.err);
+  const begin = performance.now();
+  const why = await reason(page);
+  const cut = performance.now() - begin;
+  assert.match(why, /killed by olga: end-to-end test/);
+  await picture(page, "desktop-over");
+  console.log(`on the canvas after ${took | 0} ms, cut shown after ${cut | 0} ms`);
+  assert(cut <= 1300, `shown ${cut} ms after the order`);
+  vera.quiet();
+});
