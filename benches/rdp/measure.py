@@ -172,6 +172,7 @@ def main() -> int:
     parser.add_argument("--cofferdam", required=True)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int, help="log-ins of each way for keys and connecting")
+    parser.add_argument("--crowd", metavar="IDLE,BUSY", type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--only", type=lambda text: text.split(","), default=names)
     parser.add_argument("--json")
     args = parser.parse_args()
@@ -180,7 +181,7 @@ def main() -> int:
     rounds, args.keys, args.probes = (2, 20, 1) if args.quick else (8, 40, 3)
     args.rounds = args.rounds or rounds
     args.terminal, args.window = (30, 15) if args.quick else (300, 60)
-    args.idle, args.busy = (6, 2) if args.quick else (50, 10)
+    args.idle, args.busy = args.crowd or ((6, 2) if args.quick else (50, 10))
     args.folder = pathlib.Path(tempfile.mkdtemp(prefix="cofferdam-bench-"))
     args.folder.chmod(0o755)
     # Told to stop, it ends what it started.
