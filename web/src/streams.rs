@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use cofferdam_access::ids::{Name, WebSessionId};
+use cofferdam_access::{
+    audit::Act,
+    ids::{Name, WebSessionId},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -143,6 +146,21 @@ impl Doors {
     }
 }
 
+/// Ends a log-in of `who`, and with it at once what it holds open here; other nodes look within half a minute. Says whether
+/// there was one.
+pub(crate) async fn end_log_in(
+    app: &App,
+    act: &Act,
+    who: &Name,
+    session: WebSessionId,
+) -> Result<bool, Failure> {
+    let ended = app.store.close_web_session(act, who, session).await?;
+    if ended {
+        app.doors.state().open.values().filter(|o| o.session == session).for_each(|o| o.over.cancel());
+    }
+    Ok(ended)
+}
+
 async fn look_after(app: App) {
     let mut snapshots = app.snapshots.clone();
     loop {
@@ -231,8 +249,13 @@ mod tests {
         site.clock().advance(1801);
         assert_eq!(over().await, [true, true, true, false, true], "work keeps a log-in from idling");
         let app = site.app();
-        let door = app.doors.enter(&app, open[3].clone());
+        let door = app.doors.enter(&app, Open { over: CancellationToken::new(), ..open[3].clone() });
         assert_eq!(app.doors.open().len(), 1);
+        let (act, session) = (site.act("sam"), open[3].session);
+        assert!(!end_log_in(&app, &act, &name("olga"), session).await.unwrap(), "it is not hers");
+        assert!(!app.doors.open()[0].over.is_cancelled());
+        assert!(end_log_in(&app, &act, &name("sam"), session).await.unwrap());
+        assert!(app.doors.open()[0].over.is_cancelled(), "at once");
         drop(door);
         assert!(app.doors.open().is_empty());
     }

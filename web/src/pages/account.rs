@@ -23,6 +23,7 @@ use crate::{
     routes::{Routes, Rule},
     services::App,
     step_up::{self, Proof, Purpose},
+    streams,
     token::Token,
     viewer::{Credential, Viewer},
 };
@@ -186,13 +187,13 @@ async fn end_session(
         for session in app.store.web_sessions(name, now).await? {
             let own = matches!(&viewer.credential, Credential::Session { id, .. } if *id == session.id);
             if !own {
-                app.store.close_web_session(&act, name, session.id).await?;
+                streams::end_log_in(&app, &act, name, session.id).await?;
             }
         }
         return Ok(back());
     }
     let id: WebSessionId = which.id.parse().map_err(|_| Failure::NotFound)?;
-    if app.store.close_web_session(&act, name, id).await? { Ok(back()) } else { Err(Failure::NotFound) }
+    if streams::end_log_in(&app, &act, name, id).await? { Ok(back()) } else { Err(Failure::NotFound) }
 }
 
 #[derive(Debug, Deserialize)]

@@ -28,6 +28,7 @@ use crate::{
     passkeys::{Answer, Question},
     routes::{Routes, Rule},
     services::App,
+    streams,
     token::Token,
     viewer::{Credential, Peer, Viewer},
 };
@@ -352,7 +353,7 @@ async fn logout(
     Form(Nothing {}): Form<Nothing>,
 ) -> Result<Response, Failure> {
     if let Credential::Session { id, .. } = &viewer.credential {
-        app.store.close_web_session(&viewer.act(app.now()), &viewer.user.name, *id).await?;
+        streams::end_log_in(&app, &viewer.act(app.now()), &viewer.user.name, *id).await?;
     }
     let mut response = Redirect::to("/login").into_response();
     response.headers_mut().append(header::SET_COOKIE, cookies::forget(cookies::SESSION));
