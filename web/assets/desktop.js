@@ -71,7 +71,8 @@ document.addEventListener("DOMContentLoaded", () => {
           this.#taken = 0;
         }
       });
-      this.addEventListener("close", gone);
+      // The client drops its socket with an event of its own making.
+      this.addEventListener("close", (event) => event.isTrusted && gone());
     }
 
     close() {
