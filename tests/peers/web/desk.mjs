@@ -7,6 +7,9 @@ export const TANK = [200, 510];
 export const FIRST_KEY = [48, 670];
 export const WATER = "2080D0";
 export const PANEL = "E8ECEF";
+/** Its marks: of keys by their scan codes, and of a click. */
+export const MARKS = { k: "113D3F", Windows: "1D5B51", Delete: "7A5339" };
+export const CLICKED = "D04020";
 
 /** Takes vera to the page with the token, by a fresh code; answers what the gateway sent. */
 export const openChoice = async (page) => {
@@ -31,6 +34,13 @@ export const colour = (page, [x, y]) =>
     },
     [x, y],
   );
+
+/** Clicks there on the picture, at whatever size it is shown. */
+export const click = async (page, [x, y]) => {
+  const canvas = page.locator("[data-body] canvas");
+  const { width, height } = await canvas.boundingBox();
+  await canvas.click({ position: { x: ((x + 0.5) * width) / 1024, y: ((y + 0.5) * height) / 768 } });
+};
 
 /** Waits for the demo's picture; answers how long it took. */
 export const atTheDesktop = async (page) => {
