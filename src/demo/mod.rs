@@ -262,7 +262,7 @@ fn show(people: &people::People, reach: &people::Reach<'_>, folder: &Path) {
          ssh -p {port} -i {key} vera@{ip}            # the menu\n  \
          scp -P {port} -i {key} FILE vera+pump-hmi@{ip}:/tmp/\n\n\
          Her code now:    oathtool --totp -b {totp}\n\n\
-         The desktop eng-ws: *Open desktop* on her page gives a token, then\n\n  \
+         The desktop eng-ws: *Open desktop* on her page opens it there, or gives a token for\n\n  \
          xfreerdp /v:{rdp} /u:vera+eng-ws /cert:tofu    # the token where it asks for a password\n\n\
          In a browser (trust {ca}, or click the warning away):\n\n  \
          {web}/        as vera, olga, sam, ivan or ada; passwords and codes as below\n\n\

@@ -51,7 +51,7 @@ pub(super) async fn serve(
     let door = Door::new(gateway.clone(), peer);
     let wire = Wire::new(Either::Left(stream), &cut);
     let accepted = Box::pin(cofferdam_rdp::accept(wire, &front, &door)).await;
-    let Some(accepted) = logged_in(accepted, &door, peer).await else { return };
+    let Ok(accepted) = logged_in(accepted, &door, peer).await else { return };
     let place = holding.logged_in();
     host(gateway, &door, accepted, peer, cut, None).await;
     drop(place);
@@ -72,8 +72,8 @@ pub(super) fn browser(
         let wire = Wire::new(Either::Right(near), &cut);
         let accepted = Box::pin(cofferdam_rdp::accept_browser(wire, &front, &door)).await;
         let why = match logged_in(accepted, &door, peer).await {
-            Some(accepted) => host(gateway, &door, accepted, peer, cut, Some(&tell)).await,
-            None => "no token that is open fits: it was used already, is too old, or is for something else; get another".to_owned(),
+            Ok(accepted) => host(gateway, &door, accepted, peer, cut, Some(&tell)).await,
+            Err(why) => why.to_owned(),
         };
         // A browser that is gone needs no reason.
         tell.send(Told::Ended(why)).await.unwrap_or_default();
@@ -81,21 +81,26 @@ pub(super) fn browser(
     (served, OpenDesktop { stream: far, told })
 }
 
-/// Who proved a token. Who did not is audited where that was tried.
+/// Who proved a token. Who did not is audited where that was tried; the error is for a person who can read it.
 async fn logged_in(
     accepted: Result<Accepted<PersonWire>, FrontError>,
     door: &Door,
     peer: SocketAddr,
-) -> Option<Accepted<PersonWire>> {
+) -> Result<Accepted<PersonWire>, &'static str> {
     match accepted {
-        Ok(accepted) => return Some(accepted),
+        Ok(accepted) => Ok(accepted),
         Err(FrontError::Refused { .. }) => {
             debug!(source = %peer.ip(), "a client presented no open token");
             door.refused().await;
+            Err(
+                "no token that is open fits: it was used already, is too old, or is for something else; get another",
+            )
         }
-        Err(e) => debug!(source = %peer.ip(), error = %e, "a client did not come to its log-in"),
+        Err(e) => {
+            debug!(source = %peer.ip(), error = %e, "a client did not come to its log-in");
+            Err("the log-in to the desktop did not come to its end; get another token")
+        }
     }
-    None
 }
 
 /// Opens the session and carries it to its end; says why it ended, or why there was none.

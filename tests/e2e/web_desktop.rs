@@ -1,10 +1,11 @@
 //! Desktops in the browser, without any RDP client.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use crate::support::{
     Gateway, as_json,
     cli::{id_of, state_of},
+    wait_for,
 };
 
 /// A command line of the binary against this gateway, for scripts.
@@ -47,4 +48,20 @@ fn a_desktop_in_the_browser_takes_a_log_in_and_a_fresh_token_of_ones_own_and_end
     let tokens: Vec<_> = failed.iter().filter(|e| e.to_string().contains("desktop_token")).collect();
     assert_eq!(tokens.len(), 2, "each refusal is audited: {failed:#?}");
     assert!(tokens[0].to_string().contains("emil"), "it is whose browser it was: {tokens:#?}");
+}
+
+#[test]
+fn a_desktop_in_the_browser_offers_the_clipboard_where_the_asset_allows_it_and_takes_text_from_a_phone() {
+    let gateway = Gateway::start();
+    gateway.change_asset("eng-ws", |asset| {
+        for allowed in ["clipboard_to_target", "clipboard_to_person", "resize"] {
+            asset["rdp"].as_table_mut().unwrap().insert(allowed.to_owned(), true.into());
+        }
+    });
+    gateway.browse("desktop_allowed.mjs", &[]);
+    let (session, _) = wait_for("the session's end in the store", Duration::from_secs(5), || {
+        let session = gateway.only_session();
+        state_of(&session).starts_with("ended").then_some(session)
+    });
+    assert!(session.to_string().contains("closed"), "{session:#}");
 }

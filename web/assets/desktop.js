@@ -75,6 +75,10 @@ document.addEventListener("DOMContentLoaded", () => {
       this.addEventListener("close", (event) => event.isTrusted && gone());
     }
 
+    send(bytes) {
+      if (this.readyState === WebSocket.OPEN) super.send(bytes);
+    }
+
     close() {
       setTimeout(() => this.hangUp(), LAST_WORDS);
     }

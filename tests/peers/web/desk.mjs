@@ -8,7 +8,7 @@ export const FIRST_KEY = [48, 670];
 export const WATER = "2080D0";
 export const PANEL = "E8ECEF";
 /** Its marks: of keys by their scan codes, and of a click. */
-export const MARKS = { k: "113D3F", Windows: "1D5B51", Delete: "7A5339" };
+export const MARKS = { k: "113D3F", Windows: "1D5B51", Delete: "7A5339", Backspace: "5D331A" };
 export const CLICKED = "D04020";
 
 /** Takes vera to the page with the token, by a fresh code; answers what the gateway sent. */
