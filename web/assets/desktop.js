@@ -6,6 +6,8 @@ document.addEventListener("DOMContentLoaded", () => {
   if (!place) return;
   /** Bytes of RDP that are acknowledged together. */
   const ACK = 128 * 1024;
+  /** Bytes of one message: the gateway takes twice as many. */
+  const PIECE = 32 * 1024;
   /** How long the gateway may take to say why, milliseconds. */
   const LAST_WORDS = 2500;
   /** The smallest desktop that is asked for: programs of machines expect at least so much. */
@@ -275,6 +277,7 @@ document.addEventListener("DOMContentLoaded", () => {
       .setCursorStyleCallbackContext(null)
       .setCursorStyleCallback(cursor)
       .canvasResizedCallback(() => session && fill())
+      .extension(client.outboundMessageSizeLimit(PIECE))
       .extension(client.displayControl(place.dataset.resize === "true"));
     clipboard(builder);
     session = await builder.connect();
