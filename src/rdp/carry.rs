@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long the thread that records the picture gets for its last frame.
-const LAST_FRAME: Duration = Duration::from_millis(100);
+const LAST_FRAME: Duration = Duration::from_secs(1);
 
 /// Dials and relays until the end, and says why it ended where the client can show it.
 pub(super) async fn carry(gateway: Arc<Gateway>, session: Arc<Session>, accepted: Accepted<PersonWire>) {

@@ -94,7 +94,10 @@ impl TapQueue {
         let (done, over) = tokio::sync::oneshot::channel();
         let runtime = Handle::current();
         std::thread::Builder::new().name("desktop-tap".into()).spawn(move || {
-            if let Err(why) = run(&runtime, &session, &latest, hears) {
+            if let Err(why) = run(&runtime, &session, &latest, hears)
+                // What is over for another reason needs no frame any more.
+                && session.control().reason().is_none()
+            {
                 warn!(session = %session.id(), why, "a desktop can no longer be recorded");
                 session.control().end(End::RecorderFailed { why });
             }
