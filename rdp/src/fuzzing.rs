@@ -62,6 +62,10 @@ pub fn fuzz_beginning(bytes: &[u8]) {
 }
 
 fn converse(machine: &mut Machine, bytes: &[u8]) {
+    // A fuzzer reads the secret out of the comparison below. A target may send what it knows: only what we add would be a leak.
+    if has_secret(bytes) {
+        return;
+    }
     let mut at = Reader(bytes);
     for _ in 0..MAX_PDUS {
         let Some((how, len)) = at.u8().zip(at.u16()) else { return };
@@ -92,13 +96,17 @@ fn wrap(how: u8, body: &[u8]) -> Option<Pdu> {
     Some(Pdu { form: Form::Tpkt, bytes })
 }
 
-fn check(acts: Vec<Act>) {
+fn has_secret(bytes: &[u8]) -> bool {
     let secret: Vec<u8> = SECRET.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    bytes.windows(secret.len()).any(|window| window == secret)
+}
+
+fn check(acts: Vec<Act>) {
     for act in acts {
         if let Act::Send(side, bytes) = act {
             assert!(matches!(wire::measure(&bytes), Ok(Some((_, len))) if len == bytes.len()), "{bytes:?}");
-            let seen = bytes.windows(secret.len()).any(|window| window == secret);
-            assert!(side == crate::relay::Side::Target || !seen, "the secret is on its way to the person");
+            let person = side == crate::relay::Side::Person;
+            assert!(!person || !has_secret(&bytes), "the secret is on its way to the person");
         }
     }
 }
