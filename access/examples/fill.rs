@@ -5,6 +5,9 @@
 //! the log by pages does not look at signatures.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a tool that cannot go on has nothing to save")]
 
+#[path = "parts/signer.rs"]
+mod signer;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -13,11 +16,11 @@ use std::{
 
 use aws_lc_rs::{
     digest::{SHA256, digest},
-    signature::{Ed25519KeyPair, KeyPair},
+    signature::Ed25519KeyPair,
 };
 use cofferdam_access::{
     apply::CheckedSite,
-    audit::{Act, AuditEvent, AuditKind, AuditSigner},
+    audit::{Act, AuditEvent, AuditKind},
     clock::{Clock as _, SystemClock, Timestamp},
     decision::{DeviceKind, Factors},
     ids::{DecisionId, FindingId, Login, Name, SessionId, WebSessionId, WindowId},
@@ -32,6 +35,7 @@ use cofferdam_access::{
 };
 use data_encoding::BASE64URL_NOPAD;
 use rand::Rng as _;
+use signer::Signer;
 
 /// People who work, people who approve, machines.
 const WORKERS: i64 = 60;
@@ -43,21 +47,6 @@ const WAITING: i64 = 40;
 const OPEN: i64 = 60;
 const DAY: i64 = 86_400;
 const YEAR: i64 = 365 * DAY;
-
-#[derive(Debug)]
-struct Signer(Ed25519KeyPair);
-
-impl AuditSigner for Signer {
-    fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.0.sign(message).as_ref().to_vec()
-    }
-    fn key_id(&self) -> &str {
-        "figures"
-    }
-    fn public_key(&self) -> Vec<u8> {
-        self.0.public_key().as_ref().to_vec()
-    }
-}
 
 struct Fill {
     store: Store,

@@ -9,6 +9,9 @@
 #[allow(dead_code, reason = "shared with the vault's tests")]
 mod simulated;
 
+#[path = "parts/signer.rs"]
+mod signer;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -19,10 +22,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use aws_lc_rs::signature::Ed25519KeyPair;
 use cofferdam_access::{
     apply::CheckedSite,
-    audit::{Act, AuditKeys, AuditSigner},
+    audit::{Act, AuditKeys},
     clock::{Clock as _, SystemClock, Timestamp},
     site::{AccountRef, Site},
     store::{Database, Store},
@@ -31,25 +34,11 @@ use cofferdam_vault::{
     Context, Sealer, SecretBytes, SystemEntropy,
     rotation::{Engine, Limits, Outcome, Reporter, Scheduler, Trouble},
 };
+use signer::Signer;
 use simulated::{SimulatedFleet, Target};
 
 /// Accounts of one machine: as many as the scheduler works on there at once.
 const ON_ONE_MACHINE: u64 = 4;
-
-#[derive(Debug)]
-struct Signer(Ed25519KeyPair);
-
-impl AuditSigner for Signer {
-    fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.0.sign(message).as_ref().to_vec()
-    }
-    fn key_id(&self) -> &str {
-        "figures"
-    }
-    fn public_key(&self) -> Vec<u8> {
-        self.0.public_key().as_ref().to_vec()
-    }
-}
 
 #[derive(Default)]
 struct Failures(AtomicU64);
