@@ -55,8 +55,15 @@ pub(crate) async fn say(socket: &mut WebSocket, what: &impl Serialize) -> Result
     send(socket, Message::Text(Utf8Bytes::from(text))).await
 }
 
+/// Says a last word and closes in order, unless the browser is gone.
+pub(crate) async fn end(mut socket: WebSocket, last: &impl Serialize) {
+    if say(&mut socket, last).await.is_ok() {
+        close(socket).await;
+    }
+}
+
 /// Closes in order.
-pub(crate) async fn close(mut socket: WebSocket) {
+async fn close(mut socket: WebSocket) {
     // 1000: the purpose is fulfilled (RFC 6455 §7.4.1). A browser that is gone needs no farewell.
     let frame = CloseFrame { code: 1000, reason: Utf8Bytes::default() };
     send(&mut socket, Message::Close(Some(frame))).await.unwrap_or_default();

@@ -87,6 +87,19 @@ pub(crate) async fn over(app: &App, viewer: &Viewer, rule: Rule, of: Use) {
     }
 }
 
+/// What `carried` comes to, unless the viewer's log-in is over before: then why it is, for the person.
+pub(crate) async fn unless_over<E>(
+    app: &App,
+    viewer: &Viewer,
+    rule: Rule,
+    carried: impl Future<Output = Result<String, E>>,
+) -> Result<String, E> {
+    tokio::select! {
+        why = carried => why,
+        () = over(app, viewer, rule, Use::Works) => Ok("your log-in is over: log in again".to_owned()),
+    }
+}
+
 /// All open streams of this node, looked after together: with a thousand of them, each asking for itself would keep the
 /// store busy with nothing else at every change.
 #[derive(Debug, Default)]

@@ -24,7 +24,7 @@ use crate::{
     frame::{WORKERS, sentence},
     services::App,
     sockets::{self, Gone, Pace, Received},
-    streams::{self, Place, Use},
+    streams::{self, Place},
     viewer::{Credential, Viewer},
 };
 
@@ -76,19 +76,14 @@ async fn serve(app: App, viewer: Viewer, mut socket: WebSocket, place: Place) {
     };
     let why = match opened {
         Ok(desktop) => {
-            let over = streams::over(&app, &viewer, WORKERS, Use::Works);
-            tokio::select! {
-                why = carry(&mut socket, desktop) => why,
-                () = over => Ok("your log-in is over: log in again".to_owned()),
-            }
+            let carried = carry(&mut socket, desktop);
+            streams::unless_over(&app, &viewer, WORKERS, carried).await
         }
         Err(why) => Ok(why),
     };
     // A browser that is gone hears nothing any more; dropping the desktop has ended its session.
-    if let Ok(why) = why
-        && sockets::say(&mut socket, &Say::Ended(&sentence(&why))).await.is_ok()
-    {
-        sockets::close(socket).await;
+    if let Ok(why) = why {
+        sockets::end(socket, &Say::Ended(&sentence(&why))).await;
     }
     drop(place);
 }

@@ -17,7 +17,7 @@ use crate::{
     routes::WATCHERS,
     services::App,
     sockets::{self, Gone, Pace, Received},
-    streams::{self, Place, Use},
+    streams::{self, Place},
     viewer::Viewer,
     watching::{Watched, Watching},
 };
@@ -69,18 +69,13 @@ async fn serve(
 ) {
     let why = match watching {
         Ok(watching) => {
-            let over = streams::over(&app, &viewer, WATCHERS, Use::Works);
-            tokio::select! {
-                why = carry(&mut socket, watching) => why,
-                () = over => Ok("your log-in is over: log in again".to_owned()),
-            }
+            let carried = carry(&mut socket, watching);
+            streams::unless_over(&app, &viewer, WATCHERS, carried).await
         }
         Err(why) => Ok(why),
     };
-    if let Ok(why) = why
-        && sockets::say(&mut socket, &Say::Ended(&sentence(&why))).await.is_ok()
-    {
-        sockets::close(socket).await;
+    if let Ok(why) = why {
+        sockets::end(socket, &Say::Ended(&sentence(&why))).await;
     }
     drop(place);
 }

@@ -23,7 +23,7 @@ use crate::{
     services::App,
     sockets::{self, Gone, Pace, Received},
     step_up::with_second,
-    streams::{self, Place, Use},
+    streams::{self, Place},
     terminals::{Shown, Size, Terminal, TerminalRequest, Typed},
     token::Token,
     viewer::{Credential, Viewer},
@@ -80,19 +80,14 @@ pub(super) async fn connect(
 async fn serve(app: App, viewer: Viewer, mut socket: WebSocket, place: Place) {
     let why = match opened(&app, &viewer, &mut socket).await {
         Ok(terminal) => {
-            let over = streams::over(&app, &viewer, WORKERS, Use::Works);
-            tokio::select! {
-                why = carry(&mut socket, terminal) => why,
-                () = over => Ok("your log-in is over: log in again".to_owned()),
-            }
+            let carried = carry(&mut socket, terminal);
+            streams::unless_over(&app, &viewer, WORKERS, carried).await
         }
         Err(why) => Ok(why),
     };
     // A browser that is gone hears nothing any more; dropping the terminal has ended its session.
-    if let Ok(why) = why
-        && sockets::say(&mut socket, &Say::Ended(&sentence(&why))).await.is_ok()
-    {
-        sockets::close(socket).await;
+    if let Ok(why) = why {
+        sockets::end(socket, &Say::Ended(&sentence(&why))).await;
     }
     drop(place);
 }
