@@ -139,7 +139,7 @@ class Gateway:
         return proc.cpu_seconds(self.process.pid)
 
     def resident_kib(self) -> int:
-        return sum(proc.rss_kib(pid) for pid in proc.tree(self.process.pid))
+        return proc.memory_kib(self.process.pid)
 
     def live_sessions(self) -> int:
         return sum(not row["state"].startswith("ended") for row in json.loads(self.cli("session", "list", "--json")))

@@ -40,10 +40,14 @@ def cpu_seconds(pid: int) -> float:
     return ticks / TICK
 
 
-def rss_kib(pid: int) -> int:
-    """Resident memory of the process itself."""
-    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * PAGE_KIB
+def memory_kib(pid: int) -> int:
+    """Memory of the process and its living descendants: what is theirs alone, and their shares of what several use (the
+    program itself, for one)."""
+    found = 0
+    for one in tree(pid):
+        with open(f"/proc/{one}/smaps_rollup", encoding="ascii") as file:
+            found += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+    return found
 
 
 def descriptors(pid: int) -> int:

@@ -13,6 +13,8 @@ import time
 
 CODE = pathlib.Path(__file__).parents[2] / "tests/peers/code"
 ASKPASS = CODE.with_name("askpass")
+# What the gateway says, in the folder of a measurement.
+LOG = "gateway.log"
 QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
@@ -71,7 +73,7 @@ class Gateway:
 
     def __init__(self, process: subprocess.Popen, port: int, config: pathlib.Path, binary: str, vera: dict, folder: pathlib.Path):
         self.process, self.port, self.config, self.binary, self.vera = process, port, config, binary, vera
-        self.environment = person_environment(vera, folder)
+        self.environment, self.log = person_environment(vera, folder), folder / LOG
 
     def cli(self, *arguments: str) -> str:
         return cofferdam(self.binary, self.config, *arguments)
@@ -149,14 +151,14 @@ def serve(binary: str, folder: pathlib.Path, config: pathlib.Path, port: int) ->
         config.write_text(re.sub(r'(?ms)(^\[run\]$.*?)^# user = [^\n]*$', r'\1user = "nobody"', text))
         os.chmod(folder, 0o711)
         subprocess.run(["chown", "-R", "nobody:", config.parent], check=True)
-    log = open(folder / "gateway.log", "wb")
-    environment = {**os.environ, "RUST_LOG": "warn"}
+    log = open(folder / LOG, "wb")
+    environment = {**os.environ, "RUST_LOG": "warn,cofferdam::gateway=debug"}
     process = subprocess.Popen(
         [binary, "serve", "--config", config], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
     )
     wait_until("the gateway to listen", lambda: process.poll() is not None or listening(port))
     if process.poll() is not None:
-        raise RuntimeError("serve ended: " + (folder / "gateway.log").read_text())
+        raise RuntimeError("serve ended: " + (folder / LOG).read_text())
     return process
 
 

@@ -18,7 +18,7 @@ import time
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "ssh"))
-from proc import cpu_seconds, rss_kib  # noqa: E402
+from proc import cpu_seconds, memory_kib  # noqa: E402
 
 ROUNDS = 200
 STREAMS = 1000
@@ -237,7 +237,7 @@ async def live(gateway: Gateway, cookies: dict) -> list[dict]:
     """Half of the streams follow the queue, half the live sessions."""
     approvers = [name for name in cookies if name.startswith("approver-")]
     tls, seen = context(gateway), {"open": 0, "bytes": 0, "events": 0, "lost": 0}
-    before = rss_kib(gateway.process.pid)
+    before = memory_kib(gateway.process.pid)
     tasks = []
     for n in range(STREAMS):
         who = approvers[n // EACH]
@@ -248,7 +248,7 @@ async def live(gateway: Gateway, cookies: dict) -> list[dict]:
     while seen["open"] < STREAMS:
         await asyncio.sleep(0.1)
     await asyncio.sleep(5)
-    memory = (rss_kib(gateway.process.pid) - before) / STREAMS
+    memory = (memory_kib(gateway.process.pid) - before) / STREAMS
 
     async def during(what: str, act) -> dict:
         cpu, begin = cpu_seconds(gateway.process.pid), time.monotonic()
