@@ -9,7 +9,7 @@ use cofferdam_access::{
     ids::{FindingId, OrderId, SessionId},
     policy::CompiledPolicies,
     snapshot::Snapshot,
-    store::{FindingRecord, OrderKind, SessionState, Store, StoreError},
+    store::{FindingRecord, Glance, OrderKind, SessionState, Store, StoreError},
 };
 use cofferdam_recorder::{Archive, Checkpoint};
 use tokio::sync::{mpsc, watch};
@@ -37,9 +37,7 @@ const RECORDER: Duration = Duration::from_secs(1);
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// Every how many rounds of housekeeping is swept: hourly.
 const SWEEP: u32 = 360;
-/// How long the store is asked at every poll after something changed.
-const CLOSELY: Duration = Duration::from_millis(500);
-/// How often it is asked whatever the file says.
+/// How often the store is asked even where nothing seems to have changed.
 const AT_LEAST: Duration = Duration::from_secs(1);
 /// How long the store may take to answer before it is asked again.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -93,7 +91,7 @@ pub(crate) async fn follow_policy(gateway: Arc<Gateway>, stop: CancellationToken
     let mut seen = pictures.borrow().revision;
     // There may be orders that were given before this node looked.
     let mut orders_due = true;
-    let mut glance = Glance::new(gateway.store.changing_file());
+    let mut glance = Glance::new(&gateway.store, POLL, AT_LEAST);
     // This process's own changes are known at once, those of others at the next look.
     let mut own = gateway.store.watch_revision();
     loop {
@@ -142,44 +140,6 @@ pub(crate) async fn follow_policy(gateway: Arc<Gateway>, stop: CancellationToken
                 }
             }
         }
-    }
-}
-
-/// Looks at a file rather than asking the store, as long as nothing seems to happen.
-struct Glance {
-    file: Option<std::path::PathBuf>,
-    stamp: Option<(u64, std::time::SystemTime)>,
-    closely_until: tokio::time::Instant,
-    asked: tokio::time::Instant,
-}
-
-impl Glance {
-    fn new(file: Option<&std::path::Path>) -> Self {
-        let now = tokio::time::Instant::now();
-        Self { file: file.map(ToOwned::to_owned), stamp: None, closely_until: now + CLOSELY, asked: now }
-    }
-
-    /// The file changes before the change can be read: after one, the store is asked for a while.
-    fn look_closely(&mut self) {
-        self.closely_until = tokio::time::Instant::now() + CLOSELY;
-    }
-
-    /// Whether the store should be asked now: the file changed lately, there is none, or it is time anyway.
-    fn suggests_change(&mut self) -> bool {
-        let now = tokio::time::Instant::now();
-        let stamp = self.file.as_ref().and_then(|file| {
-            let meta = std::fs::metadata(file).ok()?;
-            Some((meta.len(), meta.modified().ok()?))
-        });
-        if stamp.is_none() || stamp != self.stamp {
-            self.stamp = stamp;
-            self.look_closely();
-        }
-        let ask = now < self.closely_until || now.duration_since(self.asked) >= AT_LEAST;
-        if ask {
-            self.asked = now;
-        }
-        ask
     }
 }
 

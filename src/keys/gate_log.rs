@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 /// What the name of a person begins with who gave it in a browser.
 pub(crate) const OVER_WEB: &str = "web: ";
 /// How often the vault process is asked.
-const ROUND: Duration = Duration::from_millis(500);
+const ROUND: Duration = Duration::from_secs(1);
 
 /// Whether the vault is open. Does not know counts as no.
 pub(crate) fn is_open(client: &Client) -> bool {

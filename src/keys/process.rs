@@ -12,7 +12,7 @@ use std::{
 use cofferdam_access::{
     audit::{Act, AuditKeys, AuditKind, AuditSigner},
     clock::{SharedClock, SystemClock},
-    store::{AuditFilter, Store},
+    store::{AuditFilter, Glance, Store},
 };
 use cofferdam_vault::{
     KeyringStore as _, Sealer, SigningKey, SshCa, SystemEntropy,
@@ -45,6 +45,8 @@ pub(crate) const PROCESS_COMMAND: &str = "vault-process";
 pub(super) const ITSELF: &str = "the service";
 /// How often it is looked whether another node has changed the keyring, or another SSH authority is to sign.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often, even where nothing in the store seems to have changed: an authority takes over, and a check-out ends, by time alone.
+const AT_LEAST: Duration = Duration::from_secs(5);
 /// How long is waited before a rotation process that ended is started anew.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -181,8 +183,14 @@ struct Follower {
 impl Follower {
     fn follow(&self, mut told: String) {
         let (mut stale, mut failing) = (false, false);
+        let mut glance = Glance::new(&self.store, LOOK, AT_LEAST);
         loop {
             std::thread::sleep(LOOK);
+            let suggested = glance.suggests_change();
+            // What people have ends on time.
+            if !suggested && self.service.vault().checked_out().is_empty() {
+                continue;
+            }
             match self.service.gate().refresh() {
                 Err(e) if !stale && self.service.gate().sealer().generation().is_ok() => {
                     error!(error = %e, "the keyring in the database cannot be taken into use; unseal the vault anew");

@@ -14,7 +14,7 @@ use cofferdam_access::{
     clock::{SharedClock, SystemClock},
     policy::DestinationRules,
     site::Site,
-    store::Store,
+    store::{Glance, Store},
 };
 use cofferdam_vault::agent::{Client, harden, ignore_stop_signals, parent_socket};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,8 @@ use crate::{
 pub(crate) const ROTATION_COMMAND: &str = "rotation-process";
 /// How often it is looked whether the site has changed, and the vault process lives.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often the site is read even where nothing in the store seems to have changed.
+const AT_LEAST: Duration = Duration::from_secs(5);
 
 /// Runs as the rotation process of the vault process that started this one, until that ends. `args` as of
 /// [`super::process_main`].
@@ -92,11 +94,15 @@ async fn rotate(config: Config, own: Vec<SocketAddr>, client: Arc<Client>) -> Re
 /// Keeps `site` as the store has it, until the vault process has gone.
 async fn follow(store: &Store, site: &Mutex<Arc<Site>>, client: Arc<Client>) {
     let mut seen = None;
+    let mut glance = Glance::new(store, LOOK, AT_LEAST);
     loop {
         tokio::time::sleep(LOOK).await;
         let asking = Arc::clone(&client);
         if !matches!(tokio::task::spawn_blocking(move || asking.status()).await, Ok(Ok(_))) {
             return;
+        }
+        if !glance.suggests_change() {
+            continue;
         }
         let read = async {
             let revision = store.revision().await?;

@@ -19,6 +19,7 @@ mod error;
 mod figures;
 mod filter;
 mod findings;
+mod glance;
 mod keyring;
 mod logins;
 mod migrate;
@@ -56,6 +57,7 @@ pub use envelopes::{EnvelopeLabel, KeptEnvelope};
 pub use error::StoreError;
 pub use figures::Figures;
 pub use findings::{FindingFilter, FindingRecord};
+pub use glance::Glance;
 pub use logins::{RememberedFactor, Tally, TallyKey};
 pub use migrate::{MigrationReport, SCHEMA_VERSION};
 pub use notifications::Notification;
@@ -150,7 +152,7 @@ impl Store {
 
     /// A file that changes with every change of any process, where there is one (SQLite's write-ahead log): looking at
     /// it is cheaper than asking. It changes a moment *before* the change can be read.
-    pub fn changing_file(&self) -> Option<&std::path::Path> {
+    fn changing_file(&self) -> Option<&std::path::Path> {
         self.0.changing_file.as_deref()
     }
 
