@@ -39,7 +39,7 @@ use russh::{
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 pub(crate) use feed::{
     follow_policy, keep_house, read_snapshot, watch_recorder, write_checkpoints, write_findings,
@@ -470,7 +470,9 @@ impl Gateway {
             told: None,
         };
         let keys = self.keys.clone();
+        let asked = std::time::Instant::now();
         let leased = tokio::task::spawn_blocking(move || keys.lease(claim)).await;
+        debug!(session = %session.id(), micros = asked.elapsed().as_micros(), "the vault answered about a lease");
         leased.map_err(|e| no_secret(e.to_string()))?.map_err(|e| no_secret(e.to_string()))
     }
 

@@ -1,6 +1,8 @@
 //! The store as the vault process's registry of who is entitled to what. It looks for itself: nothing that the process
 //! that faces the network says is believed but where to look.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use cofferdam_access::{
     audit::{Act, AuditEntry, AuditKeys, AuditKind},
     clock::{SharedClock, Timestamp},
@@ -23,12 +25,14 @@ pub(super) struct StoreRegistry {
     /// The key of this vault process: an opening that it did not sign does not count.
     keys: AuditKeys,
     runtime: Handle,
+    /// As it was at a revision of the store.
+    site: Mutex<Option<(u64, Arc<Site>)>>,
 }
 
 impl StoreRegistry {
     /// Over `store`, asked on `runtime`; only for threads that may wait.
     pub(super) fn new(store: Store, keys: AuditKeys, runtime: Handle) -> Self {
-        Self { store, keys, runtime }
+        Self { store, keys, runtime, site: Mutex::new(None) }
     }
 
     async fn entitlement(&self, claim: &Claim, now: Timestamp) -> Result<Entitlement, Refusal> {
@@ -42,10 +46,18 @@ impl StoreRegistry {
         if account.to_string() != claim.account_id {
             return Err(no(format!("session {id} is not about account {}", claim.account_id)));
         }
-        self.decided(claim, &session, &account).await?;
-        self.signed_opening(&session).await?;
-        let not_after = self.approved_until(&session, &account, now).await?;
-        let site = self.store.site().await.map_err(asked)?;
+        // Asked at the same time, for the sake of the person who waits; judged in this order.
+        let (decided, opened, until, site, secret) = tokio::join!(
+            self.decided(claim, &session, &account),
+            self.signed_opening(&session),
+            self.approved_until(&session, &account, now),
+            self.site(),
+            self.store.secret(&account),
+        );
+        decided?;
+        opened?;
+        let not_after = until?;
+        let site = site.map_err(asked)?;
         let described = usable(&site, &account)?;
         let credential = match described.credential {
             Credential::Certificate => {
@@ -53,8 +65,8 @@ impl StoreRegistry {
             }
             Credential::None => return Err(no(format!("{account} has credential none"))),
             kind @ (Credential::Password | Credential::Key) => {
-                let stored = self.store.secret(&account).await.map_err(asked)?;
-                let sealed = stored
+                let sealed = secret
+                    .map_err(asked)?
                     .ok_or_else(|| {
                         no(format!(
                             "{account} has no secret yet: run `cofferdam account set-secret {account}`"
@@ -75,6 +87,19 @@ impl StoreRegistry {
             sharing: checkouts::sharing(described.exclusive),
             credential,
         })
+    }
+
+    /// The site as it is now. Read whole only where something has changed since it last was.
+    async fn site(&self) -> Result<Arc<Site>, StoreError> {
+        let revision = self.store.revision().await?;
+        let known = self.site.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, site)) = known.filter(|(at, _)| *at == revision) {
+            return Ok(site);
+        }
+        // What changes in between has a later revision, and is read again.
+        let site = Arc::new(self.store.site().await?);
+        *self.site.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, Arc::clone(&site)));
+        Ok(site)
     }
 
     /// The decision permitted this session to use this account.
@@ -150,7 +175,7 @@ impl StoreRegistry {
     }
 
     async fn wanted(&self, account_id: &str) -> Result<(), Refusal> {
-        let site = self.store.site().await.map_err(asked)?;
+        let site = self.site().await.map_err(asked)?;
         let named = AccountRef::try_from(account_id.to_owned()).ok();
         match named.and_then(|name| site.account(&name)) {
             Some(account) if is_rotated(&site, account) => Ok(()),
