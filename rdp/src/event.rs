@@ -3,6 +3,8 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::banner::Area;
+
 /// Something that happened in a session, reported before any byte of it goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -174,6 +176,9 @@ pub trait Watch: Send {
     async fn event(&mut self, event: Event) -> Result<(), Stop>;
     /// Something may be drawn. The same holds.
     async fn screen(&mut self, pdu: ScreenPdu) -> Result<(), Stop>;
+    /// What everything that [`Self::screen`] took has drawn in a part of the desktop: red, green and blue, row by row. `None`
+    /// where that is not known, or the part is not on the desktop.
+    async fn picture(&mut self, area: Area) -> Option<Vec<u8>>;
 }
 
 /// What the relay is told from outside.

@@ -17,6 +17,7 @@
 //! `ironrdp_pdu`, `ironrdp_core` at `warn` or above, whatever an operator's filter says; [`NOISY_LOG_TARGETS`] names them.
 
 mod back;
+mod banner;
 mod channels;
 mod cleanpath;
 mod credssp;
@@ -35,6 +36,7 @@ mod tls;
 mod wire;
 
 pub use back::{BackConfig, BackError, LogOn, Security, Target, connect, learn_key};
+pub use banner::Area;
 pub use channels::ChannelPolicy;
 pub use event::{
     Activation, Client, Direction, Dropped, Ending, Event, Key, Order, Pointer, ScreenPdu, Stop, Watch,

@@ -18,6 +18,9 @@ pub(crate) const DATA: u16 = 7;
 /// `PDUTYPE_SERVER_REDIR_PKT`.
 pub(crate) const SERVER_REDIRECT: u16 = 10;
 
+/// `PDUTYPE2_UPDATE`.
+pub(crate) const UPDATE: u8 = 0x02;
+
 /// Protocol version in the upper bits of the type.
 const VERSION: u16 = 0x10;
 /// Share control and share data header together.

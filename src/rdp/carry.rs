@@ -12,6 +12,7 @@ use super::{
     dial::dial,
     tap::{Latest, TapQueue},
     watch::Watcher,
+    words,
 };
 use crate::{
     gateway::Gateway,
@@ -21,8 +22,14 @@ use crate::{
 /// How long the thread that records the picture gets for its last frame.
 const LAST_FRAME: Duration = Duration::from_secs(1);
 
-/// Dials and relays until the end, and says why it ended where the client can show it.
-pub(super) async fn carry(gateway: Arc<Gateway>, session: Arc<Session>, accepted: Accepted<PersonWire>) {
+/// Dials and relays until the end, and says why it ended where the client can show it. What there is to say meanwhile stands
+/// over the desktop, unless it is told `beside` it.
+pub(super) async fn carry(
+    gateway: Arc<Gateway>,
+    session: Arc<Session>,
+    accepted: Accepted<PersonWire>,
+    beside: bool,
+) {
     let control = session.control();
     // A session that has to be watched waits here: nothing is dialled before.
     let dialled = match control.running().await {
@@ -50,12 +57,18 @@ pub(super) async fn carry(gateway: Arc<Gateway>, session: Arc<Session>, accepted
     let mut watcher = Watcher::new(gateway.clone(), session.clone(), tap, latest);
     let policy = policy(&gateway.snapshots.borrow(), &session);
     let (order, orders) = watch::channel(Order::Run);
+    let (say, said) = watch::channel(None);
     let relayed = {
-        let mut relaying = Box::pin(relay(accepted, target, policy, &mut watcher, orders));
+        let mut relaying = Box::pin(relay(accepted, target, policy, &mut watcher, orders, said));
+        let speaking = async {
+            if !beside {
+                words::over(&session, say).await;
+            }
+        };
         tokio::select! {
             biased;
             relayed = &mut relaying => relayed,
-            () = pass_on(&session, order) => (&mut relaying).await,
+            ((), ()) = async { tokio::join!(pass_on(&session, order), speaking) } => (&mut relaying).await,
         }
     };
     match relayed {

@@ -18,11 +18,11 @@ use tokio::{io::DuplexStream, net::TcpStream, sync::mpsc};
 use tokio_util::{either::Either, sync::CancellationToken};
 use tracing::{debug, error, info};
 
-use super::{carry::carry, tokens::Door};
+use super::{carry::carry, tokens::Door, words};
 use crate::{
     gateway::{Gateway, Refusal},
     session::{
-        end::{End, Frozen},
+        end::End,
         live::{PersonLeg, Session},
     },
     ssh::{listener::Holding, wire::Wire},
@@ -116,10 +116,10 @@ async fn host(
     let why = match Box::pin(enter(&gateway, door, &token, peer, &cut)).await {
         Ok(session) => {
             // The end of the session waits for it: it has the last words.
-            let mut carried = session.tasks.spawn(carry(gateway, session.clone(), accepted));
+            let mut carried = session.tasks.spawn(carry(gateway, session.clone(), accepted, tell.is_some()));
             let carried = tokio::select! {
                 carried = &mut carried => carried,
-                () = tell_frozen(&session, tell) => carried.await,
+                () = words::beside(&session, tell) => carried.await,
             };
             if let Err(e) = carried {
                 session.control().end(End::Internal { why: format!("a desktop's relay broke off: {e}") });
@@ -136,24 +136,6 @@ async fn host(
     };
     cut.cancel();
     why.unwrap_or_else(|| "the session is closed".to_owned())
-}
-
-/// Says whenever the session stands still or goes on, where anybody hears it.
-async fn tell_frozen(session: &Session, tell: Option<&mpsc::Sender<Told>>) {
-    let Some(tell) = tell else { return };
-    let mut follow = session.control().follow_frozen();
-    let mut stood = false;
-    loop {
-        let frozen = follow.borrow_and_update().as_ref().map(Frozen::sentence);
-        if stood || frozen.is_some() {
-            stood = frozen.is_some();
-            // The page shows the last of what it heard; one that hears nothing shows nothing.
-            tell.send(frozen.map_or(Told::GoesOn, Told::Frozen)).await.unwrap_or_default();
-        }
-        if follow.changed().await.is_err() {
-            return;
-        }
-    }
 }
 
 /// Uses the token up and opens the session.

@@ -8,3 +8,4 @@ pub(crate) mod listener;
 mod tap;
 pub(crate) mod tokens;
 mod watch;
+mod words;

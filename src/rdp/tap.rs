@@ -13,13 +13,13 @@ use std::{
 
 use bytes::Bytes;
 use cofferdam_rdp::{
-    Activation,
+    Activation, Area,
     tap::{PointerChange, Start, Tap},
 };
 use cofferdam_recorder::{Changed, DesktopEncoder, Event, Order, Pixels};
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
 };
 use tracing::warn;
 
@@ -42,6 +42,8 @@ enum Told {
     Activated(Box<Activation>),
     /// It may draw this.
     Drawn(Bytes, OwnedSemaphorePermit),
+    /// What is to be seen in a part of it: red, green and blue.
+    Asked(Area, oneshot::Sender<Option<Vec<u8>>>),
 }
 
 /// Where the pointer is, and by which layout is typed: known to the relay, and part of every key frame.
@@ -89,9 +91,9 @@ impl TapQueue {
     pub(super) fn start(
         session: Arc<Session>,
         latest: Arc<Latest>,
-    ) -> std::io::Result<(Self, tokio::sync::oneshot::Receiver<()>)> {
+    ) -> std::io::Result<(Self, oneshot::Receiver<()>)> {
         let (told, hears) = mpsc::channel(PDUS);
-        let (done, over) = tokio::sync::oneshot::channel();
+        let (done, over) = oneshot::channel();
         let runtime = Handle::current();
         std::thread::Builder::new().name("desktop-tap".into()).spawn(move || {
             if let Err(why) = run(&runtime, &session, &latest, hears)
@@ -120,6 +122,16 @@ impl TapQueue {
             Ok(Ok(place)) => self.tell(Told::Drawn(bytes, place), session).await,
             _ => Err(behind(session)),
         }
+    }
+
+    /// What is to be seen in a part of the desktop once all is drawn that came before.
+    pub(super) async fn picture(&self, area: Area) -> Option<Vec<u8>> {
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            self.told.send(Told::Asked(area, answer)).await.ok()?;
+            answered.await.ok()?
+        };
+        tokio::time::timeout(PATIENCE, asked).await.ok()?
     }
 
     async fn tell(&self, told: Told, session: &Session) -> Result<(), Ended> {
@@ -171,6 +183,12 @@ fn run(
                     tap.feed(&bytes).map_err(|e| e.to_string())?;
                     dirty = true;
                 }
+            }
+            Some(Some(Told::Asked(area, answer))) => {
+                let Area { left, top, width, height } = area;
+                let seen = tap.as_ref().and_then(|tap| tap.image().crop(left, top, width, height));
+                // Who no longer waits needs no answer.
+                answer.send(seen).unwrap_or_default();
             }
             Some(None) => {
                 return match &mut tap {

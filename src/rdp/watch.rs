@@ -7,7 +7,7 @@ use cofferdam_access::{
     audit::{Act, AuditEvent, AuditKind},
     store::StoreError,
 };
-use cofferdam_rdp::{Client, Direction, Event, Pointer, ScreenPdu, Stop, Watch};
+use cofferdam_rdp::{Area, Client, Direction, Event, Pointer, ScreenPdu, Stop, Watch};
 use cofferdam_recorder::{
     Clipboard, ClipboardText, Decision, DesktopEncoder, Direction as Way, Event as Recorded, Key,
 };
@@ -202,5 +202,9 @@ impl Watch for Watcher {
     async fn screen(&mut self, pdu: ScreenPdu) -> Result<(), Stop> {
         self.session.heard_target(pdu.bytes.len());
         self.tap.drawn(pdu.bytes, &self.session).await.map_err(|Ended| Stop)
+    }
+
+    async fn picture(&mut self, area: Area) -> Option<Vec<u8>> {
+        self.tap.picture(area).await
     }
 }

@@ -15,6 +15,10 @@ use crate::support::{
 const MIDDLE: (u16, u16) = (700, 500);
 const BLUE: &str = "335577";
 
+/// Where the gateway's own words stand on a desktop, and the colour of their box.
+const TOP: (u16, u16) = (512, 4);
+const WORDS: &str = "1B2631";
+
 /// What the built-in desktop writes when somebody has logged in to it.
 const REACHED: &str = "somebody is at the built-in desktop";
 
@@ -97,10 +101,14 @@ fn a_suspended_desktop_shows_and_takes_nothing() {
     let gateway = Gateway::start();
     let (display, api) = (Display::start(), gateway.api_token("connect"));
     let mut client = gateway.at_the_desktop(&display, &api);
+    let before = display.colour(TOP);
     let id = id_of(&gateway.only_session());
     gateway.cofferdam(["session", "suspend", &id, "--as", "olga"]).ok();
     wait_for("the suspension", Duration::from_secs(5), || {
         (state_of(&gateway.only_session()) == "suspended").then_some(())
+    });
+    wait_for("the reason on the desktop", Duration::from_secs(5), || {
+        (display.colour(TOP) == WORDS).then_some(())
     });
     display.press("k");
     std::thread::sleep(Duration::from_millis(700));
@@ -110,6 +118,23 @@ fn a_suspended_desktop_shows_and_takes_nothing() {
     wait_for("a key's mark after the suspension", Duration::from_secs(10), || {
         display.press("k");
         (display.colour(FIRST_KEY) != PANEL).then_some(())
+    });
+    // That it goes on is said for a quarter of a minute; then there is what was there before.
+    wait_for("the desktop without words", Duration::from_secs(30), || {
+        (display.colour(TOP) == before).then_some(())
+    });
+}
+
+#[test]
+fn what_an_approver_writes_stands_on_the_desktop() {
+    let gateway = Gateway::start();
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let _client = gateway.at_the_desktop(&display, &api);
+    assert_ne!(display.colour(TOP), WORDS);
+    let id = id_of(&gateway.only_session());
+    gateway.cofferdam(["session", "message", &id, "stop the pump first", "--as", "olga"]).ok();
+    wait_for("the message on the desktop", Duration::from_secs(5), || {
+        (display.colour(TOP) == WORDS).then_some(())
     });
 }
 

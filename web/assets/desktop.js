@@ -10,6 +10,8 @@ document.addEventListener("DOMContentLoaded", () => {
   const PIECE = 32 * 1024;
   /** How long the gateway may take to say why, milliseconds. */
   const LAST_WORDS = 2500;
+  /** How long a message stays, milliseconds. */
+  const SAYS = 15000;
   /** The smallest desktop that is asked for: programs of machines expect at least so much. */
   const SMALLEST = { width: 1024, height: 768 };
 
@@ -43,9 +45,12 @@ document.addEventListener("DOMContentLoaded", () => {
   const canvas = place.querySelector("canvas");
   const body = place.querySelector("[data-body]");
   const frozen = document.getElementById("frozen");
+  const says = document.getElementById("says");
+  let saysFor;
   const button = (name) => place.querySelector(`[data-${name}]`);
   const { state, end, gone } = openEnd(() => {
     frozen.hidden = true;
+    says.hidden = true;
     for (const one of place.querySelectorAll("button, input")) one.disabled = true;
     if (document.fullscreenElement) document.exitFullscreen();
     document.getElementById("over").focus();
@@ -95,6 +100,12 @@ document.addEventListener("DOMContentLoaded", () => {
       frozen.hidden = message.frozen === "";
       frozen.querySelector("[data-why]").textContent = message.frozen;
       state.textContent = message.frozen ? "stands still" : "recorded";
+    }
+    if (message.says !== undefined) {
+      says.textContent = message.says;
+      says.hidden = false;
+      clearTimeout(saysFor);
+      saysFor = setTimeout(() => { says.hidden = true; }, SAYS);
     }
     if (message.ended !== undefined) end(message.ended);
   };

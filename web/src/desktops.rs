@@ -55,6 +55,8 @@ pub enum Told {
     Frozen(String),
     /// It takes input again.
     GoesOn,
+    /// A message for them: that the end is near, or what an approver writes.
+    Says(String),
     /// It is over, and this is why. Nothing follows.
     Ended(String),
 }

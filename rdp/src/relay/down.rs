@@ -11,18 +11,18 @@ use crate::{
         Broken, capabilities, output,
         session_info::{SessionInfo, save_session_info},
     },
-    share::{self, Share, ShareData},
+    share::{self, Share, ShareData, UPDATE},
     wire::{u16_at, u32_at},
 };
 
-/// `PDUTYPE2_UPDATE`.
-const UPDATE: u8 = 0x02;
 /// `PDUTYPE2_POINTER`.
 const POINTER: u8 = 0x1b;
 /// `PDUTYPE2_SAVE_SESSION_INFO`.
 const SAVE_SESSION_INFO: u8 = 0x26;
 /// `PDUTYPE2_SET_ERROR_INFO_PDU`.
 const SET_ERROR_INFO: u8 = 0x2f;
+/// `PDUTYPE2_FONTMAP`.
+const FONT_MAP: u8 = 0x28;
 /// Data PDUs of the target that pass as they are: control, synchronise, beep, shutdown denied, font map, keyboard lights,
 /// input method, status, monitors. Not: the status of a reconnection, and what nobody knows.
 const PLAIN: [u8; 9] = [0x14, 0x1f, 0x22, 0x25, 0x28, 0x29, 0x2d, 0x36, 0x37];
@@ -129,10 +129,11 @@ impl Machine {
                 Self::check_size(demanded.size)?;
                 self.licensed = true;
                 self.share_id = demanded.share_id;
+                self.depth = demanded.depth;
                 kept.extend(demanded.pdu);
             }
             share::DEACTIVATE_ALL => {
-                self.active = false;
+                self.set_active(false);
                 kept.extend(pdu.bytes);
             }
             share::DATA => return self.target_share_data(pdu, kept, draws, acts),
@@ -173,7 +174,12 @@ impl Machine {
                 }
                 kept.extend(pdu.bytes);
             }
-            kind if PLAIN.contains(&kind) => kept.extend(pdu.bytes),
+            kind if PLAIN.contains(&kind) => {
+                if kind == FONT_MAP {
+                    self.set_ready();
+                }
+                kept.extend(pdu.bytes);
+            }
             _ => self.dropped(Dropped::UnknownPdu, acts),
         }
         Ok(())

@@ -12,6 +12,7 @@ use ironrdp_pdu::{
 
 use crate::{
     back::BackConfig,
+    banner::{self, Area},
     channels::{
         ChannelPolicy, Kind,
         clipboard::{self, Clipboard},
@@ -21,6 +22,7 @@ use crate::{
     mcs::{self, Data},
     parting,
     rewrite::{Broken, connect},
+    share::{self, ShareData, UPDATE},
     wire::{Form, Pdu},
 };
 
@@ -85,6 +87,11 @@ pub(crate) struct Machine {
     error_info: bool,
     /// Capabilities are exchanged: what the target draws is shown.
     pub(super) active: bool,
+    /// The client has the desktop's font map, the last of its beginning: it can be drawn on.
+    ready: bool,
+    /// Size of the desktop, and bits for each pixel.
+    pub(super) size: (u16, u16),
+    pub(super) depth: u16,
     /// The first Demand Active came, and licences are over.
     pub(super) licensed: bool,
     pub(super) frozen: bool,
@@ -118,6 +125,9 @@ impl Machine {
             share_id: 0,
             error_info: false,
             active: false,
+            ready: false,
+            size: (0, 0),
+            depth: 0,
             licensed: false,
             frozen: false,
             held: HashSet::new(),
@@ -329,6 +339,33 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// The desktop begins, or is being built anew.
+    pub(super) fn set_active(&mut self, active: bool) {
+        (self.active, self.ready) = (active, false);
+    }
+
+    /// The client has been told the last of what makes it ready.
+    pub(super) fn set_ready(&mut self) {
+        self.ready = self.active;
+    }
+
+    /// The size of a desktop on which something can be drawn now.
+    pub(crate) fn canvas(&self) -> Option<(u16, u16)> {
+        self.ready.then_some(self.size)
+    }
+
+    /// PDUs that draw this for the person, as the target would; `rgb` row by row.
+    pub(crate) fn paint(&self, area: Area, rgb: &[u8]) -> Result<Vec<Bytes>, Broken> {
+        let bodies = banner::updates(area, rgb, self.depth)?;
+        let whole = |body: &Vec<u8>| {
+            let data = ShareData { share_id: self.share_id, source: mcs::SERVER, kind: UPDATE, body };
+            let payload = share::encode_data(data)?;
+            let data = Data { initiator: mcs::SERVER, channel: self.io, payload: &payload };
+            mcs::encode(mcs::INDICATION, data)
+        };
+        bodies.iter().map(whole).collect()
     }
 
     /// The last PDUs for the person: the reason, where the client understands it, and the end of the connection.

@@ -8,11 +8,13 @@ mod machine;
 #[cfg(test)]
 mod tests;
 mod up;
+mod words;
 
 use std::{future::Future, time::Duration};
 
 use bytes::{Buf as _, BytesMut};
 pub(crate) use machine::{Act, Machine, Side};
+use std::sync::Arc;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
     sync::watch,
@@ -21,12 +23,14 @@ use tokio::{
 
 use crate::{
     back::Target,
+    banner::Area,
     channels::ChannelPolicy,
-    event::{Ending, Order, Stop, Watch},
+    event::{Ending, Event, Order, Stop, Watch},
     front::Accepted,
     rewrite::Broken,
     wire::{self, WireError},
 };
+use words::{Due, Words};
 
 /// Bytes that may wait for one side before the other side is no longer read.
 const QUEUE: usize = 256 * 1024;
@@ -64,12 +68,15 @@ pub enum RelayError {
 ///
 /// Every byte toward the target or the person goes on only after `watch` has taken the events in it. Errors of a connection
 /// are an end like another; what breaks the protocol is an error.
+///
+/// `words` stand in a box over the person's desktop as long as they are there: the gateway's own, which the watcher is not shown.
 pub async fn relay<A, B, W>(
     person: Accepted<A>,
     target: Target<B>,
     policy: ChannelPolicy,
     watch: &mut W,
     orders: watch::Receiver<Order>,
+    words: watch::Receiver<Option<Arc<str>>>,
 ) -> Result<Finished, RelayError>
 where
     A: AsyncRead + AsyncWrite + Unpin,
@@ -88,6 +95,7 @@ where
         person: Lane::new(person.leg.stream, person.leg.inbound, to_person),
         target: Lane::new(target.leg.stream, target.leg.inbound, BytesMut::new()),
         left: None,
+        words: Words::new(words),
     };
     let result = session.run(watch).await;
     session.part(&result).await;
@@ -164,6 +172,7 @@ struct Session<A, B> {
     person: Lane<A>,
     target: Lane<B>,
     left: Option<Side>,
+    words: Words,
 }
 
 impl<A, B> Session<A, B>
@@ -192,6 +201,7 @@ where
                 changed = self.orders.changed() => Woken::Order(changed.is_ok()),
                 result = drain(&mut person.writer, &mut person.outbound, &mut person.flushed), if busy.0 => Woken::Wire(Side::Person, result),
                 result = drain(&mut target.writer, &mut target.outbound, &mut target.flushed), if busy.1 => Woken::Wire(Side::Target, result),
+                due = self.words.due(), if person.has_room() => Woken::Words(due),
                 result = wire::fill(&mut person.reader, &mut person.inbound), if hear.0 => Woken::Wire(Side::Person, result),
                 result = wire::fill(&mut target.reader, &mut target.inbound), if hear.1 => Woken::Wire(Side::Target, result),
             };
@@ -207,6 +217,7 @@ where
                 }
                 Woken::Wire(side, Err(_)) => return Ok(self.finished(side)),
                 Woken::Wire(_, Ok(())) => {}
+                Woken::Words(due) => self.say(due, watch).await?,
             }
         }
     }
@@ -238,13 +249,48 @@ where
     async fn perform(&mut self, acts: Vec<Act>, watch: &mut impl Watch) -> Result<(), Halt> {
         for act in acts {
             match act {
-                Act::Tell(event) => unless_ended(&self.orders, watch.event(event)).await?,
-                Act::Show(pdu) => unless_ended(&self.orders, watch.screen(pdu)).await?,
+                Act::Tell(event) => {
+                    let begins = matches!(event, Event::Activated(_));
+                    unless_ended(&self.orders, watch.event(event)).await?;
+                    if begins {
+                        self.words.desktop_begins();
+                    }
+                }
+                Act::Show(pdu) => {
+                    unless_ended(&self.orders, watch.screen(pdu)).await?;
+                    self.words.drawn_over();
+                }
                 Act::Send(Side::Person, bytes) => self.person.queue(&bytes),
                 Act::Send(Side::Target, bytes) => self.target.queue(&bytes),
                 Act::Left(side) => self.left = Some(side),
             }
         }
+        Ok(())
+    }
+
+    /// Draws what is to be said, and what is below what was said before.
+    async fn say(&mut self, due: Due, watch: &mut impl Watch) -> Result<(), Halt> {
+        let Some(desktop) = self.machine.canvas() else {
+            self.words.later();
+            return Ok(());
+        };
+        if let Due::Other = due
+            && let Some(area) = self.words.take_away()
+        {
+            let below = async { Ok(watch.picture(area).await) };
+            if let Some(rgb) = unless_ended(&self.orders, below).await? {
+                self.paint(area, &rgb)?;
+            }
+        }
+        match self.words.banner(desktop) {
+            Some((area, rgb)) => self.paint(area, &rgb),
+            None => Ok(()),
+        }
+    }
+
+    fn paint(&mut self, area: Area, rgb: &[u8]) -> Result<(), Halt> {
+        let painted = self.machine.paint(area, rgb).map_err(|broken| Halt::Broken(Side::Target, broken))?;
+        painted.iter().for_each(|pdu| self.person.queue(pdu));
         Ok(())
     }
 
@@ -297,6 +343,7 @@ where
 enum Woken {
     Order(bool),
     Wire(Side, Result<(), WireError>),
+    Words(Due),
 }
 
 fn take(inbound: &mut BytesMut) -> Result<Option<wire::Pdu>, Broken> {
@@ -307,10 +354,10 @@ fn take(inbound: &mut BytesMut) -> Result<Option<wire::Pdu>, Broken> {
 }
 
 /// Waits for the watcher, but not beyond an order to end.
-async fn unless_ended(
+async fn unless_ended<T>(
     orders: &watch::Receiver<Order>,
-    taken: impl Future<Output = Result<(), Stop>>,
-) -> Result<(), Halt> {
+    taken: impl Future<Output = Result<T, Stop>>,
+) -> Result<T, Halt> {
     // A receiver of its own: the loop still has to see every change.
     let mut ended = orders.clone();
     tokio::select! {

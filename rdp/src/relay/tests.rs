@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::machine::{Act, Machine, Side};
 use crate::{
+    banner::{Area, updates},
     channels::ChannelPolicy,
     event::{Dropped, Event, Key},
     fuzzing::{account, open_policy},
@@ -208,4 +209,37 @@ fn nothing_passes_out_of_turn() {
     assert!(begin().person(&from_person(IO, &[0x40, 0, 0, 0])).is_err());
     assert!(begin().target(&fast(&[0, 7, 1, 2, 0, 9, 9])).is_err());
     assert!(begin().farewell(1).is_empty() && begin().leave().is_none());
+}
+
+#[test]
+fn nothing_of_our_own_is_drawn_on_a_desktop_that_is_not_ready_for_it() {
+    let mut machine = machine();
+    let all: Vec<Pdu> =
+        vec![from_target(IO, &[6, 0, 0x16, 0, 0xea, 3]), from_target(IO, &share_data(0x28, &[0; 8]))];
+    assert_eq!(machine.canvas(), None);
+    // Font map while no desktop is there: of a target that plays.
+    for pdu in &all {
+        machine.target(pdu).unwrap();
+        assert_eq!(machine.canvas(), None);
+    }
+    machine.set_active(true);
+    (machine.size, machine.depth) = ((1024, 768), 32);
+    machine.target(&all[1]).unwrap();
+    assert_eq!(machine.canvas(), Some((1024, 768)));
+    machine.target(&all[0]).unwrap();
+    assert_eq!(machine.canvas(), None, "it is being built anew");
+}
+
+#[test]
+fn what_we_draw_passes_for_what_a_target_draws() {
+    let mut machine = machine();
+    machine.depth = 16;
+    let area = Area { left: 8, top: 0, width: 400, height: 40 };
+    let rgb = vec![0x80; 400 * 40 * 3];
+    let painted = machine.paint(area, &rgb).unwrap();
+    assert_eq!(painted.len(), updates(area, &rgb, 16).unwrap().len());
+    for bytes in painted {
+        let acts = machine.target(&Pdu { form: Form::Tpkt, bytes }).unwrap();
+        assert!(matches!(acts.as_slice(), [Act::Show(_), Act::Send(Side::Person, _)]), "{acts:?}");
+    }
 }

@@ -118,7 +118,8 @@ impl Machine {
         let confirmed = capabilities::confirm_active(pdu.bytes, self.policy.graphics)?;
         Self::check_size(confirmed.size)?;
         self.share_id = confirmed.share_id;
-        self.active = true;
+        self.set_active(true);
+        self.size = confirmed.size;
         acts.push(Act::Tell(Event::Activated(Activation {
             width: confirmed.size.0,
             height: confirmed.size.1,

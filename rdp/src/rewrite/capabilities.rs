@@ -23,6 +23,8 @@ pub(crate) struct Rewritten {
     pub(crate) pdu: Vec<u8>,
     pub(crate) share_id: u32,
     pub(crate) size: (u16, u16),
+    /// Bits for each pixel (`preferredBitsPerPixel`).
+    pub(crate) depth: u16,
 }
 
 /// The client's Confirm Active for the target.
@@ -47,12 +49,13 @@ fn rewrite(pdu: &[u8], head: usize, keep: impl Fn(u16, &mut Vec<u8>) -> bool) ->
     if count > MAX_SETS {
         return None;
     }
-    let (mut kept, mut number, mut size) = (Vec::new(), 0_u16, (0, 0));
+    let (mut kept, mut number, mut size, mut depth) = (Vec::new(), 0_u16, (0, 0), 0);
     for _ in 0..count {
         let (kind, len) = (u16_at(sets.0, 0)?, u16_at(sets.0, 2)?);
         let mut set = sets.take(usize::from(len).max(4))?.to_vec();
         if kind == BITMAP {
             size = (u16_at(&set, 12)?, u16_at(&set, 14)?);
+            depth = u16_at(&set, 4)?;
         }
         if keep(kind, &mut set) {
             kept.extend(set);
@@ -69,7 +72,7 @@ fn rewrite(pdu: &[u8], head: usize, keep: impl Fn(u16, &mut Vec<u8>) -> bool) ->
     out.extend(at.0.get(..4).unwrap_or_default());
     let total = u16::try_from(out.len()).ok()?;
     put(&mut out, 0, &total.to_le_bytes());
-    Some(Rewritten { pdu: out, share_id, size })
+    Some(Rewritten { pdu: out, share_id, size, depth })
 }
 
 const GENERAL: u16 = 1;

@@ -53,6 +53,22 @@ impl Image {
         &self.pixels
     }
 
+    /// A part of it: red, green and blue, row by row. `None` where it is not wholly in the picture.
+    pub fn crop(&self, left: u16, top: u16, width: u16, height: u16) -> Option<Vec<u8>> {
+        let area = Area { left: left.into(), top: top.into(), width: width.into(), height: height.into() };
+        if !self.holds(area) {
+            return None;
+        }
+        let stride = usize::from(self.width) * 4;
+        let mut rgb = Vec::with_capacity(area.width * area.height * 3);
+        for y in area.top..area.top + area.height {
+            let start = y * stride + area.left * 4;
+            let row = self.pixels.get(start..start + area.width * 4)?;
+            rgb.extend(row.as_chunks::<4>().0.iter().flat_map(|[r, g, b, _]| [*r, *g, *b]));
+        }
+        Some(rgb)
+    }
+
     pub(super) fn area(&self) -> usize {
         self.pixels.len() / 4
     }

@@ -8,9 +8,10 @@ use std::{
 
 use async_trait::async_trait;
 use cofferdam_rdp::{
-    BackConfig, BackError, Candidate, ChannelPolicy, Event, Finished, FrontConfig, FrontError, Order, Pin,
-    RelayError, ScreenPdu, Security, Stop, Tokens, Watch, accept, connect, learn_key, relay,
-    subject_public_key,
+    Activation, Area, BackConfig, BackError, Candidate, ChannelPolicy, Event, Finished, FrontConfig,
+    FrontError, Order, Pin, RelayError, ScreenPdu, Security, Stop, Tokens, Watch, accept, connect, learn_key,
+    relay, subject_public_key,
+    tap::{Start, Tap},
 };
 use rustls::{
     ServerConfig,
@@ -41,6 +42,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Seen {
     pub(crate) events: Arc<Mutex<Vec<Event>>>,
     pub(crate) screen_bytes: Arc<Mutex<usize>>,
+    /// What is on the screen.
+    tap: Arc<Mutex<Option<Tap>>>,
 }
 
 impl Seen {
@@ -52,13 +55,22 @@ impl Seen {
 #[async_trait]
 impl Watch for Seen {
     async fn event(&mut self, event: Event) -> Result<(), Stop> {
+        if let Event::Activated(Activation { width, height, io_channel, .. }) = event {
+            *self.tap.lock().unwrap() = Some(Tap::new(Start { width, height, io_channel }).unwrap());
+        }
         self.events.lock().unwrap().push(event);
         Ok(())
     }
 
     async fn screen(&mut self, pdu: ScreenPdu) -> Result<(), Stop> {
         *self.screen_bytes.lock().unwrap() += pdu.bytes.len();
+        self.tap.lock().unwrap().as_mut().unwrap().feed(&pdu.bytes).unwrap();
         Ok(())
+    }
+
+    async fn picture(&mut self, area: Area) -> Option<Vec<u8>> {
+        let tap = self.tap.lock().unwrap();
+        tap.as_ref()?.image().crop(area.left, area.top, area.width, area.height)
     }
 }
 
@@ -77,6 +89,7 @@ impl Tokens for Open {
 pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) orders: watch::Sender<Order>,
+    pub(crate) words: watch::Sender<Option<Arc<str>>>,
     pub(crate) seen: Seen,
     /// Clear text of the person's side of it, both ways.
     pub(crate) clear: Arc<Mutex<Vec<u8>>>,
@@ -105,20 +118,21 @@ impl Gateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let inner = listener.local_addr().unwrap();
         let (orders, order) = watch::channel(Order::Run);
+        let (words, said) = watch::channel(None);
         let (done, outcome) = oneshot::channel();
         let seen = Seen::default();
         let watcher = seen.clone();
         tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
-            let outcome = serve(stream, front, account, policy, watcher, order).await;
+            let outcome = serve(stream, front, account, policy, watcher, (order, said)).await;
             // For whoever reads a test that failed.
             eprintln!("the session's end: {outcome:?}");
             done.send(outcome).ok();
         });
         let clear = Arc::new(Mutex::new(Vec::new()));
         let address = listen_in(inner, identity, clear.clone()).await;
-        Self { address, orders, seen, clear, outcome }
+        Self { address, orders, words, seen, clear, outcome }
     }
 
     pub(crate) async fn outcome(self) -> Outcome {
@@ -135,7 +149,7 @@ async fn serve(
     account: Account,
     policy: ChannelPolicy,
     mut seen: Seen,
-    orders: watch::Receiver<Order>,
+    (orders, words): (watch::Receiver<Order>, watch::Receiver<Option<Arc<str>>>),
 ) -> Outcome {
     // Other people's tokens, and an older one of the same person, are open at the same time.
     let open = Open(vec![("otto+eng-ws", "another-token"), (USER, "an-older-token"), (USER, TOKEN)]);
@@ -160,7 +174,7 @@ async fn serve(
         Ok(target) => target,
         Err(error) => return Outcome::Back(error),
     };
-    match relay(person, target, policy, &mut seen, orders).await {
+    match relay(person, target, policy, &mut seen, orders, words).await {
         Ok(finished) => Outcome::Finished(finished),
         Err(error) => Outcome::Relay(error),
     }

@@ -5,7 +5,7 @@ use cofferdam_rdp::{ChannelPolicy, Ending, Event, Finished, Order, Security};
 use crate::{
     desktop::Xfreerdp,
     gateway::{Account, Gateway, Outcome, TOKEN, USER},
-    targets::{Folder, PIXEL, Shadow, Xrdp, wait_for},
+    targets::{Display, Folder, PIXEL, Shadow, Xrdp, wait_for},
 };
 
 fn xrdp(target: &Xrdp) -> Account {
@@ -14,6 +14,16 @@ fn xrdp(target: &Xrdp) -> Account {
         security: Security::TlsLogin,
         user: "svc-eng",
         password: Xrdp::PASSWORD,
+        pin: None,
+    }
+}
+
+fn shadow(target: &Shadow) -> Account {
+    Account {
+        address: target.address,
+        security: Security::Nla,
+        user: Shadow::USER,
+        password: Shadow::PASSWORD,
         pin: None,
     }
 }
@@ -66,14 +76,7 @@ async fn a_person_sees_an_xrdp_desktop_and_never_its_secret() {
 async fn a_target_with_nla_takes_the_injected_secret() {
     let folder = Folder::new();
     let target = Shadow::start(&folder);
-    let account = Account {
-        address: target.address,
-        security: Security::Nla,
-        user: Shadow::USER,
-        password: Shadow::PASSWORD,
-        pin: None,
-    };
-    let gateway = Gateway::start(account, ChannelPolicy::default()).await;
+    let gateway = Gateway::start(shadow(&target), ChannelPolicy::default()).await;
     let client = Xfreerdp::start(&folder, gateway.address, USER, TOKEN, &[]);
     client.shows(PIXEL);
     let clear = gateway.clear.clone();
@@ -108,6 +111,41 @@ async fn a_frozen_session_shows_and_takes_nothing() {
     });
     drop(client);
     assert!(matches!(gateway.outcome().await, Outcome::Finished(Finished::PersonLeft)));
+}
+
+/// The colour of the gateway's own words' box, and a place in it.
+const BOX: ([u8; 3], (u32, u32)) = ([0x1b, 0x26, 0x31], (512, 4));
+
+async fn words_come_and_go(account: Account, desktop: &Display, folder: &Folder) {
+    let gateway = Gateway::start(account, ChannelPolicy::default()).await;
+    let client = Xfreerdp::start(folder, gateway.address, USER, TOKEN, &[]);
+    client.shows(PIXEL);
+    let (colour, (x, y)) = BOX;
+    let shows = |what: &str, pixel: [u8; 3]| {
+        wait_for(what, 10, || (client.display.pixel(x, y) == Some(pixel)).then_some(()));
+    };
+    gateway.words.send_replace(Some("The window ends in 10 minutes".into()));
+    shows("the words", colour);
+    // What the target draws meanwhile hides them for a second at most, and is there when they are gone.
+    desktop.fill("#aa2211");
+    client.shows([0xaa, 0x22, 0x11]);
+    shows("the words again", colour);
+    gateway.words.send_replace(None);
+    shows("what is below the words", [0xaa, 0x22, 0x11]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateways_words_stand_over_an_xrdp_desktop_and_leave_it_as_it_is() {
+    let folder = Folder::new();
+    let target = Xrdp::start(&folder);
+    words_come_and_go(xrdp(&target), &target.desktop, &folder).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateways_words_stand_over_a_desktop_with_nla_and_leave_it_as_it_is() {
+    let folder = Folder::new();
+    let target = Shadow::start(&folder);
+    words_come_and_go(shadow(&target), &target.desktop, &folder).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -193,7 +193,7 @@ impl Xrdp {
 /// FreeRDP's shadow of a display: NLA against a SAM file.
 pub(crate) struct Shadow {
     _server: Running,
-    _desktop: Display,
+    pub(crate) desktop: Display,
     pub(crate) address: SocketAddr,
 }
 
@@ -217,7 +217,7 @@ impl Shadow {
         command.arg(format!("/sam-file:{}", folder.path("sam").display())).env("DISPLAY", &desktop.name);
         let server = Running::start(&mut command);
         let address = listening(port);
-        Self { _server: server, _desktop: desktop, address }
+        Self { _server: server, desktop, address }
     }
 }
 

@@ -51,6 +51,8 @@ enum Said {
 enum Say<'a> {
     /// The desktop takes nothing for now, and why; empty when it goes on.
     Frozen(&'a str),
+    /// A message for who is there.
+    Says(&'a str),
     /// It is over.
     Ended(&'a str),
 }
@@ -102,6 +104,7 @@ async fn carry(socket: &mut WebSocket, desktop: OpenDesktop) -> Result<String, G
             next = told.recv(), if ended.is_none() => match next {
                 Some(Told::Frozen(why)) => sockets::say(socket, &Say::Frozen(&sentence(&why))).await?,
                 Some(Told::GoesOn) => sockets::say(socket, &Say::Frozen("")).await?,
+                Some(Told::Says(text)) => sockets::say(socket, &Say::Says(&sentence(&text))).await?,
                 Some(Told::Ended(why)) => ended = Some(why),
                 None => break,
             },
