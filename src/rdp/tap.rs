@@ -33,8 +33,11 @@ const PDUS: usize = 256;
 const BYTES: u32 = 8 << 20;
 /// How long the relay stands still for the thread before the session ends.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two frames of the recording.
+/// Between two frames of the recording, where little changes, and where much does.
 const FRAME: Duration = Duration::from_millis(100);
+const SLOWEST: Duration = Duration::from_millis(200);
+/// What moves for long takes about so many bytes a second, before they are compressed.
+const RATE: u64 = 400_000;
 
 /// What the thread is told, in the order in which the person's client hears it.
 enum Told {
@@ -164,9 +167,9 @@ fn run(
     let mut dirty = false;
     loop {
         if let Some(tap) = tap.as_mut().filter(|_| dirty && Instant::now() >= next) {
-            record(runtime, session, latest, &mut encoder, tap)?;
+            let bytes = record(runtime, session, latest, &mut encoder, tap)?;
             dirty = false;
-            next = Instant::now() + FRAME;
+            next = Instant::now() + pause(bytes);
         }
         let heard = if dirty {
             let wait = next.saturating_duration_since(Instant::now());
@@ -192,7 +195,7 @@ fn run(
             }
             Some(None) => {
                 return match &mut tap {
-                    Some(tap) => record(runtime, session, latest, &mut encoder, tap),
+                    Some(tap) => record(runtime, session, latest, &mut encoder, tap).map(drop),
                     None => Ok(()),
                 };
             }
@@ -205,14 +208,20 @@ fn begin(activation: &Activation) -> Result<Tap, String> {
     Tap::new(Start { width, height, io_channel }).map_err(|e| e.to_string())
 }
 
-/// Records what differs from the frame before.
+/// How long after a frame of so many bytes the next one is taken. Somebody who types sees ten a second; a window that is
+/// dragged about is followed at half of that, and takes half of the space.
+fn pause(bytes: usize) -> Duration {
+    Duration::from_millis(bytes as u64 * 1000 / RATE).clamp(FRAME, SLOWEST)
+}
+
+/// Records what differs from the frame before; answers how many bytes of pixels that took.
 fn record(
     runtime: &Handle,
     session: &Session,
     latest: &Latest,
     encoder: &mut DesktopEncoder,
     tap: &mut Tap,
-) -> Result<(), String> {
+) -> Result<usize, String> {
     latest.tell(encoder);
     let shapes: Vec<Event> =
         tap.take_pointer_changes().into_iter().filter_map(|change| pointer(encoder, change)).collect();
@@ -224,11 +233,19 @@ fn record(
         [] => Vec::new(),
         changed => encoder.frame(&picture, Changed::Tiles(changed), session.now().micros()),
     };
+    let bytes = drawn.iter().map(pixels).sum();
     for event in shapes.into_iter().chain(drawn) {
         // The recorder's own reason stands in the session already.
         runtime.block_on(session.record(event)).map_err(|_| "the recorder stopped".to_owned())?;
     }
-    Ok(())
+    Ok(bytes)
+}
+
+fn pixels(event: &Event) -> usize {
+    match event {
+        Event::Tiles { data, .. } => data.len(),
+        _ => 0,
+    }
 }
 
 fn pointer(encoder: &mut DesktopEncoder, change: PointerChange) -> Option<Event> {
