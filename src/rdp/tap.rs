@@ -211,7 +211,7 @@ fn begin(activation: &Activation) -> Result<Tap, String> {
 /// How long after a frame of so many bytes the next one is taken. Somebody who types sees ten a second; a window that is
 /// dragged about is followed at half of that, and takes half of the space.
 fn pause(bytes: usize) -> Duration {
-    Duration::from_millis(bytes as u64 * 1000 / RATE).clamp(FRAME, SLOWEST)
+    Duration::from_millis((bytes as u64).saturating_mul(1000) / RATE).clamp(FRAME, SLOWEST)
 }
 
 /// Records what differs from the frame before; answers how many bytes of pixels that took.
@@ -257,5 +257,17 @@ fn pointer(encoder: &mut DesktopEncoder, change: PointerChange) -> Option<Event>
         PointerChange::Shape(shape) => {
             encoder.pointer_shape(shape.width, shape.height, shape.hot, &shape.rgba)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_much_is_looked_at_half_as_often_and_never_less() {
+        assert_eq!((pause(0), pause(40_000)), (FRAME, FRAME));
+        assert_eq!(pause(60_000), Duration::from_millis(150));
+        assert_eq!((pause(80_000), pause(usize::MAX)), (SLOWEST, SLOWEST));
     }
 }
