@@ -189,7 +189,7 @@ def main() -> int:
         parser.error(f"no such measurement: {', '.join(sorted(unknown))}")
     rounds, args.keys, args.probes = (2, 20, 1) if args.quick else (8, 40, 3)
     args.rounds = args.rounds or rounds
-    args.connections = 3 if args.quick else 10
+    args.connections = 3 if args.quick else 8
     args.terminal, args.window = (30, 15) if args.quick else (300, 60)
     args.idle, args.busy = args.crowd or ((6, 2) if args.quick else (50, 10))
     args.folder = pathlib.Path(tempfile.mkdtemp(prefix="cofferdam-bench-"))

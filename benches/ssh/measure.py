@@ -195,11 +195,11 @@ def setup(ways: list, args) -> None:
     row("session set-up, added", "≤ 25 ms", figures["cofferdam adds ms"] <= 25, **figures)
 
 
-def leases(gateway: rig.Gateway) -> None:
-    """How long the gateway waited for each lease of all its sessions so far: the vault process looks up what was granted,
-    and opens the secret."""
+def leases(gateway: rig.Gateway, count: int) -> None:
+    """How long the gateway waited for each lease of the sessions that were opened one after the other: the vault process looks
+    up what was granted, and opens the secret. Of sessions that open ten at a time on two cores, most of it is waiting for a core."""
     said = re.findall(r"answered about a lease.*?micros=(\d+)", re.sub(r"\x1b\[[0-9;]*m", "", gateway.log.read_text(errors="replace")))
-    took = [int(micros) / 1000 for micros in said]
+    took = [int(micros) / 1000 for micros in said[-count:]]
     row("lease of a secret", "p99 ≤ 5 ms", percentile(took, 0.99) <= 5,
         **{"p50 ms": round(median(took), 2), "p99 ms": round(percentile(took, 0.99), 2), "leases": len(took)})
 
@@ -238,10 +238,11 @@ def idle(ways: list, args, gateway: rig.Gateway, target: rig.Sshd) -> None:
             batch = [shell(way, "cat >/dev/null") for _ in range(min(10, args.sessions - len(sessions)))]
             sessions += batch
             rig.wait_until("sessions to open", lambda: proc.connections_to(target.port) >= len(sessions), 120)
-        time.sleep(5)
+        # Until the last checkpoint of what was recorded while they opened is signed, which takes 10 s and some.
+        time.sleep(20)
         during, cpu = proc.memory_kib(pid), proc.cpu_seconds(pid)
-        time.sleep(10)
-        cpu_share = (proc.cpu_seconds(pid) - cpu) * 10
+        time.sleep(20)
+        cpu_share = (proc.cpu_seconds(pid) - cpu) * 5
         if "kill" in args.only:
             kills(gateway, target, args)
     finally:
@@ -364,7 +365,7 @@ def main() -> int:
         if "setup" in args.only:
             setup(usual, args)
             # Before anything is traced, which slows it.
-            leases(gateway)
+            leases(gateway, args.setups)
             fsyncs(usual, args, gateway)
         if "slow" in args.only:
             slow(usual, args, gateway)

@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const FRAME: Duration = Duration::from_millis(100);
 const SLOWEST: Duration = Duration::from_millis(200);
 /// What moves for long takes about so many bytes a second, before they are compressed.
-const RATE: u64 = 400_000;
+const RATE: u64 = 120_000;
 
 /// What the thread is told, in the order in which the person's client hears it.
 enum Told {
@@ -266,8 +266,8 @@ mod tests {
 
     #[test]
     fn what_changes_much_is_looked_at_half_as_often_and_never_less() {
-        assert_eq!((pause(0), pause(40_000)), (FRAME, FRAME));
-        assert_eq!(pause(60_000), Duration::from_millis(150));
-        assert_eq!((pause(80_000), pause(usize::MAX)), (SLOWEST, SLOWEST));
+        assert_eq!((pause(0), pause(12_000)), (FRAME, FRAME));
+        assert_eq!(pause(18_000), Duration::from_millis(150));
+        assert_eq!((pause(24_000), pause(usize::MAX)), (SLOWEST, SLOWEST));
     }
 }

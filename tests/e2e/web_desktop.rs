@@ -25,6 +25,7 @@ fn a_vendor_works_on_a_desktop_in_the_browser_and_reads_there_why_it_stands_stil
             "desktop.mjs",
             &[
                 ("COFFERDAM_SESSIONS", &line(&gateway, &["session", "list", "--json"])),
+                ("COFFERDAM_MESSAGE", &line(&gateway, &["session", "message", "--as", "olga"])),
                 ("COFFERDAM_SUSPEND", &line(&gateway, &["session", "suspend", "--as", "olga"])),
                 ("COFFERDAM_KILL", &line(&gateway, &kill)),
                 ("COFFERDAM_SHOTS", &shots.to_string_lossy()),

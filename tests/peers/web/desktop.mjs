@@ -1,5 +1,5 @@
 // Vera opens the demo's desktop in her browser, works on it, has it suspended and ended, and reads both.
-// COFFERDAM_SESSIONS, COFFERDAM_SUSPEND, COFFERDAM_KILL: command lines, JSON; the last two take a session's id.
+// COFFERDAM_SESSIONS, COFFERDAM_MESSAGE, COFFERDAM_SUSPEND, COFFERDAM_KILL: command lines, JSON; all but the first take a session's id.
 import assert from "node:assert/strict";
 import { barriers, command, picture, seat, story, until } from "./lib.mjs";
 import { CLICKED, FIRST_KEY, MARKS, PANEL, atTheDesktop, click, colour, openChoice, openHere, reason, sessions } from "./desk.mjs";
@@ -48,6 +48,11 @@ await story(async (browser) => {
 
   const [session] = await sessions();
   assert.equal(session.protocol, "rdp");
+  const told = await command("COFFERDAM_MESSAGE", session.id, "stop the pump first");
+  assert.equal(told.code, 0, told.err);
+  await page.locator("#says").getByText("stop the pump first").waitFor({ timeout: 5_000 });
+  await picture(page, "desktop-told");
+  await page.setViewportSize({ width: 390, height: 844 });
   await command("COFFERDAM_SUSPEND", session.id);
   await page.getByText("The desktop stands still.").waitFor({ timeout: 5_000 });
   assert.match(await page.locator("#frozen").innerText(), /suspended by .+ what you type meanwhile is not sent/);
