@@ -7,7 +7,7 @@ use crate::{
     channels::{self, Kind},
     event::{Activation, Direction, Dropped, Event, Key},
     mcs::{self, Data},
-    rewrite::{Broken, capabilities, input},
+    rewrite::{Broken, capabilities, input, licence},
     share::{self, Share, ShareData},
     wire::u16_at,
 };
@@ -91,7 +91,10 @@ impl Machine {
         if !self.licensed {
             // Only licences may come before the first Demand Active.
             return match u16_at(data.payload, 0) {
-                Some(flags) if flags & LICENSE != 0 => self.send(Side::Target, self.io, data.payload, acts),
+                Some(flags) if flags & LICENSE != 0 => {
+                    let asked = licence::of_client(data.payload, &self.account.user)?;
+                    self.send(Side::Target, self.io, &asked, acts)
+                }
                 _ => Err(Broken("PDU of the client before capabilities")),
             };
         }

@@ -4,6 +4,7 @@ pub(crate) mod capabilities;
 pub(crate) mod connect;
 pub(crate) mod info;
 pub(crate) mod input;
+pub(crate) mod licence;
 pub(crate) mod output;
 pub(crate) mod session_info;
 
