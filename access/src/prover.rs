@@ -17,10 +17,11 @@ use crate::{
     audit::{Act, Actor, AuditEvent, AuditKind},
     clock::Timestamp,
     ids::Name,
-    login::CodeCheck,
+    login::{CodeCheck, Enrolled, Event, LoggedIn, LoginMachine, Step},
     password::{Costs, StoredPassword, verify_or_dummy},
     ratelimit::{Attempt, Budgets, Limit, RateLimiter},
     recovery::{self, RecoveryHash},
+    site::Site,
     store::{CodeUse, Credentials, Store, StoreError, TallyKey},
     totp::TotpSecret,
 };
@@ -129,6 +130,54 @@ impl Prover {
         let digest = hex::encode(digest.0);
         let used = self.store.use_recovery_code(act, user, &digest, &tallies, made("recovery")).await;
         if matches!(used, Ok(CodeUse::Accepted)) { CodeCheck::Recovery } else { CodeCheck::Wrong }
+    }
+
+    /// What is known of a person who logs in without a key.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn enrolled(
+        &self,
+        site: &Site,
+        name: &Name,
+        now: Timestamp,
+    ) -> Result<Option<Enrolled>, StoreError> {
+        let Some(user) = site.user(name) else { return Ok(None) };
+        let kept = self.store.credentials(name).await?;
+        Ok(Some(Enrolled {
+            user: name.clone(),
+            active: user.is_active(now),
+            keys: Default::default(),
+            has_second_factor: kept.is_some_and(|c| c.totp_sealed.is_some() || c.recovery_codes_left > 0),
+            remembered: Vec::new(),
+        }))
+    }
+
+    /// Feeds the machine of a log-in with a password and a code that came at once, by the way in that `at` names. The code
+    /// is looked at, and thereby used up, only after the password was right. Where this answers none, the machine knows why.
+    pub async fn both(
+        &self,
+        machine: &mut LoginMachine,
+        user: Option<&Name>,
+        (source, now): (IpAddr, Timestamp),
+        (password, code): (Zeroizing<Vec<u8>>, &str),
+        at: &'static str,
+    ) -> Option<LoggedIn> {
+        let ok = self.password(user, password).await;
+        let (Step::Continue { partial: true, .. }, Some(user)) =
+            (machine.handle(Event::Password { ok }, now), user)
+        else {
+            return None;
+        };
+        let Step::AskCode { .. } = machine.handle(Event::ReadyForCode, now) else { return None };
+        let made =
+            |how| AuditEvent::new(AuditKind::LoginSucceeded, user).with("second_factor", how).with("at", at);
+        let act = Act::person(user, now).from(source);
+        let check = self.code(&act, user, code.trim(), made).await;
+        match machine.handle(Event::Code(check), now) {
+            Step::Accept(person) => Some(*person),
+            _ => None,
+        }
     }
 
     async fn step_of(&self, kept: &Credentials, user: &Name, code: &str, now: Timestamp) -> Option<u64> {

@@ -204,6 +204,8 @@ pub enum Ending {
     Administrator,
     /// It is no longer allowed.
     NotAllowed,
+    /// What was typed proves nothing.
+    LogOn,
     /// The gateway cannot go on, for example because it cannot record.
     Fault,
 }
@@ -221,6 +223,8 @@ impl Ending {
             Self::TimeOver => 0x4,
             // ERRINFO_SERVER_DENIED_CONNECTION.
             Self::NotAllowed => 0x7,
+            // ERRINFO_SERVER_FRESH_CREDENTIALS_REQUIRED: "enter your credentials".
+            Self::LogOn => 0xa,
             // ERRINFO_RPC_INITIATED_DISCONNECT_BYUSER would blame a person; the tool's code is the neutral one.
             Self::Fault => 0x1,
         }

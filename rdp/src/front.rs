@@ -1,4 +1,5 @@
-//! Toward the person: X.224 negotiation (MS-RDPBCGR 2.2.1.1), TLS, CredSSP with one-time tokens.
+//! Toward the person: X.224 negotiation (MS-RDPBCGR 2.2.1.1), TLS, CredSSP with one-time tokens; where that is allowed, also
+//! clients without NLA, which type into their Client Info what proves who they are.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -15,7 +16,11 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     cleanpath,
     credssp::{self, AcceptError},
+    event::Ending,
+    opening::{self, Opened},
+    parting,
     person::Person,
+    rewrite::info,
     wire::{Leg, WireError},
 };
 
@@ -33,6 +38,9 @@ pub struct FrontConfig {
     pub certificate: Vec<u8>,
     /// Time from the first byte to the proof.
     pub login_time: Duration,
+    /// Clients that offer TLS and no NLA may log in. They send what they type through TLS, to whoever shows a certificate that
+    /// the person accepts.
+    pub without_nla: bool,
 }
 
 impl fmt::Debug for FrontConfig {
@@ -47,12 +55,24 @@ pub trait Tokens: Send + Sync {
     /// The tokens that are open for the user name as the client sent it, without its domain. A handful at most; nobody has
     /// proved anything yet when this is asked, and nothing is used up by it.
     async fn candidates(&self, user: &str) -> Vec<Candidate>;
+
+    /// What a client without NLA typed. None: it proves nothing, which has been noted.
+    async fn typed(&self, user: &str, password: &SecretString) -> Option<Proof>;
+}
+
+/// What somebody logged in by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// The token of this id. To be used up now, before anything else.
+    Token(String),
+    /// What they typed, which [`Tokens::typed`] has looked at.
+    Typed,
 }
 
 /// A token that proves a log-in.
 #[derive(Debug)]
 pub struct Candidate {
-    /// Names it in [`Accepted::token`].
+    /// Names it in [`Proof::Token`].
     pub id: String,
     /// What the client is given as a password.
     pub password: SecretString,
@@ -67,12 +87,18 @@ pub enum FrontError {
     /// The client offers less than network level authentication; it was told what is needed.
     #[error("the client does not offer network level authentication (NLA)")]
     NoNla,
+    /// The client offers not even TLS; it was told so.
+    #[error("the client offers standard RDP security only")]
+    NoTls,
     /// No open token fits what was typed; the client was told that the log-on failed.
     #[error("no open token fits")]
     Refused {
         /// The user name that was tried, when it came so far.
         user: Option<String>,
     },
+    /// What a client without NLA typed proves nothing; it was told so.
+    #[error("what was typed proves nothing")]
+    NotProved,
     /// TLS failed.
     #[error("no TLS: {0}")]
     Tls(std::io::Error),
@@ -94,23 +120,25 @@ impl From<AcceptError> for FrontError {
     }
 }
 
-/// A person who proved a token, and waits.
+/// A person who proved who they are, and waits.
 #[derive(Debug)]
 pub struct Accepted<S> {
     pub(crate) leg: Leg<Person<S>>,
-    pub(crate) token: String,
-    pub(crate) user: String,
+    proof: Proof,
+    user: String,
     /// What the client asked for at first, which it checks in the Connect Response.
     pub(crate) requested: SecurityProtocol,
     /// The client waits for the early user authorisation result (MS-RDPBCGR 2.2.10.2).
     pub(crate) early: bool,
+    /// What a client without NLA has said beyond its proof.
+    pub(crate) opened: Option<Opened>,
 }
 
 impl<S> Accepted<S> {
-    /// The id of the token that was proved. To be used up now, before anything else.
+    /// By what.
     #[must_use]
-    pub fn token(&self) -> &str {
-        &self.token
+    pub fn proof(&self) -> &Proof {
+        &self.proof
     }
 
     /// The user name as the client sent it.
@@ -120,7 +148,7 @@ impl<S> Accepted<S> {
     }
 }
 
-/// Brings a connection to the point at which a person has proved a token. No target is involved.
+/// Brings a connection to the point at which a person has proved who they are. No target is involved.
 pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     config: &FrontConfig,
@@ -149,15 +177,25 @@ async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     let mut leg = Leg::new(stream);
     let request = leg.pdu(REQUEST).await?;
     let offered = offered(&request.bytes)?;
-    let Some(protocol) = choose(offered) else {
-        leg.send(&confirm(ConnectionConfirm::Failure { code: FailureCode::HYBRID_REQUIRED_BY_SERVER })?)
-            .await?;
-        return Err(FrontError::NoNla);
+    let tls_alone = config.without_nla.then_some(SecurityProtocol::SSL).filter(|tls| offered.contains(*tls));
+    let Some(protocol) = choose(offered).or(tls_alone) else {
+        let (code, error) = if config.without_nla {
+            (FailureCode::SSL_REQUIRED_BY_SERVER, FrontError::NoTls)
+        } else {
+            (FailureCode::HYBRID_REQUIRED_BY_SERVER, FrontError::NoNla)
+        };
+        leg.send(&confirm(ConnectionConfirm::Failure { code })?).await?;
+        return Err(error);
     };
     leg.send(&chosen(protocol)?).await?;
     let stream =
         TlsAcceptor::from(config.tls.clone()).accept(leg.into_stream()?).await.map_err(FrontError::Tls)?;
-    prove(Leg::new(Person::Tls(Box::new(stream))), config, tokens, (offered, protocol)).await
+    let leg = Leg::new(Person::Tls(Box::new(stream)));
+    if protocol == SecurityProtocol::SSL {
+        typed(leg, tokens, offered).await
+    } else {
+        prove(leg, config, tokens, (offered, protocol)).await
+    }
 }
 
 async fn log_in_browser<S: AsyncRead + AsyncWrite + Unpin>(
@@ -183,7 +221,24 @@ async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Accepted<S>, FrontError> {
     let proven = credssp::accept(&mut leg, &config.subject_public_key, tokens).await?;
     let early = protocol == SecurityProtocol::HYBRID_EX;
-    Ok(Accepted { leg, token: proven.id, user: proven.user, requested, early })
+    Ok(Accepted { leg, proof: Proof::Token(proven.id), user: proven.user, requested, early, opened: None })
+}
+
+/// The log-in of a client without NLA: the beginning of a session with us alone, until it says what was typed.
+async fn typed<S: AsyncRead + AsyncWrite + Unpin>(
+    mut leg: Leg<Person<S>>,
+    tokens: &dyn Tokens,
+    requested: SecurityProtocol,
+) -> Result<Accepted<S>, FrontError> {
+    let mut opened = opening::open(&mut leg, requested).await?;
+    let typed = info::typed(&opened.info).map_err(|broken| FrontError::Protocol(broken.0))?;
+    let Some(proof) = tokens.typed(&typed.user, &typed.password).await else {
+        // One answer for every fault.
+        parting::in_time(parting::say(&mut leg, Ending::LogOn)).await;
+        return Err(FrontError::NotProved);
+    };
+    opened.info = typed.rest.into();
+    Ok(Accepted { leg, proof, user: typed.user, requested, early: false, opened: Some(opened) })
 }
 
 /// What a connection request offers. Cookie and routing token in it are what anybody may have written: they decide nothing

@@ -14,7 +14,7 @@ use crate::{
     rewrite::{
         capabilities::{Graphics, confirm_active, demand_active},
         connect,
-        info::client_info,
+        info::{client_info, typed},
     },
     wire::{self, Form, Pdu, Reader},
 };
@@ -116,6 +116,8 @@ pub fn fuzz_connect(bytes: &[u8]) {
     let all = SecurityProtocol::SSL | SecurityProtocol::HYBRID;
     black_box(connect::connect_initial(bytes, SecurityProtocol::SSL, &open_policy()).is_ok());
     black_box(connect::connect_response(bytes, all, 3).is_ok());
+    black_box(connect::without_messages(bytes).is_ok());
+    black_box(typed(bytes).is_ok());
     black_box(client_info(bytes, &account(), false).is_ok());
     black_box(confirm_active(bytes, Graphics::RemoteFx).is_ok());
     black_box(demand_active(bytes).is_ok());

@@ -26,6 +26,7 @@ mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod mcs;
+mod opening;
 mod parting;
 mod person;
 mod relay;
@@ -41,7 +42,7 @@ pub use channels::ChannelPolicy;
 pub use event::{
     Activation, Client, Direction, Dropped, Ending, Event, Key, Order, Pointer, ScreenPdu, Stop, Watch,
 };
-pub use front::{Accepted, Candidate, FrontConfig, FrontError, Tokens, accept, accept_browser};
+pub use front::{Accepted, Candidate, FrontConfig, FrontError, Proof, Tokens, accept, accept_browser};
 pub use relay::{Finished, RelayError, relay};
 pub use rewrite::{Broken, capabilities::Graphics};
 pub use tls::{NotAPin, Pin, subject_public_key};

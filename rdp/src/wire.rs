@@ -8,6 +8,7 @@ use std::io;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use zeroize::Zeroizing;
 
 /// Bytes asked of a socket at once.
 const READ: usize = 32 * 1024;
@@ -121,6 +122,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
         Ok(self.inbound.get_u32_le())
     }
 
+    /// The next TPKT of at most `limit` bytes, in a buffer of its own that is wiped: it may hold a secret. Nothing behind it
+    /// is read.
+    pub(crate) async fn wiped(&mut self, limit: usize) -> Result<Zeroizing<Vec<u8>>, WireError> {
+        let mut head = [0; 4];
+        self.exact(&mut head).await?;
+        let len = match measure(&head)? {
+            Some((Form::Tpkt, len)) if len <= limit => len,
+            _ => return Err(WireError::Malformed("PDU at this point")),
+        };
+        let mut pdu = Zeroizing::new(vec![0; len]);
+        let (start, rest) = pdu.split_at_mut(head.len());
+        start.copy_from_slice(&head);
+        self.exact(rest).await?;
+        Ok(pdu)
+    }
+
+    async fn exact(&mut self, into: &mut [u8]) -> Result<(), WireError> {
+        let (head, rest) = into.split_at_mut(into.len().min(self.inbound.len()));
+        self.inbound.copy_to_slice(head);
+        match self.stream.read_exact(rest).await {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(WireError::Closed),
+            read => Ok(read.map(drop)?),
+        }
+    }
+
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await?;
@@ -226,6 +252,21 @@ mod tests {
         let mut leg = Leg::new(near);
         assert_eq!(leg.pdu(100).await.unwrap().bytes.len(), 7);
         assert!(leg.into_stream().is_err());
+    }
+
+    #[tokio::test]
+    async fn what_may_hold_a_secret_is_read_alone() {
+        let (near, mut far) = tokio::io::duplex(64);
+        far.write_all(&[3, 0, 0, 8, 2, 0xf0, 0x80, 0x64, 3, 0, 0, 8]).await.unwrap();
+        let mut leg = Leg::new(near);
+        leg.inbound.extend_from_slice(&[3, 0, 0, 7, 2, 0xf0]);
+        // What was read too far is not lost: its last byte is still in the stream.
+        assert_eq!(leg.wiped(100).await.unwrap()[..], [3, 0, 0, 7, 2, 0xf0, 3]);
+        let mut other = Leg::new(tokio::io::duplex(8).0);
+        assert!(matches!(other.wiped(100).await, Err(WireError::Closed)));
+        let (near, mut far) = tokio::io::duplex(64);
+        far.write_all(&[3, 0, 0x40, 0, 2]).await.unwrap();
+        assert!(matches!(Leg::new(near).wiped(100).await, Err(WireError::Malformed(_))));
     }
 
     #[tokio::test]

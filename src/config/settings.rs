@@ -144,6 +144,9 @@ pub(crate) struct Rdp {
     /// Time from accepting a connection to a finished log-in, seconds.
     #[serde(default = "default_login_grace_seconds")]
     pub(crate) login_grace_seconds: u32,
+    /// Clients that offer TLS and no NLA may log in, by `PASSWORD,CODE` or a token.
+    #[serde(default)]
+    pub(crate) allow_without_nla: bool,
 }
 
 /// How the connection to the mail server is protected.

@@ -112,13 +112,20 @@ fn the_defaults_for_desktops_are_what_the_example_and_a_template_say() {
     let asked = Config::parse(&asked.render(), path).unwrap().rdp.unwrap();
     let short = Config::parse(&(Config::example() + "\n[rdp]\n"), path).unwrap().rdp.unwrap();
     assert_eq!(format!("{asked:?}"), format!("{short:?}"));
-    for line in ["max_connections = 200", "max_connections_per_source = 16", "login_grace_seconds = 60"] {
+    let lines = [
+        "max_connections = 200",
+        "max_connections_per_source = 16",
+        "login_grace_seconds = 60",
+        "allow_without_nla = false",
+    ];
+    for line in lines {
         assert!(Config::example().contains(&format!("# {line}\n")), "{line}");
     }
     assert_eq!(
         (short.max_connections, short.max_connections_per_source, short.login_grace_seconds),
         (200, 16, 60)
     );
+    assert!(!short.allow_without_nla, "nobody sends a password unless the site wants that");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One RDP client, or one browser: log-in, decision, and the session that it carries.
 //!
-//! Invariant: the target is dialled only after the token was used up and a session was opened, audited and recorded.
+//! Invariant: the target is dialled only after the token, or the code, was used up and a session was opened, audited and
+//! recorded.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -12,13 +13,17 @@ use cofferdam_access::{
     site::Protocol,
     store::DesktopToken,
 };
-use cofferdam_rdp::{Accepted, Ending, FrontConfig, FrontError};
+use cofferdam_rdp::{Accepted, Ending, FrontConfig, FrontError, Proof};
 use cofferdam_web::{OpenDesktop, Told};
 use tokio::{io::DuplexStream, net::TcpStream, sync::mpsc};
 use tokio_util::{either::Either, sync::CancellationToken};
 use tracing::{debug, error, info};
 
-use super::{carry::carry, tokens::Door, words};
+use super::{
+    carry::carry,
+    tokens::{Door, Typed},
+    words,
+};
 use crate::{
     gateway::{Gateway, Refusal},
     session::{
@@ -81,7 +86,7 @@ pub(super) fn browser(
     (served, OpenDesktop { stream: far, told })
 }
 
-/// Who proved a token. Who did not is audited where that was tried; the error is for a person who can read it.
+/// Who proved who they are. Who did not is audited where that was tried; the error is for a person who can read it.
 async fn logged_in(
     accepted: Result<Accepted<PersonWire>, FrontError>,
     door: &Door,
@@ -91,7 +96,7 @@ async fn logged_in(
         Ok(accepted) => Ok(accepted),
         Err(FrontError::Refused { .. }) => {
             debug!(source = %peer.ip(), "a client presented no open token");
-            door.refused().await;
+            door.refused("desktop_token").await;
             Err(
                 "no token that is open fits: it was used already, is too old, or is for something else; get another",
             )
@@ -112,8 +117,8 @@ async fn host(
     cut: CancellationToken,
     tell: Option<&mpsc::Sender<Told>>,
 ) -> String {
-    let token = accepted.token().to_owned();
-    let why = match Box::pin(enter(&gateway, door, &token, peer, &cut)).await {
+    let proof = accepted.proof().clone();
+    let why = match Box::pin(enter(&gateway, door, &proof, peer, &cut)).await {
         Ok(session) => {
             // The end of the session waits for it: it has the last words.
             let mut carried = session.tasks.spawn(carry(gateway, session.clone(), accepted, tell.is_some()));
@@ -138,29 +143,29 @@ async fn host(
     why.unwrap_or_else(|| "the session is closed".to_owned())
 }
 
-/// Uses the token up and opens the session.
+/// Uses up what was proved and opens the session.
 async fn enter(
     gateway: &Arc<Gateway>,
     door: &Door,
-    token: &str,
+    proof: &Proof,
     peer: SocketAddr,
     cut: &CancellationToken,
 ) -> Result<Arc<Session>, Refusal> {
-    let used = door.redeem(token).await.map_err(|e| {
-        error!(error = %e, "a token for a desktop could not be used up");
-        Refusal::new(
-            "the gateway's store does not answer, so no session starts; tell the site's administrator",
-        )
-    })?;
-    let token = used.ok_or_else(|| {
-        Refusal::new("the token was used already, or is too old: get another from the web page")
-    })?;
-    let window = token.window;
-    let person = token.person.clone();
-    let request = request(gateway, token, peer, door.client()).await;
+    let (request, window) = match proof {
+        Proof::Token(id) => {
+            let token = redeem(door, id).await?;
+            let window = token.window;
+            (by_token(gateway, token, peer, door.client()).await, Some(window))
+        }
+        Proof::Typed => {
+            let typed = door.typed().ok_or_else(|| Refusal::new("log in again"))?;
+            (by_typed(gateway, typed, peer).await, None)
+        }
+    };
+    let person = request.user.clone();
     let leg = Arc::new(DesktopPerson { cut: cut.clone() });
     let session = gateway.open_session(request, leg).await?;
-    if session.grant().window() != window {
+    if let Some(window) = window.filter(|window| *window != session.grant().window()) {
         audit_other_window(gateway, &session, window).await;
         let sentence = "the window that the token was for is not the one that is open now: get another token";
         session.control().end(End::Policy { code: "token_for_another_window", sentence: sentence.into() });
@@ -170,7 +175,19 @@ async fn enter(
     Ok(session)
 }
 
-async fn request(gateway: &Gateway, token: DesktopToken, peer: SocketAddr, client: &str) -> AccessRequest {
+async fn redeem(door: &Door, id: &str) -> Result<DesktopToken, Refusal> {
+    let used = door.redeem(id).await.map_err(|e| {
+        error!(error = %e, "a token for a desktop could not be used up");
+        Refusal::new(
+            "the gateway's store does not answer, so no session starts; tell the site's administrator",
+        )
+    })?;
+    used.ok_or_else(|| {
+        Refusal::new("the token was used already, or is too old: get another from the web page")
+    })
+}
+
+async fn by_token(gateway: &Gateway, token: DesktopToken, peer: SocketAddr, client: &str) -> AccessRequest {
     let kind = token.factors.first;
     let mut factors = token.factors;
     if let Some(second) = &mut factors.second {
@@ -192,6 +209,21 @@ async fn request(gateway: &Gateway, token: DesktopToken, peer: SocketAddr, clien
             client_version: client.to_owned(),
         },
         factors,
+    }
+}
+
+async fn by_typed(gateway: &Gateway, typed: Typed, peer: SocketAddr) -> AccessRequest {
+    let Typed { person, named } = typed;
+    AccessRequest {
+        session: gateway.new_session_id(),
+        observed: gateway.observed(&person.user, peer).await,
+        user: person.user,
+        asset: named.asset,
+        login: named.login,
+        protocol: Protocol::Rdp,
+        source: peer,
+        device: person.device,
+        factors: person.factors,
     }
 }
 

@@ -57,7 +57,7 @@ impl Bound {
         let key = settings.key_file.as_ref().unwrap_or(&web.key_file);
         let certificates = Arc::new(Certificates::load(chain, key).map_err(|e| e.to_string())?);
         let login = Duration::from_secs(settings.login_grace_seconds.into());
-        Ok(Entrance { certificates, login })
+        Ok(Entrance { certificates, login, without_nla: settings.allow_without_nla })
     }
 
     /// Serves desktops until `stop`; sessions that live then go on.
@@ -89,6 +89,7 @@ impl Bound {
 pub(crate) struct Entrance {
     certificates: Arc<Certificates>,
     login: Duration,
+    without_nla: bool,
 }
 
 impl Entrance {
@@ -100,6 +101,7 @@ impl Entrance {
             subject_public_key: served.public_key.clone(),
             certificate: served.certificate.clone(),
             login_time: self.login,
+            without_nla: self.without_nla,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Single-use tokens for desktops: how one is made, and who is let in by one.
+//! Single-use tokens for desktops: how one is made, and who is let in by one. A client without NLA, where those may log in,
+//! proves who it is by a token, too, or by the person's password and code.
 //!
 //! The log-in by NLA proves that both sides know the token without sending it, so this side has to have it, too: it is
 //! sealed under a key that only this process has and that ends with it, the store keeps it for a minute at most, and its use
@@ -7,7 +8,10 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,23 +19,34 @@ use async_trait::async_trait;
 use cofferdam_access::{
     audit::Act,
     ids::{DesktopTokenId, Name},
+    login::{LoggedIn, LoginMachine, LoginRules},
     site::AccountRef,
     store::{DESKTOP_TOKEN_SECONDS, DesktopToken, StoreError},
 };
-use cofferdam_rdp::{Candidate, Tokens};
+use cofferdam_rdp::{Candidate, Proof, Tokens};
 use cofferdam_vault::{Context as Sealed, SecretBytes, SecretString};
 use cofferdam_web::{DesktopPass, DesktopRequest, Desktops, OpenDesktop};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
 use super::{connection, listener::Entrance};
-use crate::{gateway::Gateway, setup, ssh::login};
+use crate::{
+    gateway::Gateway,
+    setup,
+    ssh::{connection::Named, login},
+};
 
 /// Characters of a token, each one of 32: 130 random bits.
 const LENGTH: usize = 26;
 /// How long the look-up of a person's tokens may take.
 const LOOK_UP: Duration = Duration::from_secs(2);
+/// Every refusal of what was typed takes at least so long, whatever it took to find out.
+const REFUSAL: Duration = Duration::from_millis(400);
+
+/// What the decision is told of a client without NLA; policies may name it.
+const WITHOUT_NLA: &str = "rdp without NLA";
 
 /// What a token's sealed text is bound to: it opens as no other token, and for nobody else.
 fn binding(id: DesktopTokenId, person: &Name) -> Sealed {
@@ -114,6 +129,16 @@ pub(crate) struct Door {
     /// Who is known to stand before it; nobody else gets in.
     known: Option<Name>,
     tried: Mutex<Option<Name>>,
+    typed: Mutex<Option<Typed>>,
+    /// The client has no NLA.
+    bare: AtomicBool,
+}
+
+/// Who proved themselves by password and code, and where they want to go.
+#[derive(Debug, Clone)]
+pub(crate) struct Typed {
+    pub(crate) person: LoggedIn,
+    pub(crate) named: Named,
 }
 
 impl fmt::Debug for Door {
@@ -125,24 +150,57 @@ impl fmt::Debug for Door {
 #[async_trait]
 impl Tokens for Door {
     async fn candidates(&self, user: &str) -> Vec<Candidate> {
-        tokio::time::timeout(LOOK_UP, self.find(user)).await.unwrap_or_default()
+        timeout(LOOK_UP, self.find(user)).await.unwrap_or_default()
+    }
+
+    async fn typed(&self, user: &str, password: &SecretString) -> Option<Proof> {
+        let floor = Instant::now() + REFUSAL;
+        self.bare.store(true, Ordering::Relaxed);
+        // The code is behind the last comma: a password may have some, too. A token has none.
+        let proof = match password.expose().rsplit_once(',') {
+            Some((password, code)) => self.prove(user, password, code).await,
+            None => self.find_token(user, password).await,
+        };
+        if proof.is_none() {
+            sleep_until(floor).await;
+        }
+        proof
     }
 }
 
 impl Door {
     /// For a connection from `peer`.
     pub(crate) fn new(gateway: Arc<Gateway>, peer: SocketAddr) -> Self {
-        Self { gateway, peer, known: None, tried: Mutex::default() }
+        Self {
+            gateway,
+            peer,
+            known: None,
+            tried: Mutex::default(),
+            typed: Mutex::default(),
+            bare: AtomicBool::new(false),
+        }
     }
 
     /// For a browser from `peer` in which `person` is logged in. Whatever fails, failed for them.
     pub(crate) fn of(gateway: Arc<Gateway>, peer: SocketAddr, person: Name) -> Self {
-        Self { gateway, peer, tried: Mutex::new(Some(person.clone())), known: Some(person) }
+        let tried = Mutex::new(Some(person.clone()));
+        Self {
+            gateway,
+            peer,
+            tried,
+            known: Some(person),
+            typed: Mutex::default(),
+            bare: AtomicBool::new(false),
+        }
     }
 
     /// What is known of the client. What one calls itself it says only later; the recording has it.
     pub(crate) fn client(&self) -> &'static str {
-        if self.known.is_some() { "desktop of the web interface" } else { "rdp" }
+        match self.known {
+            Some(_) => "desktop of the web interface",
+            None if self.bare.load(Ordering::Relaxed) => WITHOUT_NLA,
+            None => "rdp",
+        }
     }
 
     fn person(&self) -> Option<Name> {
@@ -206,11 +264,61 @@ impl Door {
         Ok(token)
     }
 
+    async fn find_token(&self, user: &str, token: &SecretString) -> Option<Proof> {
+        let candidates = self.candidates(user).await;
+        let fitting = candidates.into_iter().find(|c| c.password == *token);
+        if fitting.is_none() {
+            self.refused("desktop_token").await;
+        }
+        fitting.map(|c| Proof::Token(c.id))
+    }
+
+    /// Password and code, as at every other way in.
+    async fn prove(&self, user: &str, password: &str, code: &str) -> Option<Proof> {
+        let login::Asked { user: person, named } = login::parse(user);
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&person);
+        let (prover, source, now) = (&self.gateway.prover, self.source(), self.gateway.clock.now());
+        if !prover.may_guess(person.as_ref(), source, now) {
+            info!(%source, "a log-in to a desktop was not looked at: too many");
+            return None;
+        }
+        if !prover.ready() {
+            warn!(%source, "nobody can log in to a desktop by a code: the vault is sealed");
+        }
+        // Who names no machine is nobody here: a code would be used up for nothing.
+        let person = person.filter(|_| named.is_some());
+        let enrolled = match &person {
+            // A store that does not answer knows nobody.
+            Some(name) => {
+                let snapshot = self.gateway.current_snapshot().await.ok()?;
+                prover.enrolled(&snapshot.site, name, now).await.ok()?
+            }
+            None => None,
+        };
+        let mut machine = LoginMachine::new(enrolled, source, WITHOUT_NLA, LoginRules::default());
+        let given = (Zeroizing::new(password.as_bytes().to_vec()), code);
+        match prover.both(&mut machine, person.as_ref(), (source, now), given, "rdp").await.zip(named) {
+            Some((person, named)) => {
+                prover.succeeded(&person.user, source, now);
+                *self.typed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Typed { person, named });
+                Some(Proof::Typed)
+            }
+            None => {
+                self.refused(machine.last_failure().map_or("refused", |failure| failure.as_str())).await;
+                None
+            }
+        }
+    }
+
+    /// Who has proved themselves by what they typed.
+    pub(crate) fn typed(&self) -> Option<Typed> {
+        self.typed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Audits and counts a log-in that failed.
-    pub(crate) async fn refused(&self) {
+    pub(crate) async fn refused(&self, why: &str) {
         let now = self.gateway.clock.now();
-        let noted =
-            self.gateway.prover.refused(self.person().as_ref(), self.source(), now, "desktop_token").await;
+        let noted = self.gateway.prover.refused(self.person().as_ref(), self.source(), now, why).await;
         if let Err(e) = noted {
             warn!(error = %e, "a failed log-in to a desktop could not be audited");
         }

@@ -84,6 +84,98 @@ fn tokens_that_are_used_wrong_or_for_something_else_are_refused_before_the_targe
     assert_eq!(gateway.sessions().len(), 1);
 }
 
+/// xfreerdp with TLS and no NLA, as `user`, with `password` typed.
+fn without_nla(gateway: &Gateway, display: &Display, user: &str, password: &str) -> std::process::Command {
+    let mut client = gateway.freerdp(display, user, password);
+    client.arg("/sec:tls");
+    client
+}
+
+#[test]
+fn a_client_without_nla_is_refused_unless_the_site_says_otherwise() {
+    let gateway = Gateway::start();
+    let (display, vera) = (Display::start(), gateway.vera());
+    let typed = format!("{},{}", vera.password, vera.code());
+    let refused = run(without_nla(&gateway, &display, "vera+eng-ws", &typed)).failed();
+    let said = format!("{}{}", refused.out(), refused.err());
+    assert!(said.contains("HYBRID_REQUIRED_BY_SERVER"), "{said}");
+    assert!(gateway.sessions().is_empty() && !gateway.log().contains(REACHED));
+    assert!(gateway.audit("login.succeeded").iter().all(|e| !e.to_string().contains("\"rdp\"")));
+}
+
+#[test]
+fn a_client_without_nla_logs_in_by_password_and_code_where_the_site_allows_it() {
+    let mut gateway = Gateway::start();
+    gateway.restart_with(|text| text.replacen("# allow_without_nla = false", "allow_without_nla = true", 1));
+    let display = Display::start();
+    let [vera, olga] = ["vera", "olga"].map(|name| gateway.person(name));
+    let refused = |user: &str, typed: &str, reason: &str| {
+        let before = gateway.audit("login.failed").len();
+        run(without_nla(&gateway, &display, user, typed)).failed();
+        let failed = gateway.audit("login.failed");
+        assert_eq!(failed.len(), before + 1, "{user}: {failed:#?}");
+        assert!(failed.iter().any(|e| e.to_string().contains(reason)), "{user} {reason}: {failed:#?}");
+        assert!(!gateway.log().contains(REACHED), "the target was contacted");
+    };
+    let code = vera.code();
+    let right = format!("{},{code}", vera.password);
+    refused("vera+eng-ws", &format!("{},000000", vera.password), "wrong_code");
+    refused("vera+eng-ws", &format!("{}x,{code}", vera.password), "wrong_password");
+    refused("nobody+eng-ws", &right, "unknown_user");
+    refused("vera", &right, "unknown_user");
+    refused("vera+eng-ws", &vera.password, "desktop_token");
+    // Somebody else's proof, and a right one of somebody who has no window: the target hears of neither.
+    let olgas = format!("{},{}", olga.password, olga.code());
+    refused("vera+eng-ws", &olgas, "wrong_password");
+    run(without_nla(&gateway, &display, "olga+eng-ws", &olgas)).failed();
+    assert!(gateway.sessions().is_empty() && !gateway.log().contains(REACHED));
+
+    let mut client =
+        gateway.at_the_desktop_of(&display, without_nla(&gateway, &display, "vera+eng-ws", &right));
+    display.press("k");
+    wait_for("the key's mark", Duration::from_secs(5), || (display.colour(FIRST_KEY) != PANEL).then_some(()));
+    let id = id_of(&gateway.only_session());
+    gateway.kill_session(&id).ok();
+    ended(&gateway, &mut client, "kill");
+    gateway.cofferdam(["recording", "verify", &id]).ok();
+    // A code works once.
+    run(without_nla(&gateway, &display, "vera+eng-ws", &right)).failed();
+    assert_eq!(gateway.sessions().len(), 1);
+    for text in [gateway.log(), gateway.audit_text()] {
+        let code = format!(",{code}");
+        assert!(!text.contains(&vera.password) && !text.contains(&code), "what was typed is in a log");
+    }
+}
+
+#[test]
+fn a_token_alone_is_enough_for_a_client_without_nla_unless_a_policy_of_the_site_says_otherwise() {
+    let mut gateway = Gateway::start();
+    gateway.restart_with(|text| text.replacen("# allow_without_nla = false", "allow_without_nla = true", 1));
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let (user, token) = gateway.desktop_pass(&api);
+    let mut client = gateway.at_the_desktop_of(&display, without_nla(&gateway, &display, &user, &token));
+    let id = id_of(&gateway.only_session());
+    gateway.kill_session(&id).ok();
+    ended(&gateway, &mut client, "kill");
+    run(without_nla(&gateway, &display, &user, &token)).failed();
+    assert_eq!(gateway.sessions().len(), 1);
+
+    let text = "@reason(\"this machine needs a client with NLA\")\nforbid (principal, action == Action::\"connect\", resource) \
+                when { context.device.client == \"rdp without NLA\" };";
+    let policy =
+        toml::Table::from_iter([("name".to_owned(), "nla".into()), ("text".to_owned(), text.into())]);
+    gateway.change_site(|site| {
+        site.insert("policies".to_owned(), vec![toml::Value::from(policy)].into());
+    });
+    let reached = || gateway.log().matches(REACHED).count();
+    let before = reached();
+    let (user, token) = gateway.desktop_pass(&api);
+    run(without_nla(&gateway, &display, &user, &token)).failed();
+    assert_eq!(reached(), before, "the target was contacted");
+    let mut client = gateway.at_the_desktop(&display, &api);
+    assert!(client.is_running());
+}
+
 #[test]
 fn revoking_the_window_cuts_its_desktop() {
     let gateway = Gateway::start();

@@ -142,7 +142,18 @@ impl Gateway {
         colour: &str,
     ) -> Live {
         let (user, token) = self.desktop_pass(api_token);
-        let mut client = Live::start(self.freerdp(display, &user, &token));
+        self.shows(display, self.freerdp(display, &user, &token), place, colour)
+    }
+
+    /// Waits until `client` shows the demo's desktop on `display`.
+    #[track_caller]
+    pub(crate) fn at_the_desktop_of(&self, display: &Display, client: Command) -> Live {
+        self.shows(display, client, TANK, WATER)
+    }
+
+    #[track_caller]
+    fn shows(&self, display: &Display, client: Command, place: (u16, u16), colour: &str) -> Live {
+        let mut client = Live::start(client);
         let what = "the desktop on the screen";
         wait_for(what, Duration::from_secs(30), || {
             assert!(client.is_running(), "xfreerdp ended:\n{}\n{}", client.transcript(), self.log());

@@ -5,6 +5,7 @@
 
 mod down;
 mod machine;
+mod stand_in;
 #[cfg(test)]
 mod tests;
 mod up;
@@ -12,7 +13,7 @@ mod words;
 
 use std::{future::Future, time::Duration};
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 pub(crate) use machine::{Act, Machine, Side};
 use std::sync::Arc;
 use tokio::{
@@ -21,12 +22,14 @@ use tokio::{
     time::timeout,
 };
 
+use self::stand_in::{Ids, StandIn};
 use crate::{
     back::Target,
     banner::Area,
     channels::ChannelPolicy,
     event::{Ending, Event, Order, Stop, Watch},
     front::Accepted,
+    parting,
     rewrite::Broken,
     wire::{self, WireError},
 };
@@ -94,6 +97,8 @@ where
         orders,
         person: Lane::new(person.leg.stream, person.leg.inbound, to_person),
         target: Lane::new(target.leg.stream, target.leg.inbound, BytesMut::new()),
+        stand_in: person.opened.map(StandIn::new),
+        ids: None,
         left: None,
         words: Words::new(words),
     };
@@ -171,6 +176,10 @@ struct Session<A, B> {
     orders: watch::Receiver<Order>,
     person: Lane<A>,
     target: Lane<B>,
+    /// Speaks for a client that was answered before there was a target, until it has said all of the beginning.
+    stand_in: Option<StandIn>,
+    /// How the two sides call things in such a session.
+    ids: Option<Ids>,
     left: Option<Side>,
     words: Words,
 }
@@ -231,17 +240,56 @@ where
 
     /// Looks at all that has come and may go on.
     async fn judge(&mut self, watch: &mut impl Watch) -> Result<(), Halt> {
+        loop {
+            self.judge_person(watch).await?;
+            self.judge_target(watch).await?;
+            if !self.stand_in.as_ref().is_some_and(StandIn::has_more) {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn judge_person(&mut self, watch: &mut impl Watch) -> Result<(), Halt> {
         while self.left.is_none() && self.target.has_room() && self.person.has_room_for_answers() {
             let broken = |broken| Halt::Broken(Side::Person, broken);
-            let Some(pdu) = take(&mut self.person.inbound).map_err(broken)? else { break };
+            let Some(pdu) = self.next_of_person().map_err(broken)? else { break };
             let acts = self.machine.person(&pdu).map_err(broken)?;
             self.perform(acts, watch).await?;
+            if let Some(ids) = self.stand_in.as_ref().and_then(StandIn::over) {
+                self.ids = Some(ids.clone());
+                self.stand_in = None;
+            }
         }
-        while self.left.is_none() && self.person.has_room() && self.target.has_room() {
+        Ok(())
+    }
+
+    async fn judge_target(&mut self, watch: &mut impl Watch) -> Result<(), Halt> {
+        while self.left.is_none()
+            && self.person.has_room()
+            && self.target.has_room()
+            && !self.stand_in.as_ref().is_some_and(StandIn::has_more)
+        {
             let broken = |broken| Halt::Broken(Side::Target, broken);
             let Some(pdu) = take(&mut self.target.inbound).map_err(broken)? else { break };
             let acts = self.machine.target(&pdu).map_err(broken)?;
             self.perform(acts, watch).await?;
+        }
+        Ok(())
+    }
+
+    fn next_of_person(&mut self) -> Result<Option<wire::Pdu>, Broken> {
+        match (&mut self.stand_in, &self.ids) {
+            (Some(stand_in), _) => Ok(stand_in.says()),
+            (None, None) => take(&mut self.person.inbound),
+            (None, Some(ids)) => take(&mut self.person.inbound)?.map(|pdu| ids.to_target(pdu)).transpose(),
+        }
+    }
+
+    fn send_person(&mut self, bytes: Bytes) -> Result<(), Broken> {
+        match (&mut self.stand_in, &self.ids) {
+            (Some(stand_in), _) => return stand_in.hears(&bytes),
+            (None, None) => self.person.queue(&bytes),
+            (None, Some(ids)) => self.person.queue(&ids.to_person(bytes)?),
         }
         Ok(())
     }
@@ -260,7 +308,9 @@ where
                     unless_ended(&self.orders, watch.screen(pdu)).await?;
                     self.words.drawn_over();
                 }
-                Act::Send(Side::Person, bytes) => self.person.queue(&bytes),
+                Act::Send(Side::Person, bytes) => {
+                    self.send_person(bytes).map_err(|broken| Halt::Broken(Side::Target, broken))?;
+                }
                 Act::Send(Side::Target, bytes) => self.target.queue(&bytes),
                 Act::Left(side) => self.left = Some(side),
             }
@@ -289,9 +339,9 @@ where
     }
 
     fn paint(&mut self, area: Area, rgb: &[u8]) -> Result<(), Halt> {
-        let painted = self.machine.paint(area, rgb).map_err(|broken| Halt::Broken(Side::Target, broken))?;
-        painted.iter().for_each(|pdu| self.person.queue(pdu));
-        Ok(())
+        let broken = |broken| Halt::Broken(Side::Target, broken);
+        let painted = self.machine.paint(area, rgb).map_err(broken)?;
+        painted.into_iter().try_for_each(|pdu| self.send_person(pdu)).map_err(broken)
     }
 
     async fn order(&mut self, order: Order, watch: &mut impl Watch) -> Result<(), Halt> {
@@ -323,8 +373,14 @@ where
             }
         };
         if let Some(reason) = reason {
-            for pdu in self.machine.farewell(reason) {
-                self.person.queue(&pdu);
+            let words = match self.stand_in.take() {
+                Some(_) => parting::last_words(reason).map(Vec::from).unwrap_or_default(),
+                None => self.machine.farewell(reason),
+            };
+            for pdu in words {
+                if let Err(broken) = self.send_person(pdu) {
+                    tracing::debug!(%broken, "a last word had no way to the person");
+                }
             }
         }
         // Nothing that was not taken by the watcher is in these queues.

@@ -9,7 +9,7 @@ use crate::{
     mcs::{self, Data},
     rewrite::{Broken, capabilities, input, licence},
     share::{self, Share, ShareData},
-    wire::u16_at,
+    wire::{put, u16_at},
 };
 
 /// `PDUTYPE2_INPUT`.
@@ -108,7 +108,10 @@ impl Machine {
                 }
                 share::DATA => {
                     if self.person_share_data(pdu.data()?, acts)? {
+                        let at = kept.len();
                         kept.extend(pdu.bytes);
+                        // Its source is the user that the target knows.
+                        put(&mut kept, at + 4, &self.user.to_le_bytes());
                     }
                 }
                 _ => self.dropped(Dropped::UnknownPdu, acts),
@@ -132,7 +135,9 @@ impl Machine {
             share_id: confirmed.share_id,
             confirm_active: Bytes::copy_from_slice(&confirmed.pdu),
         })));
-        Ok(confirmed.pdu)
+        let mut pdu = confirmed.pdu;
+        put(&mut pdu, 4, &self.user.to_le_bytes());
+        Ok(pdu)
     }
 
     /// Whether it goes on.

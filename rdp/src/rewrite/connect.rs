@@ -65,6 +65,23 @@ pub(crate) fn connect_initial(
     Ok(Initial { pdu: envelope(encode_vec(&initial))?, client, channels, error_info })
 }
 
+/// A client's Connect Initial that asks for no message channel, and its number of channels: for a client that is answered
+/// before anybody knows whether the target has one.
+pub(crate) fn without_messages(pdu: &[u8]) -> Result<(Bytes, usize), Broken> {
+    use ClientEarlyCapabilityFlags as Flags;
+    let data = decode::<X224<X224Data<'_>>>(pdu).map_err(|_| Broken("connect initial"))?.0.data;
+    let mut initial = decode::<ConnectInitial>(&data).map_err(|_| Broken("connect initial"))?;
+    let mut blocks = initial.conference_create_request.into_gcc_blocks();
+    blocks.message_channel = None;
+    if let Some(flags) = &mut blocks.core.optional_data.early_capability_flags {
+        flags.remove(Flags::SUPPORT_NET_CHAR_AUTODETECT | Flags::SUPPORT_HEART_BEAT_PDU);
+    }
+    let channels = blocks.network.as_ref().map_or(0, |network| network.channels.len());
+    initial.conference_create_request =
+        ConferenceCreateRequest::new(blocks).map_err(|_| Broken("connect initial"))?;
+    Ok((envelope(encode_vec(&initial))?, channels))
+}
+
 fn early_flags() -> ClientEarlyCapabilityFlags {
     use ClientEarlyCapabilityFlags as Flags;
     Flags::SUPPORT_ERR_INFO_PDU
@@ -161,10 +178,10 @@ fn envelope<E>(encoded: Result<Vec<u8>, E>) -> Result<Bytes, Broken> {
 mod tests {
     use ironrdp_pdu::gcc::{
         ChannelDef, ChannelOptions, ClientClusterData, ClientColorDepth, ClientCoreData,
-        ClientCoreOptionalData, ClientNetworkData, ClientSecurityData, ColorDepth, ConnectionType,
-        KeyboardType, MultiTransportChannelData, MultiTransportFlags, RdpVersion, RedirectionFlags,
-        RedirectionVersion, SecureAccessSequence, ServerCoreData, ServerCoreOptionalData, ServerGccBlocks,
-        ServerNetworkData, ServerSecurityData, SupportedColorDepths,
+        ClientCoreOptionalData, ClientMessageChannelData, ClientNetworkData, ClientSecurityData, ColorDepth,
+        ConnectionType, KeyboardType, MultiTransportChannelData, MultiTransportFlags, RdpVersion,
+        RedirectionFlags, RedirectionVersion, SecureAccessSequence, ServerCoreData, ServerCoreOptionalData,
+        ServerGccBlocks, ServerNetworkData, ServerSecurityData, SupportedColorDepths,
     };
     use ironrdp_pdu::gcc::{EncryptionLevel, HighColorDepth, ServerMessageChannelData};
     use ironrdp_pdu::mcs::DomainParameters;
@@ -274,6 +291,23 @@ mod tests {
         assert_eq!(blocks.core.client_color_depth(), ClientColorDepth::Bpp32);
     }
 
+    #[test]
+    fn who_is_answered_before_the_target_gets_no_message_channel() {
+        let mut blocks = blocks(&["rdpdr", "cliprdr"]);
+        blocks.message_channel = Some(ClientMessageChannelData);
+        let asked = envelope(encode_vec(&ConnectInitial::with_gcc_blocks(blocks).unwrap())).unwrap();
+        assert!(read(&asked).message_channel.is_some());
+        let (pdu, channels) = without_messages(&asked).unwrap();
+        assert_eq!(channels, 2);
+        let blocks = read(&pdu);
+        assert!(blocks.message_channel.is_none());
+        let flags = blocks.core.optional_data.early_capability_flags.unwrap();
+        assert!(!flags.intersects(
+            ClientEarlyCapabilityFlags::SUPPORT_NET_CHAR_AUTODETECT
+                | ClientEarlyCapabilityFlags::SUPPORT_HEART_BEAT_PDU
+        ));
+    }
+
     fn response(ids: &[u16], method: EncryptionMethod) -> Bytes {
         let mut security = ServerSecurityData::no_security();
         if !method.is_empty() {
@@ -339,6 +373,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..500, value: u8) {
             let policy = ChannelPolicy::default();
             drop(connect_initial(&bytes, SecurityProtocol::SSL, &policy));
+            drop(without_messages(&bytes));
             drop(connect_response(&bytes, SecurityProtocol::SSL, 1));
             let mut pdu = initial(&["rdpdr", "drdynvc"]).to_vec();
             crate::wire::put(&mut pdu, at, &[value]);

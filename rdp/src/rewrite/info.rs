@@ -1,5 +1,8 @@
 //! The Client Info PDU (MS-RDPBCGR 2.2.1.11): the person's log-in goes, the account's comes.
 
+use std::fmt;
+
+use cofferdam_vault::SecretString;
 use zeroize::Zeroizing;
 
 use super::Broken;
@@ -57,11 +60,71 @@ pub(crate) fn client_info(
     Ok(out)
 }
 
+/// What a client without NLA typed, and its Client Info without any of that.
+pub(crate) struct Typed {
+    pub(crate) user: String,
+    pub(crate) password: SecretString,
+    /// As [`client_info`] takes it.
+    pub(crate) rest: Vec<u8>,
+}
+
+impl fmt::Debug for Typed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Typed").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Longest user name or password that is looked at, bytes of UTF-16; the document has 512.
+const TYPED: usize = 512;
+
+/// Reads what a client without NLA typed. Its domain is nobody's business.
+pub(crate) fn typed(payload: &[u8]) -> Result<Typed, Broken> {
+    let broken = Broken("client info");
+    let theirs = parse(payload).ok_or(broken)?;
+    let [_, user, password, ..] = theirs.texts;
+    let text = |bytes: &[u8]| {
+        let units = || {
+            bytes
+                .chunks_exact(2)
+                .map(|pair| pair.iter().rev().fold(0, |unit, byte| unit << 8 | u16::from(*byte)))
+        };
+        // Grown once: what a text that grows leaves behind is not wiped.
+        let mut text = String::with_capacity(bytes.len() * 2);
+        for read in char::decode_utf16(units()) {
+            text.push(read.map_err(|_| broken)?);
+        }
+        Ok(text)
+    };
+    if user.len().max(password.len()) > TYPED {
+        return Err(broken);
+    }
+    let password = SecretString::new(text(password)?);
+    Ok(Typed { user: text(user)?, password, rest: theirs.without_texts() })
+}
+
 struct Theirs<'a> {
     code_page: u32,
     flags: u32,
     time_zone: &'a [u8],
     performance: u32,
+    /// Domain, user, password, shell, folder, without their ends.
+    texts: [&'a [u8]; 5],
+}
+
+impl Theirs<'_> {
+    /// The PDU again, with texts that say nothing.
+    fn without_texts(&self) -> Vec<u8> {
+        let mut out = [SEC_INFO.to_le_bytes(), [0, 0]].concat();
+        out.extend(self.code_page.to_le_bytes());
+        out.extend(self.flags.to_le_bytes());
+        // Five lengths, five ends, an address family and two texts of nothing.
+        out.extend([0; 10 + 10 + 6]);
+        out.extend(self.time_zone);
+        out.extend([0; 4]);
+        out.extend(self.performance.to_le_bytes());
+        out.extend([0; 2]);
+        out
+    }
 }
 
 fn parse(payload: &[u8]) -> Option<Theirs<'_>> {
@@ -74,10 +137,12 @@ fn parse(payload: &[u8]) -> Option<Theirs<'_>> {
     let (code_page, flags) = (at.u32()?, at.u32()?);
     let end = if flags & UNICODE != 0 { 2 } else { return None };
     let lengths = [at.u16()?, at.u16()?, at.u16()?, at.u16()?, at.u16()?];
-    for len in lengths {
-        at.take(usize::from(len) + end)?;
+    let mut texts: [&[u8]; 5] = [&[]; 5];
+    for (text, len) in texts.iter_mut().zip(lengths) {
+        *text = at.take(usize::from(len))?;
+        at.take(end)?;
     }
-    let mut theirs = Theirs { code_page, flags, time_zone: &[0; TIME_ZONE], performance: 0 };
+    let mut theirs = Theirs { code_page, flags, time_zone: &[0; TIME_ZONE], performance: 0, texts };
     // All of this is optional, each part behind the one before.
     let mut extra = || -> Option<()> {
         at.u16()?;
@@ -168,6 +233,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_typed_is_read_once_and_is_in_nothing_that_is_kept() {
+        let read = typed(&theirs()).unwrap();
+        assert_eq!((read.user.as_str(), read.password.expose()), ("vera", "token"));
+        assert!(!format!("{read:?}").contains("token"));
+        for gone in ["EVIL", "vera", "token", "cmd.exe", "10.1.2.3", "client"] {
+            assert!(!has(&read.rest, gone), "{gone}");
+        }
+        // What is kept makes the same PDU for the target as what came.
+        let [kept, came] = [&read.rest, &theirs()].map(|pdu| client_info(pdu, &account(), false).unwrap());
+        assert_eq!(kept, came);
+        let mut endless = theirs();
+        crate::wire::put(&mut endless, 16, &0xfffe_u16.to_le_bytes());
+        assert!(typed(&endless).is_err());
+        let mut odd = theirs();
+        let at = 22 + 2 * ("EVIL".len() + 1);
+        crate::wire::put(&mut odd, at, &[0, 0xd8]);
+        assert!(typed(&odd).is_err(), "half a character");
+    }
+
+    #[test]
     fn the_short_form_of_old_clients_is_enough() {
         let end = 4 + 8 + 10 + 5 * 2 + 2 * "EVILveratokencmd.exeC:\\".len();
         let pdu = client_info(&theirs()[..end], &account(), false).unwrap();
@@ -181,6 +266,7 @@ mod tests {
             drop(client_info(&[[0x40, 0, 0, 0].as_slice(), &bytes].concat(), &account(), true));
             let theirs = theirs();
             drop(client_info(&theirs[..cut.min(theirs.len())], &account(), false));
+            drop(typed(&theirs[..cut.min(theirs.len())]));
         }
     }
 }

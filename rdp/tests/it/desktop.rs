@@ -34,6 +34,11 @@ impl Xfreerdp {
         Self { process: Running::start(&mut command), display }
     }
 
+    /// One that offers TLS and no NLA.
+    pub(crate) fn without_nla(folder: &Folder, gateway: SocketAddr, user: &str, password: &str) -> Self {
+        Self::start(folder, gateway, user, password, &["/sec:tls", "+clipboard", "/drive:x,/tmp"])
+    }
+
     /// Waits until the target's desktop is on the client's screen.
     pub(crate) fn shows(&self, pixel: [u8; 3]) {
         wait_for("the target's desktop at the client", 30, || {

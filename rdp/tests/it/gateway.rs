@@ -9,10 +9,11 @@ use std::{
 use async_trait::async_trait;
 use cofferdam_rdp::{
     Activation, Area, BackConfig, BackError, Candidate, ChannelPolicy, Event, Finished, FrontConfig,
-    FrontError, Order, Pin, RelayError, ScreenPdu, Security, Stop, Tokens, Watch, accept, connect, learn_key,
-    relay, subject_public_key,
+    FrontError, Order, Pin, Proof, RelayError, ScreenPdu, Security, Stop, Tokens, Watch, accept, connect,
+    learn_key, relay, subject_public_key,
     tap::{Start, Tap},
 };
+use cofferdam_vault::SecretString;
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
@@ -25,6 +26,8 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 pub(crate) const USER: &str = "vera+eng-ws";
+/// What [`USER`] types into a client without NLA: password and code.
+pub(crate) const TYPED: &str = "tide, Table-7,492817";
 pub(crate) const TOKEN: &str = "k7wq-3n5x-tyb2-9dme-ha4c-v6zr";
 
 /// How one connection ended.
@@ -83,6 +86,12 @@ impl Tokens for Open {
         let fits = self.0.iter().filter(|(name, _)| *name == user);
         fits.map(|(_, token)| Candidate { id: format!("id of {token}"), password: (*token).into() }).collect()
     }
+
+    async fn typed(&self, user: &str, password: &SecretString) -> Option<Proof> {
+        let (secret, code) = TYPED.rsplit_once(',').unwrap();
+        let both = password.expose().rsplit_once(',').is_some_and(|typed| typed == (secret, code));
+        (user == USER && both).then_some(Proof::Typed)
+    }
 }
 
 /// The one connection that a test's gateway takes.
@@ -108,12 +117,22 @@ pub(crate) struct Account {
 
 impl Gateway {
     pub(crate) async fn start(account: Account, policy: ChannelPolicy) -> Self {
+        Self::start_with(account, policy, false).await
+    }
+
+    /// One that lets clients without NLA log in.
+    pub(crate) async fn start_without_nla(account: Account, policy: ChannelPolicy) -> Self {
+        Self::start_with(account, policy, true).await
+    }
+
+    async fn start_with(account: Account, policy: ChannelPolicy, without_nla: bool) -> Self {
         let identity = Identity::new();
         let front = FrontConfig {
             tls: identity.config(),
             subject_public_key: subject_public_key(&identity.certificate).unwrap(),
             certificate: identity.certificate.to_vec(),
             login_time: Duration::from_secs(20),
+            without_nla,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let inner = listener.local_addr().unwrap();
@@ -157,7 +176,9 @@ async fn serve(
         Ok(person) => person,
         Err(error) => return Outcome::Front(error),
     };
-    assert_eq!(person.token(), format!("id of {TOKEN}"));
+    let typed = Proof::Typed;
+    let proof = if front.without_nla { typed } else { Proof::Token(format!("id of {TOKEN}")) };
+    assert_eq!(*person.proof(), proof);
     let dial = || async { TcpStream::connect(account.address).await.unwrap() };
     let pin = match account.pin {
         Some(pin) => pin,

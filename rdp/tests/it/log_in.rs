@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     desktop::Xfreerdp,
-    gateway::{Account, Gateway, Outcome, TOKEN, USER},
+    gateway::{Account, Gateway, Outcome, TOKEN, TYPED, USER},
     targets::{Folder, Shadow},
 };
 
@@ -65,6 +65,35 @@ async fn a_client_without_nla_is_told_what_is_needed() {
         .env("DISPLAY", ":none")
         .output();
     assert!(!out.unwrap().status.success());
+    assert!(nobody_came(listener).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_without_nla_types_is_refused_before_the_target_is_contacted() {
+    let folder = Folder::new();
+    for (user, password) in [(USER, "tide, Table-7,492818"), (USER, "tide, Table-7"), ("otto+eng-ws", TYPED)]
+    {
+        let (listener, account) = untouched().await;
+        let gateway = Gateway::start_without_nla(account, ChannelPolicy::default()).await;
+        let client = Xfreerdp::without_nla(&folder, gateway.address, user, password);
+        client.end();
+        let log = folder.log("xfreerdp");
+        assert!(log.contains("ERRINFO_SERVER_FRESH_CREDENTIALS_REQUIRED"), "{user} {password}: {log}");
+        let outcome = gateway.outcome().await;
+        assert!(matches!(&outcome, Outcome::Front(FrontError::NotProved)), "{outcome:?}");
+        assert!(nobody_came(listener).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn standard_rdp_security_is_refused_where_tls_alone_is_enough() {
+    let folder = Folder::new();
+    let (listener, account) = untouched().await;
+    let gateway = Gateway::start_without_nla(account, ChannelPolicy::default()).await;
+    let client = Xfreerdp::start(&folder, gateway.address, USER, TYPED, &["/sec:rdp"]);
+    client.end();
+    let outcome = gateway.outcome().await;
+    assert!(matches!(outcome, Outcome::Front(FrontError::NoTls)), "{outcome:?}");
     assert!(nobody_came(listener).await);
 }
 

@@ -4,7 +4,7 @@ use cofferdam_rdp::{ChannelPolicy, Ending, Event, Finished, Order, Security};
 
 use crate::{
     desktop::Xfreerdp,
-    gateway::{Account, Gateway, Outcome, TOKEN, USER},
+    gateway::{Account, Gateway, Outcome, TOKEN, TYPED, USER},
     targets::{Display, Folder, PIXEL, Shadow, Xrdp, wait_for},
 };
 
@@ -86,6 +86,43 @@ async fn a_target_with_nla_takes_the_injected_secret() {
     assert!(matches!(gateway.outcome().await, Outcome::Finished(Finished::Ended(Ending::TimeOver))));
     let clear = clear.lock().unwrap();
     assert!(!contains(&clear, Shadow::PASSWORD) && !contains(&clear, Shadow::USER));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_nla_comes_to_targets_of_both_kinds_by_what_was_typed() {
+    let folder = Folder::new();
+    let xrdp_target = Xrdp::start(&folder);
+    let shadow_target = Shadow::start(&folder);
+    let shadow = Account {
+        address: shadow_target.address,
+        security: Security::Nla,
+        user: Shadow::USER,
+        password: Shadow::PASSWORD,
+        pin: None,
+    };
+    for (account, secret) in [(xrdp(&xrdp_target), Xrdp::PASSWORD), (shadow, Shadow::PASSWORD)] {
+        let policy = ChannelPolicy::default();
+        let gateway = Gateway::start_without_nla(account, policy).await;
+        let client = Xfreerdp::without_nla(&folder, gateway.address, USER, TYPED);
+        client.shows(PIXEL);
+        let seen = gateway.seen.clone();
+        for refused in ["cliprdr", "rdpdr"] {
+            let refused = |event: &Event| matches!(event, Event::ChannelRefused { name } if name == refused);
+            assert!(seen.has(refused));
+        }
+        client.display.press("a");
+        wait_for("the key", 5, || {
+            seen.has(|event| matches!(event, Event::Key(key) if key.code == 0x1e && !key.down)).then_some(())
+        });
+        let clear = gateway.clear.clone();
+        gateway.orders.send(Order::End(Ending::Idle)).unwrap();
+        client.end();
+        assert!(folder.log("xfreerdp").contains("ERRINFO_IDLE_TIMEOUT"), "{}", folder.log("xfreerdp"));
+        assert!(matches!(gateway.outcome().await, Outcome::Finished(Finished::Ended(Ending::Idle))));
+        let clear = clear.lock().unwrap();
+        assert!(contains(&clear, "Table-7"), "what was typed is in what was kept");
+        assert!(!contains(&clear, secret));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use cofferdam_access::{
     clock::Timestamp,
     decision::{DeviceKind, Factors, SecondFactor, SecondFactorKind},
     ids::{Name, WebSessionId},
-    login::{Enrolled, Event, LoggedIn, LoginMachine, LoginRules, Step, safe_to_show},
+    login::{LoggedIn, LoginMachine, LoginRules, safe_to_show},
     store::WebSession,
 };
 use serde::Deserialize;
@@ -192,39 +192,15 @@ async fn log_in(
         return Err(Failure::TooMany);
     }
     let enrolled = match &name {
-        Some(name) => enrolled(app, name, now).await?,
+        Some(name) => app.prover.enrolled(&app.snapshot().site, name, now).await?,
         None => None,
     };
     let mut machine = LoginMachine::new(enrolled, source, client, LoginRules::default());
-    let ok = app.prover.password(name.as_ref(), Zeroizing::new(password.as_bytes().to_vec())).await;
-    let first = machine.handle(Event::Password { ok }, now);
-    if let (Step::Continue { partial: true, .. }, Some(name)) = (first, &name) {
-        let Step::AskCode { .. } = machine.handle(Event::ReadyForCode, now) else {
-            return Err(refuse(app, Some(name), source, now, &machine).await);
-        };
-        let act = Act::person(name, now).from(source);
-        let event = |how| {
-            AuditEvent::new(AuditKind::LoginSucceeded, name).with("second_factor", how).with("at", "web")
-        };
-        let check = app.prover.code(&act, name, code.trim(), event).await;
-        if let Step::Accept(person) = machine.handle(Event::Code(check), now) {
-            return Ok(*person);
-        }
+    let given = (Zeroizing::new(password.as_bytes().to_vec()), code.as_str());
+    match app.prover.both(&mut machine, name.as_ref(), (source, now), given, "web").await {
+        Some(person) => Ok(person),
+        None => Err(refuse(app, name.as_ref(), source, now, &machine).await),
     }
-    Err(refuse(app, name.as_ref(), source, now, &machine).await)
-}
-
-async fn enrolled(app: &App, name: &Name, now: Timestamp) -> Result<Option<Enrolled>, Failure> {
-    let snapshot = app.snapshot();
-    let Some(user) = snapshot.site.user(name) else { return Ok(None) };
-    let kept = app.store.credentials(name).await?;
-    Ok(Some(Enrolled {
-        user: name.clone(),
-        active: user.is_active(now),
-        keys: Default::default(),
-        has_second_factor: kept.is_some_and(|c| c.totp_sealed.is_some() || c.recovery_codes_left > 0),
-        remembered: Vec::new(),
-    }))
 }
 
 async fn refuse(
