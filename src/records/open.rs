@@ -1,6 +1,10 @@
 //! One recording, opened for somebody who reads it.
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use cofferdam_access::audit::{Act, AuditEvent, AuditKind};
 use cofferdam_recorder::{
@@ -13,6 +17,9 @@ use super::{Records, RecordsError, blocking};
 /// A stretch of a desktop's recording is at most so long, in microseconds and in bytes: five minutes, 8 MiB. Whoever replays
 /// asks for the next in time.
 const STRETCH: (i64, usize) = (300_000_000, 8 << 20);
+
+/// Small pictures of a desktop may take so long; those that are not made by then are left out.
+const STILLS: Duration = Duration::from_secs(5);
 
 impl Records {
     /// Opens and unlocks a recording wherever it stands; `what` says in the audit log which part of it is read
@@ -79,6 +86,25 @@ impl Records {
             let started = recording.header().started;
             let from = started.saturating_add(i64::from(from_millis) * 1000);
             DesktopStream::new(started).write_stretch(&recording, from, STRETCH, &mut out)
+        })
+        .await??)
+    }
+
+    /// Small pictures along a desktop's recording, for a browser.
+    ///
+    /// # Errors
+    /// As [`Self::replay`].
+    pub(crate) async fn stills(
+        &self,
+        reader: &Act,
+        id: &RecordingId,
+        mut out: Box<dyn Write + Send>,
+    ) -> Result<(), RecordsError> {
+        let recording = self.open(reader, id, "stills").await?;
+        Ok(blocking(move || {
+            let begun = Instant::now();
+            let enough = || begun.elapsed() > STILLS;
+            DesktopStream::new(recording.header().started).write_stills(&recording, enough, &mut out)
         })
         .await??)
     }

@@ -111,6 +111,7 @@ impl Recordings for Archive {
             let done = match form {
                 Export::Replay => records.replay(&act, &id, cast, out).await,
                 Export::Desktop { from } => records.desktop(&act, &id, from, out).await,
+                Export::Stills => records.stills(&act, &id, out).await,
                 Export::Asciicast => records.export(&act, &id, Form::Asciicast(cast), out).await,
                 Export::Text => records.export(&act, &id, Form::Text, out).await,
                 Export::Events => records.export(&act, &id, Form::Jsonl, out).await,

@@ -5,6 +5,7 @@ use std::{process::Command, time::Duration};
 use crate::support::{
     Gateway, as_json,
     cli::{id_of, state_of},
+    desktop::Display,
     wait_for,
 };
 
@@ -15,10 +16,16 @@ fn line(gateway: &Gateway, arguments: &[&str]) -> String {
     as_json(&command)
 }
 
+/// Where scripts leave their screenshots.
+fn shots() -> String {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
+    folder.to_string_lossy().into_owned()
+}
+
 #[test]
 fn a_vendor_works_on_a_desktop_in_the_browser_and_reads_there_why_it_stands_still_and_why_it_ended() {
     let gateway = Gateway::start();
-    let shots = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
+    let shots = shots();
     let kill = ["session", "kill", "--as", "olga", "--reason", "end-to-end test"];
     gateway
         .browse(
@@ -28,7 +35,7 @@ fn a_vendor_works_on_a_desktop_in_the_browser_and_reads_there_why_it_stands_stil
                 ("COFFERDAM_MESSAGE", &line(&gateway, &["session", "message", "--as", "olga"])),
                 ("COFFERDAM_SUSPEND", &line(&gateway, &["session", "suspend", "--as", "olga"])),
                 ("COFFERDAM_KILL", &line(&gateway, &kill)),
-                ("COFFERDAM_SHOTS", &shots.to_string_lossy()),
+                ("COFFERDAM_SHOTS", &shots),
             ],
         )
         .said("cut shown after");
@@ -49,6 +56,29 @@ fn a_desktop_in_the_browser_takes_a_log_in_and_a_fresh_token_of_ones_own_and_end
     let tokens: Vec<_> = failed.iter().filter(|e| e.to_string().contains("desktop_token")).collect();
     assert_eq!(tokens.len(), 2, "each refusal is audited: {failed:#?}");
     assert!(tokens[0].to_string().contains("emil"), "it is whose browser it was: {tokens:#?}");
+}
+
+#[test]
+fn an_investigator_jumps_along_a_desktops_recording_by_its_small_pictures() {
+    let gateway = Gateway::start();
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let client = gateway.at_the_desktop(&display, &api);
+    // One picture for each second.
+    std::thread::sleep(Duration::from_secs(4));
+    let id = id_of(&gateway.only_session());
+    gateway.kill_session(&id).ok();
+    drop(client);
+    wait_for("the session's end in the store", Duration::from_secs(5), || {
+        state_of(&gateway.only_session()).starts_with("ended").then_some(())
+    });
+    let shots = shots();
+    let shots = [("COFFERDAM_RECORDING", id.as_str()), ("COFFERDAM_SHOTS", &shots)];
+    gateway.browse("stills.mjs", &shots);
+    let played = gateway.audit("recording.played");
+    assert!(
+        played.iter().any(|e| e["actor"] == "ivan" && e.to_string().contains("stills")),
+        "looking at them is audited: {played:#?}"
+    );
 }
 
 #[test]

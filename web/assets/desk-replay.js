@@ -1,6 +1,34 @@
 // A desktop's recording as the replay's page plays it: stretch by stretch from the server, painted by desk.js.
 "use strict";
-const openPlayer = async (screen, { source, idleLimit, turn, fail, ...page }) => {
+
+// Small pictures below the timeline, each a link to its second. Without them the page does as well.
+const showStills = async (desk, list, written) => {
+  const STILL = 3;
+  try {
+    const response = await fetch(list.dataset.stills);
+    if (!response.ok) return;
+    const { messages } = desk.read(new Uint8Array(await response.arrayBuffer()));
+    for (const { kind, time, bytes } of messages) {
+      if (kind !== STILL) continue;
+      const picture = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
+      const [item, link, canvas, clock] = ["li", "a", "canvas", "span"].map((name) => document.createElement(name));
+      [canvas.width, canvas.height] = [picture.width, picture.height];
+      canvas.getContext("2d").drawImage(picture, 0, 0);
+      canvas.setAttribute("aria-hidden", "true");
+      clock.textContent = written(time);
+      link.href = `#t=${time.toFixed(1)}`;
+      link.setAttribute("aria-label", `Go to the picture at ${clock.textContent}`);
+      link.append(canvas, clock);
+      item.append(link);
+      list.append(item);
+      list.hidden = false;
+    }
+  } catch {
+    return;
+  }
+};
+
+const openPlayer = async (screen, { source, idleLimit, turn, fail, written, ...page }) => {
   const STRETCH = 2;
   const AHEAD = 20;
   const desk = makeDesk(screen);
@@ -14,6 +42,8 @@ const openPlayer = async (screen, { source, idleLimit, turn, fail, ...page }) =>
   let position = 0;
   let before = 0;
   let [speed, idle] = [1, true];
+  // The first picture of the replay comes first.
+  let stills = document.querySelector("[data-stills]");
 
   // Reads a stretch; what is read already can be shown before the rest is there.
   const load = async (from, begun) => {
@@ -60,10 +90,18 @@ const openPlayer = async (screen, { source, idleLimit, turn, fail, ...page }) =>
       position = to;
       before = performance.now();
       [messages, next, over] = [[], 0, false];
+      let fresh = true;
       load(to, () => {
+        // Places that were not drawn yet then are none that were drawn later.
+        if (fresh) desk.clear();
+        fresh = false;
         show();
         done();
-      }).then(done);
+      }).then(() => {
+        done();
+        if (stills) showStills(desk, stills, written);
+        stills = null;
+      });
     });
   const stop = (now) => {
     playing = now;

@@ -125,6 +125,12 @@ const makeDesk = (place) => {
     return { picture, hot: [view.getUint16(5, true), view.getUint16(7, true)] };
   };
 
+  // Nothing is on the screen, as before the first picture.
+  const clear = () => {
+    paper.fillStyle = "#000";
+    paper.fillRect(0, 0, canvas.width, canvas.height);
+  };
+
   // Does what a message says; others than those of pictures change nothing.
   const paint = ({ kind, bytes }) => {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -159,5 +165,5 @@ const makeDesk = (place) => {
     return { messages, rest: bytes.subarray(at) };
   };
 
-  return { paint, read };
+  return { clear, paint, read };
 };

@@ -32,7 +32,7 @@ document.addEventListener("DOMContentLoaded", async () => {
   let player;
   try {
     const { replay: source, length } = root.dataset;
-    player = await openPlayer(screen, { source, length: Number(length), idleLimit: IDLE, turn, fail });
+    player = await openPlayer(screen, { source, length: Number(length), idleLimit: IDLE, turn, fail, written });
   } catch {
     return fail("The recording could not be loaded. Load this page again; the gateway's log says more.");
   }

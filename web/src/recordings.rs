@@ -93,6 +93,8 @@ pub enum Export {
         /// Milliseconds after the start.
         from: u32,
     },
+    /// Small pictures along a desktop's recording: noted as a replay.
+    Stills,
     /// asciicast version 2, for any player.
     Asciicast,
     /// What the terminal showed, as text.

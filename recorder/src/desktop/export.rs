@@ -23,17 +23,17 @@ pub fn export_still(recording: &Recording, time: i64, out: &mut impl Write) -> R
     while !player.screen().is_whole() {
         player.advance()?.ok_or(ReadError::Missing("desktop"))?;
     }
-    png(player.screen(), out)
+    let (width, height) = player.screen().size();
+    png((width.into(), height.into()), &player.screen().picture_with_pointer()?, out)
 }
 
-fn png(screen: &DesktopScreen, out: &mut impl Write) -> Result<(), ReadError> {
-    let (width, height) = screen.size();
-    let mut encoder = png::Encoder::new(&mut *out, u32::from(width), u32::from(height));
+pub(super) fn png((width, height): (u32, u32), rgb: &[u8], out: &mut impl Write) -> Result<(), ReadError> {
+    let mut encoder = png::Encoder::new(&mut *out, width, height);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     let failed = |e: png::EncodingError| ReadError::Export(e.into());
     let mut writer = encoder.write_header().map_err(failed)?;
-    writer.write_image_data(&screen.picture_with_pointer()?).map_err(failed)?;
+    writer.write_image_data(rgb).map_err(failed)?;
     writer.finish().map_err(failed)?;
     out.flush().map_err(ReadError::Export)
 }

@@ -3,7 +3,7 @@
 //! - [`DesktopEncoder`] compares pictures and makes the events; [`DesktopScreen`] shows them again.
 //! - [`DesktopPlayer`] shows a recording from any time on: from the last key frame before it, the tiles between packed as they
 //!   are, so that a seek unpacks each place of the picture once.
-//! - [`DesktopStream`] brings the same to a browser.
+//! - [`DesktopStream`] brings the same to a browser, and small pictures along the recording.
 //! - [`export_still`] and [`export_video`] give out pictures.
 //!
 //! Invariant: what was typed and what went through the clipboard is masked input; the other events do not tell it.
@@ -15,6 +15,7 @@ mod keys;
 mod pixels;
 mod player;
 mod screen;
+mod stills;
 mod stream;
 mod tile;
 

@@ -3,7 +3,7 @@
 //! A message is `length of the rest (4) ‖ kind (1) ‖ milliseconds since the recording began (4) ‖ fields`, numbers
 //! little-endian. Kinds and fields: 64 key frame (width, height, 2 bytes each), 65 tiles (1 where more of the frame follows,
 //! else 0; then as in the event), 66 pointer (x, y, 2 bytes each; buttons), 67 shape (as in the event), 1 what happened (JSON:
-//! `kind`, `text`), 2 end of this stretch (1 where there is nothing behind it, else 0).
+//! `kind`, `text`), 2 end of this stretch (1 where there is nothing behind it, else 0), 3 a small picture (PNG).
 
 use std::io::Write;
 
@@ -19,6 +19,7 @@ use crate::{
 
 const MARK: u8 = 1;
 const STRETCH: u8 = 2;
+const STILL: u8 = 3;
 const KEY_FRAME: u8 = 64;
 const TILES: u8 = 65;
 const POINTER: u8 = 66;
@@ -131,6 +132,13 @@ impl DesktopStream {
         let mut out = Vec::new();
         let text = json!({"kind": line.kind.as_str(), "text": line.text}).to_string();
         self.message(&mut out, MARK, line.at, &[text.as_bytes()]);
+        out
+    }
+
+    /// A small picture of that time, PNG.
+    pub(super) fn still(&self, at: i64, picture: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.message(&mut out, STILL, at, &[picture]);
         out
     }
 

@@ -222,6 +222,48 @@ async fn a_still_is_the_picture_of_its_second() {
     assert_eq!(refused.to_string(), "the recording holds no desktop; choose another form of export");
 }
 
+/// Times in milliseconds and sizes of small pictures.
+fn stills(recording: &Recording, enough: impl FnMut() -> bool) -> Vec<(u32, u32, u32)> {
+    let mut out = Vec::new();
+    DesktopStream::new(T0).write_stills(recording, enough, &mut out).unwrap();
+    let (mut rest, mut found) = (out.as_slice(), Vec::new());
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let (message, after) = after.split_at(u32::from_le_bytes(*length) as usize);
+        assert_eq!(message[0], 3);
+        let reader = png::Decoder::new(std::io::Cursor::new(&message[5..])).read_info().unwrap();
+        let millis = u32::from_le_bytes(message[1..5].try_into().unwrap());
+        found.push((millis, reader.info().width, reader.info().height));
+        rest = after;
+    }
+    found
+}
+
+#[tokio::test]
+async fn small_pictures_are_spread_over_a_recording_and_their_making_has_a_bound() {
+    let world = World::new();
+    let desk = minutes(&world, "r1").await;
+    desk.session.finish(End::because("closed")).await.unwrap();
+    let recording = world.open("r1");
+    let all = stills(&recording, || false);
+    assert_eq!(all.len(), 12, "{all:?}");
+    for (number, (millis, width, height)) in (0..).zip(&all) {
+        let (wide, high) = size_at(i64::from(*millis) / 1000);
+        assert!(*width <= 160 && *height <= 120 && width * u32::from(high) / u32::from(wide) <= height + 1);
+        assert!(millis.abs_diff(15_000 * number + 7_500) < 1000, "{all:?}");
+    }
+    let mut asked = 0;
+    let some = stills(&recording, || {
+        asked += 1;
+        asked > 3
+    });
+    assert_eq!(some, all[..3]);
+    let world = World::new();
+    let terminal = world.service().start(header("r2")).await.unwrap();
+    terminal.record(output("text")).await.unwrap();
+    terminal.finish(End::because("closed")).await.unwrap();
+    assert_eq!(stills(&world.open("r2"), || false), []);
+}
+
 #[tokio::test]
 async fn a_film_goes_through_ffmpeg_with_each_picture_in_its_time() {
     let world = World::new();

@@ -13,6 +13,7 @@ async fn only_investigators_and_security_look_into_recordings() {
         format!("/recordings/{id}"),
         format!("/recordings/{id}/cast"),
         format!("/recordings/{id}/desktop?from=0"),
+        format!("/recordings/{id}/stills"),
         format!("/recordings/{id}/download/bundle"),
         format!("/recordings/{id}/download/files"),
     ];
@@ -41,11 +42,13 @@ async fn another_site_cannot_make_an_investigator_read_a_recording() {
     let site = Site::new().await;
     let id = session_of(&site, "vera").await;
     let ivan = site.log_in("ivan").await;
-    let request = ivan
-        .request(axum::http::Method::GET, &format!("/recordings/{id}/download/text"))
-        .header("sec-fetch-site", "cross-site");
-    let answer = ivan.send(request.body(axum::body::Body::empty()).unwrap()).await;
-    assert!(answer.status == 403 && answer.text.contains("another site"), "{}", answer.text);
+    for part in ["download/text", "desktop?from=0", "stills"] {
+        let request = ivan
+            .request(axum::http::Method::GET, &format!("/recordings/{id}/{part}"))
+            .header("sec-fetch-site", "cross-site");
+        let answer = ivan.send(request.body(axum::body::Body::empty()).unwrap()).await;
+        assert!(answer.status == 403 && answer.text.contains("another site"), "{}", answer.text);
+    }
 }
 
 #[tokio::test]

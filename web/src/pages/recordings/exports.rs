@@ -74,6 +74,18 @@ pub(super) async fn desktop(
     Ok((kind, body(&app, &viewer, parsed(&id)?, Export::Desktop { from }).await?).into_response())
 }
 
+/// Small pictures along a desktop's recording, for its timeline.
+pub(super) async fn stills(
+    State(app): State<App>,
+    viewer: Viewer,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
+    within_our_pages(&headers)?;
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))];
+    Ok((kind, body(&app, &viewer, parsed(&id)?, Export::Stills).await?).into_response())
+}
+
 pub(super) async fn download(
     State(app): State<App>,
     viewer: Viewer,

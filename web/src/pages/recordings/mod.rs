@@ -43,6 +43,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/recordings/{id}", INVESTIGATORS, show::show)
         .get("/recordings/{id}/cast", INVESTIGATORS, exports::cast)
         .get("/recordings/{id}/desktop", INVESTIGATORS, exports::desktop)
+        .get("/recordings/{id}/stills", INVESTIGATORS, exports::stills)
         .get("/recordings/{id}/download/{form}", INVESTIGATORS, exports::download)
         .post("/recordings/{id}/verify", INVESTIGATORS, show::verify)
         .post("/recordings/{id}/hold", INVESTIGATORS, keep::hold)

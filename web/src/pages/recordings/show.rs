@@ -398,5 +398,6 @@ mod tests {
             html.contains("/recordings/recording-id/desktop\" data-length=\"1\"") && html.contains("desk.js")
         );
         assert!(!html.contains("player.js") && !html.contains("asciicast"));
+        assert!(html.contains("data-stills=\"/recordings/recording-id/stills\""));
     }
 }
