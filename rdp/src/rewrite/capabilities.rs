@@ -10,7 +10,7 @@ const MAX_SETS: u16 = 64;
 /// What the target may draw with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Graphics {
-    /// Bitmap updates only: raw, RLE and planar, all without loss.
+    /// Bitmap updates (raw, RLE and planar) and surface bits without a codec: all without loss.
     #[default]
     Lossless,
     /// RemoteFX besides, which loses a little and costs less bandwidth when much moves.
@@ -107,7 +107,9 @@ fn confirmed(kind: u16, set: &mut Vec<u8>, graphics: Graphics) -> bool {
         GLYPH_CACHE => zero(set, 48),
         OFFSCREEN_CACHE => zero(set, 4),
         VIRTUAL_CHANNEL => channel_compression(set),
-        SURFACE_COMMANDS | FRAME_ACKNOWLEDGE => graphics == Graphics::RemoteFx,
+        // Without a codec they carry pixels as they are; some targets draw in no other way.
+        SURFACE_COMMANDS => true,
+        FRAME_ACKNOWLEDGE => graphics == Graphics::RemoteFx,
         BITMAP_CODECS => graphics == Graphics::RemoteFx && codecs(set),
         kind => PLAIN.contains(&kind),
     }
@@ -263,7 +265,7 @@ mod tests {
         assert_eq!(usize::from(u16_at(&rewritten.pdu, 0).unwrap()), rewritten.pdu.len());
         let kept = kinds(&rewritten.pdu);
         let numbers: Vec<u16> = kept.iter().map(|(kind, _)| *kind).collect();
-        assert_eq!(numbers, [1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 14, 15, 16, 17, 20, 26, 27]);
+        assert_eq!(numbers, [1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 14, 15, 16, 17, 20, 26, 27, 28]);
         let of = |kind: u16| kept.iter().find(|(number, _)| *number == kind).unwrap().1.clone();
         assert_eq!(of(3)[34..68].iter().map(|byte| u32::from(*byte)).sum::<u32>(), 0xa, "no drawing order");
         assert!(of(4)[28..].iter().all(|byte| *byte == 0), "no bitmap cache");

@@ -1,11 +1,13 @@
 //! Sessions to real targets.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use cofferdam_rdp::{ChannelPolicy, Ending, Event, Finished, Order, Security};
 
 use crate::{
     desktop::Xfreerdp,
     gateway::{Account, Gateway, Outcome, TOKEN, TYPED, USER},
-    targets::{Display, Folder, PIXEL, Shadow, Xrdp, wait_for},
+    targets::{Display, Folder, PIXEL, Shadow, Weston, Xrdp, wait_for},
 };
 
 fn xrdp(target: &Xrdp) -> Account {
@@ -123,6 +125,45 @@ async fn a_client_without_nla_comes_to_targets_of_both_kinds_by_what_was_typed()
         assert!(contains(&clear, "Table-7"), "what was typed is in what was kept");
         assert!(!contains(&clear, secret));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_works_on_a_wayland_desktop() {
+    let folder = Folder::new();
+    let target = Weston::start(&folder);
+    let account = Account {
+        address: target.address,
+        security: Security::TlsLogin,
+        user: "svc-eng",
+        password: "it asks for none",
+        pin: None,
+    };
+    let gateway = Gateway::start(account, ChannelPolicy::default()).await;
+    let client = Xfreerdp::start(&folder, gateway.address, USER, TOKEN, &[]);
+    client.shows(PIXEL);
+    let typed = folder.path("typed");
+    let script = folder.path("read.sh");
+    let lines = format!(
+        "#!/bin/sh\ntouch '{0}.ready'\nread line\necho \"$line\" >'{0}'\nsleep 60\n",
+        typed.display()
+    );
+    std::fs::write(&script, lines).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let _terminal = target.terminal(&folder, &script);
+    wait_for("the terminal at the client", 20, || {
+        let there = folder.path("typed.ready").exists() && client.display.pixel(700, 500) != Some(PIXEL);
+        there.then_some(())
+    });
+    for key in ["a", "b", "c", "Return"] {
+        client.display.press(key);
+    }
+    wait_for("the keys at the target", 10, || {
+        (std::fs::read_to_string(&typed).ok()? == "abc\n").then_some(())
+    });
+    assert!(*gateway.seen.screen_bytes.lock().unwrap() > 1000);
+    gateway.orders.send(Order::End(Ending::Idle)).unwrap();
+    client.end();
+    assert!(matches!(gateway.outcome().await, Outcome::Finished(Finished::Ended(Ending::Idle))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -218,6 +219,48 @@ impl Shadow {
         let server = Running::start(&mut command);
         let address = listening(port);
         Self { _server: server, desktop, address }
+    }
+}
+
+/// Weston, a Wayland desktop with RDP of its own: TLS, and no log-in at all.
+pub(crate) struct Weston {
+    _server: Running,
+    folder: PathBuf,
+    pub(crate) address: SocketAddr,
+}
+
+impl Weston {
+    const SOCKET: &str = "wayland-target";
+
+    pub(crate) fn start(folder: &Folder) -> Self {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec!["eng-ws".to_owned()]).unwrap().self_signed(&key).unwrap();
+        std::fs::write(folder.path("weston.key"), key.serialize_pem()).unwrap();
+        std::fs::write(folder.path("weston.crt"), certificate.pem()).unwrap();
+        let ini = format!("[core]\nidle-time=0\n[shell]\nbackground-color=0xff{}\n", &COLOUR[1..]);
+        std::fs::write(folder.path("weston.ini"), ini).unwrap();
+        let runtime = folder.path("wayland");
+        std::fs::create_dir(&runtime).unwrap();
+        std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let port = free_port();
+        let mut command = folder.command("weston", "weston");
+        command.args(["--backend=rdp-backend.so", "--shell=kiosk-shell.so", "--address=127.0.0.1"]);
+        command.args(["--no-clients-resize", "--width=1024", "--height=768"]);
+        command.arg(format!("--socket={}", Self::SOCKET)).arg(format!("--port={port}"));
+        command.arg(format!("--config={}", folder.path("weston.ini").display()));
+        command.arg(format!("--rdp-tls-key={}", folder.path("weston.key").display()));
+        command.arg(format!("--rdp-tls-cert={}", folder.path("weston.crt").display()));
+        let server = Running::start(command.env("XDG_RUNTIME_DIR", &runtime));
+        Self { _server: server, folder: runtime, address: listening(port) }
+    }
+
+    /// A terminal on it, in which a script runs.
+    pub(crate) fn terminal(&self, folder: &Folder, script: &Path) -> Running {
+        let mut command = folder.command("weston-terminal", "weston-terminal");
+        command.arg(format!("--shell={}", script.display()));
+        command.env("XDG_RUNTIME_DIR", &self.folder).env("WAYLAND_DISPLAY", Self::SOCKET);
+        Running::start(&mut command)
     }
 }
 
