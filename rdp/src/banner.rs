@@ -23,8 +23,8 @@ use crate::rewrite::Broken;
 const LETTER: (u16, u16) = (10, 20);
 const EDGE: u16 = 12;
 /// Longest line, and most lines.
-const COLUMNS: u16 = 90;
-const LINES: usize = 5;
+const COLUMNS: u16 = 80;
+const LINES: usize = 4;
 /// The line below the box.
 const RULE: u16 = 3;
 

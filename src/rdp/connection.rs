@@ -102,6 +102,10 @@ async fn logged_in(
             )
         }
         Err(e) => {
+            // Whoever was still being looked at has tried, too.
+            if matches!(e, FrontError::Slow) && door.has_tried() {
+                door.refused("login_time_over").await;
+            }
             debug!(source = %peer.ip(), error = %e, "a client did not come to its log-in");
             Err("the log-in to the desktop did not come to its end; get another token")
         }

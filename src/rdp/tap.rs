@@ -179,12 +179,19 @@ fn run(
         };
         match heard {
             None => {}
-            Some(Some(Told::Activated(activation))) => tap = Some(begin(&activation)?),
+            Some(Some(Told::Activated(activation))) => {
+                let faults = tap.as_ref().map_or(0, Tap::faults);
+                tap = Some(begin(&activation)?.after(faults));
+            }
             Some(Some(Told::Drawn(bytes, _place))) => {
                 // Nothing can be drawn on a desktop that has not begun.
                 if let Some(tap) = &mut tap {
+                    let known = tap.faults();
                     tap.feed(&bytes).map_err(|e| e.to_string())?;
                     dirty = true;
+                    if known == 0 && tap.faults() > 0 {
+                        incomplete(runtime, session)?;
+                    }
                 }
             }
             Some(Some(Told::Asked(area, answer))) => {
@@ -201,6 +208,13 @@ fn run(
             }
         }
     }
+}
+
+/// Says in the log and in the recording that it lacks something. A few such updates are borne, as clients do.
+fn incomplete(runtime: &Handle, session: &Session) -> Result<(), String> {
+    warn!(session = %session.id(), "a part of what a desktop's target drew cannot be decoded");
+    let text = "a part of what the desktop showed cannot be decoded, and is missing from here on".to_owned();
+    runtime.block_on(session.record(Event::Notice { text })).map_err(|_| "the recorder stopped".to_owned())
 }
 
 fn begin(activation: &Activation) -> Result<Tap, String> {

@@ -310,6 +310,11 @@ impl Door {
         }
     }
 
+    /// Whether somebody typed something, and has proved nothing by it yet.
+    pub(crate) fn has_tried(&self) -> bool {
+        self.bare.load(Ordering::Relaxed) && self.person().is_some() && self.typed().is_none()
+    }
+
     /// Who has proved themselves by what they typed.
     pub(crate) fn typed(&self) -> Option<Typed> {
         self.typed.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -27,6 +27,8 @@ use crate::{
 
 /// Recordings that are read at once for the web; sessions come first.
 const AT_ONCE: usize = 4;
+/// Besides, recordings of which small pictures are made, which nobody asks for by name.
+const STILLS_AT_ONCE: usize = 1;
 /// Bytes that an export hands over in one piece.
 const PIECE: usize = 64 * 1024;
 /// Pieces that wait for the browser.
@@ -39,6 +41,7 @@ pub(super) struct Archive {
     records: Records,
     store: Store,
     places: Arc<Semaphore>,
+    stills: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Archive {
@@ -50,7 +53,12 @@ impl fmt::Debug for Archive {
 impl Archive {
     /// What `records` can read and `store` knows.
     pub(super) fn new(records: Records, store: Store) -> Self {
-        Self { records, store, places: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self {
+            records,
+            store,
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            stills: Arc::new(Semaphore::new(STILLS_AT_ONCE)),
+        }
     }
 
     fn place(&self) -> Result<OwnedSemaphorePermit, RecordingsError> {
@@ -102,11 +110,24 @@ impl Recordings for Archive {
     }
 
     async fn export(&self, act: &Act, id: SessionId, form: Export) -> Result<Exporting, RecordingsError> {
-        let place = self.place()?;
+        // Small pictures wait for their one place, and leave the others to what people ask for.
+        let place = match form {
+            Export::Stills => (None, Some(self.stills.clone())),
+            _ => (Some(self.place()?), None),
+        };
         let (to, bytes) = mpsc::channel(PIECES);
         let out = Box::new(BufWriter::with_capacity(PIECE, Pipe(to.clone())));
         let (records, act, id) = (self.records.clone(), act.clone(), named(id)?);
         tokio::spawn(async move {
+            let (place, stills) = place;
+            // Waited for, and given up by who goes away.
+            let waited = match stills {
+                Some(stills) => tokio::select! {
+                    place = stills.acquire_owned() => place.ok(),
+                    () = to.closed() => return,
+                },
+                None => None,
+            };
             let cast = CastOptions::of(CastVersion::V2);
             let done = match form {
                 Export::Replay => records.replay(&act, &id, cast, out).await,
@@ -123,7 +144,7 @@ impl Recordings for Archive {
             {
                 to.send(Err(refused(e).to_string())).await.unwrap_or_default();
             }
-            drop(place);
+            drop((place, waited));
         });
         Ok(bytes)
     }

@@ -100,19 +100,20 @@ impl Machine {
             self.dropped(Dropped::UnknownPdu, acts);
             return Ok(());
         }
-        let (mut kept, mut draws) = (Vec::new(), false);
+        // Each goes on in an envelope of its own: what a client reads as two PDUs the tap has to read as two.
         for pdu in share::split(data.payload)? {
+            let (mut kept, mut draws) = (Vec::new(), false);
             self.target_share(&pdu, &mut kept, &mut draws, acts)?;
+            if kept.is_empty() {
+                continue;
+            }
+            let data = Data { initiator: mcs::SERVER, channel: self.io, payload: &kept };
+            let bytes = mcs::encode(mcs::INDICATION, data)?;
+            if draws {
+                acts.push(Act::Show(ScreenPdu { bytes: bytes.clone() }));
+            }
+            acts.push(Act::Send(Side::Person, bytes));
         }
-        if kept.is_empty() {
-            return Ok(());
-        }
-        let data = Data { initiator: mcs::SERVER, channel: self.io, payload: &kept };
-        let bytes = mcs::encode(mcs::INDICATION, data)?;
-        if draws && self.active {
-            acts.push(Act::Show(ScreenPdu { bytes: bytes.clone() }));
-        }
-        acts.push(Act::Send(Side::Person, bytes));
         Ok(())
     }
 
@@ -153,6 +154,8 @@ impl Machine {
     ) -> Result<(), Broken> {
         let data = pdu.data()?;
         match data.kind {
+            // On a desktop that has not begun, or is being built anew, nothing is to be drawn.
+            UPDATE | POINTER if !self.active => {}
             UPDATE => match output::slow_path(data.body) {
                 Some(true) => {
                     *draws = true;

@@ -212,7 +212,7 @@ where
                 changed = self.orders.changed() => Woken::Order(changed.is_ok()),
                 result = drain(&mut person.writer, &mut person.outbound, &mut person.flushed), if busy.0 => Woken::Wire(Side::Person, result),
                 result = drain(&mut target.writer, &mut target.outbound, &mut target.flushed), if busy.1 => Woken::Wire(Side::Target, result),
-                due = self.words.due(), if person.has_room() => Woken::Words(due),
+                due = self.words.due(), if person.is_idle() => Woken::Words(due),
                 result = wire::fill(&mut person.reader, &mut person.inbound), if hear.0 => Woken::Wire(Side::Person, result),
                 result = wire::fill(&mut target.reader, &mut target.inbound), if hear.1 => Woken::Wire(Side::Target, result),
             };

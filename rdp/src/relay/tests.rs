@@ -11,6 +11,7 @@ use crate::{
     mcs::{self, Data},
     rewrite::Broken,
     share::{self, ShareData},
+    tap::{Start, Tap},
     wire::{Form, Pdu},
 };
 
@@ -242,4 +243,37 @@ fn what_we_draw_passes_for_what_a_target_draws() {
         let acts = machine.target(&Pdu { form: Form::Tpkt, bytes }).unwrap();
         assert!(matches!(acts.as_slice(), [Act::Show(_), Act::Send(Side::Person, _)]), "{acts:?}");
     }
+}
+
+/// A tap that is given all that the machine shows; and what the person is sent.
+fn watched(machine: &mut Machine, payload: &[u8]) -> (Vec<u8>, Vec<Bytes>) {
+    let mut tap = Tap::new(Start { width: 64, height: 64, io_channel: IO }).unwrap();
+    let mut sent = Vec::new();
+    for act in machine.target(&from_target(IO, payload)).unwrap() {
+        match act {
+            Act::Show(pdu) => tap.feed(&pdu.bytes).unwrap(),
+            Act::Send(Side::Person, bytes) => sent.push(bytes),
+            _ => {}
+        }
+    }
+    assert_eq!(tap.faults(), 0);
+    (tap.image().crop(0, 0, 8, 8).unwrap(), sent)
+}
+
+#[test]
+fn what_a_target_packs_together_is_seen_and_recorded_one_by_one() {
+    let area = Area { left: 0, top: 0, width: 8, height: 8 };
+    let (red, blue) = ([0xff, 0, 0].repeat(64), [0, 0, 0xff].repeat(64));
+    let draw = |rgb: &[u8]| share_data(0x02, &updates(area, rgb, 32).unwrap()[0]);
+    let (synchronize, deactivate) = (share_data(0x1f, &[1, 0, 0xea, 3]), vec![6, 0, 0x16, 0, 0xea, 3]);
+
+    let hidden = [synchronize.clone(), draw(&red)].concat();
+    let (seen, sent) = watched(&mut machine(), &hidden);
+    assert_eq!((seen, sent.len()), (red.clone(), 2), "behind a PDU that draws nothing");
+    let (seen, _) = watched(&mut machine(), &[draw(&red), draw(&blue)].concat());
+    assert_eq!(seen, blue, "two in a row");
+    let (seen, _) = watched(&mut machine(), &[draw(&red), deactivate.clone()].concat());
+    assert_eq!(seen, red, "before an end");
+    let (seen, sent) = watched(&mut machine(), &[deactivate, draw(&red), synchronize].concat());
+    assert_eq!((seen, sent.len()), (vec![0; 192], 2), "on a desktop that is no more");
 }

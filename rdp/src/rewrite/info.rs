@@ -89,11 +89,11 @@ pub(crate) fn typed(payload: &[u8]) -> Result<Typed, Broken> {
                 .map(|pair| pair.iter().rev().fold(0, |unit, byte| unit << 8 | u16::from(*byte)))
         };
         // Grown once: what a text that grows leaves behind is not wiped.
-        let mut text = String::with_capacity(bytes.len() * 2);
+        let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2));
         for read in char::decode_utf16(units()) {
             text.push(read.map_err(|_| broken)?);
         }
-        Ok(text)
+        Ok(std::mem::take(&mut *text))
     };
     if user.len().max(password.len()) > TYPED {
         return Err(broken);

@@ -41,6 +41,8 @@ pub use pointer::{PointerChange, PointerShape};
 
 /// Updates that may fail to decode between two sizes of the desktop; one more ends the session.
 pub const MOST_FAULTS: u32 = 8;
+/// And in all of a session, however often a target begins its desktop anew.
+pub const MOST_FAULTS_EVER: u32 = 4 * MOST_FAULTS;
 /// Pictures come at most this often: 10 a second, in microseconds.
 const FRAME: i64 = 100_000;
 /// Surface bits as they are (MS-RDPBCGR 2.2.9.2.1.1).
@@ -130,6 +132,12 @@ impl Tap {
         })
     }
 
+    /// The same for a session in which another desktop was before, with so many faults.
+    #[must_use]
+    pub fn after(self, faults: u32) -> Self {
+        Self { faults, ..self }
+    }
+
     /// Takes a whole PDU of the target: fast path, or TPKT.
     ///
     /// # Errors
@@ -146,10 +154,10 @@ impl Tap {
     fn fault(&mut self, why: Fault) -> Result<(), TapError> {
         self.in_a_row += 1;
         self.faults = self.faults.saturating_add(1);
-        match self.in_a_row > MOST_FAULTS {
-            true => Err(TapError::Undecodable { count: self.in_a_row, why }),
-            false => Ok(()),
+        if self.in_a_row > MOST_FAULTS || self.faults > MOST_FAULTS_EVER {
+            return Err(TapError::Undecodable { count: self.in_a_row.max(self.faults), why });
         }
+        Ok(())
     }
 
     /// How many updates could not be decoded so far: the picture may be wrong where they were.
@@ -176,18 +184,24 @@ impl Tap {
         if header.data_length != src.len() {
             return Err("its length is not the one it says");
         }
+        // What follows one that cannot be decoded is shown by clients, and so it is here.
+        let mut done = Ok(());
         while !src.is_empty() {
             let update =
                 decode_cursor::<FastPathUpdatePdu<'_>>(&mut src).map_err(|_| "an update is malformed")?;
             if update.compression_flags.is_some_and(|flags| flags.contains(CompressionFlags::COMPRESSED)) {
-                return Err("an update is compressed");
+                done = done.and(Err("an update is compressed"));
+                continue;
             }
             let code = update.update_code;
-            if let Some(whole) = self.fragments.take(update.fragmentation, code.as_u8(), update.data)? {
-                self.update(code, &whole)?;
-            }
+            let shown = match self.fragments.take(update.fragmentation, code.as_u8(), update.data) {
+                Ok(Some(whole)) => self.update(code, &whole),
+                Ok(None) => Ok(()),
+                Err(fault) => Err(fault),
+            };
+            done = done.and(shown);
         }
-        Ok(())
+        done
     }
 
     fn update(&mut self, code: UpdateCode, data: &[u8]) -> Result<(), Fault> {
@@ -198,7 +212,7 @@ impl Tap {
         match update {
             FastPathUpdate::Bitmap(update) => self.bitmap(&update),
             FastPathUpdate::SurfaceCommands(commands) => {
-                commands.into_iter().try_for_each(|command| self.surface(&command))
+                commands.into_iter().map(|command| self.surface(&command)).fold(Ok(()), Result::and)
             }
             FastPathUpdate::Pointer(update) => self.pointer(update),
             FastPathUpdate::Palette(data) => self.bitmaps.palette(data.get(4..).unwrap_or_default()),
@@ -208,7 +222,7 @@ impl Tap {
 
     fn bitmap(&mut self, update: &BitmapUpdateData<'_>) -> Result<(), Fault> {
         let Self { bitmaps, image, .. } = self;
-        update.rectangles.iter().try_for_each(|one| bitmaps.show(one, image))
+        update.rectangles.iter().map(|one| bitmaps.show(one, image)).fold(Ok(()), Result::and)
     }
 
     fn surface(&mut self, command: &SurfaceCommand<'_>) -> Result<(), Fault> {

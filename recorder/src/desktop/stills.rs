@@ -13,7 +13,8 @@ const HEIGHT: usize = 120;
 
 impl DesktopStream {
     /// Writes small pictures as PNG, one in the middle of each of twelve equal parts of the recording, as they are
-    /// ready; of a recording of some seconds, one for each second. Before each, `enough` is asked whether it has taken too long.
+    /// ready; of a recording of some seconds, one for each second. `enough` is asked now and then whether it has taken too long. Of what
+    /// is no desktop there are none.
     ///
     /// # Errors
     /// When the recording is locked or damaged, or `out` fails. Pictures of what stands before the damage are written by then.
@@ -23,6 +24,9 @@ impl DesktopStream {
         mut enough: impl FnMut() -> bool,
         out: &mut impl Write,
     ) -> Result<(), ReadError> {
+        if !DesktopPlayer::plays(recording.header()) {
+            return out.flush().map_err(ReadError::Export);
+        }
         let started = recording.header().started;
         let length = recording.ended().saturating_sub(started).max(1);
         let count = (length / 1_000_000).clamp(1, i64::from(MOST));
@@ -34,7 +38,7 @@ impl DesktopStream {
             let mut player = DesktopPlayer::seek(recording, None, at)?;
             // A time before the first picture, or between the parts of one: what comes next.
             while !player.screen().is_whole() {
-                if player.advance()?.is_none() {
+                if enough() || player.advance()?.is_none() {
                     return out.flush().map_err(ReadError::Export);
                 }
             }

@@ -8,10 +8,13 @@ await story(async (browser) => {
   const { page } = ivan;
   const asked = page.waitForResponse((r) => r.url().endsWith("/stills"));
   await page.goto(`/recordings/${process.env.COFFERDAM_RECORDING}`);
-  const headers = (await asked).headers();
+  const response = await asked;
+  const headers = response.headers();
   assert.equal(headers["cache-control"], "no-store");
   const links = page.locator("[data-stills] a");
-  await links.first().waitFor();
+  // They come one after the other.
+  await links.nth(2).waitFor();
+  await response.finished();
   const count = await links.count();
   assert(count >= 3 && count <= 12, `${count} pictures`);
 
