@@ -187,6 +187,25 @@ fn nobody_speaks_for_another_user() {
 }
 
 #[test]
+fn what_is_answered_in_the_servers_name_goes_on_in_the_clients() {
+    const SOUND: u16 = 1006;
+    let answer = |channel, payload| {
+        let data = Data { initiator: mcs::SERVER, channel, payload };
+        Pdu { form: Form::Tpkt, bytes: mcs::encode(mcs::REQUEST, data).unwrap() }
+    };
+    let initiator = |acts: Vec<Act>| {
+        let sent = sent(&acts, Side::Target);
+        mcs::data(&sent[0], mcs::REQUEST).unwrap().initiator
+    };
+    let sound = answer(SOUND, &[4, 0, 0, 0, 3, 0, 0, 0, 6, 0, 0, 0]);
+    assert_eq!(initiator(machine().person(&sound).unwrap()), USER);
+    let mut beginning = machine();
+    beginning.licensed = false;
+    let licence = answer(IO, &[0x80, 0, 0, 0, 0x15, 3, 4, 0]);
+    assert_eq!(initiator(beginning.person(&licence).unwrap()), USER);
+}
+
+#[test]
 fn what_the_target_says_at_its_end_is_told_and_passed() {
     let mut machine = machine();
     let acts = machine.target(&from_target(IO, &share_data(0x2f, &[0xc, 0, 0, 0]))).unwrap();
