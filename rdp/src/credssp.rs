@@ -188,12 +188,16 @@ pub(crate) fn ntlm_user(token: &[u8]) -> Option<String> {
     if unicode { utf16(name) } else { String::from_utf8(name.to_vec()).ok() }
 }
 
-/// UTF-16, little-endian.
+/// UTF-16, little-endian. It may be a secret: the text grows in one place, and none of it is left where it is no text.
 pub(crate) fn utf16(bytes: &[u8]) -> Option<String> {
     let units = bytes.chunks_exact(2).map(|pair| {
         u16::from_le_bytes([pair.first().copied().unwrap_or(0), pair.last().copied().unwrap_or(0)])
     });
-    char::decode_utf16(units).collect::<Result<String, _>>().ok()
+    let mut text = zeroize::Zeroizing::new(String::with_capacity(bytes.len() * 2));
+    for read in char::decode_utf16(units) {
+        text.push(read.ok()?);
+    }
+    Some(std::mem::take(&mut *text))
 }
 
 /// The tokens that the user may prove, between us and the library.

@@ -6,7 +6,7 @@ use cofferdam_vault::SecretString;
 use zeroize::Zeroizing;
 
 use super::Broken;
-use crate::{back::BackConfig, wire::Reader};
+use crate::{back::BackConfig, credssp::utf16, wire::Reader};
 
 /// `SEC_INFO_PKT`.
 const SEC_INFO: u16 = 0x0040;
@@ -82,24 +82,11 @@ pub(crate) fn typed(payload: &[u8]) -> Result<Typed, Broken> {
     let broken = Broken("client info");
     let theirs = parse(payload).ok_or(broken)?;
     let [_, user, password, ..] = theirs.texts;
-    let text = |bytes: &[u8]| {
-        let units = || {
-            bytes
-                .chunks_exact(2)
-                .map(|pair| pair.iter().rev().fold(0, |unit, byte| unit << 8 | u16::from(*byte)))
-        };
-        // Grown once: what a text that grows leaves behind is not wiped.
-        let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2));
-        for read in char::decode_utf16(units()) {
-            text.push(read.map_err(|_| broken)?);
-        }
-        Ok(std::mem::take(&mut *text))
-    };
     if user.len().max(password.len()) > TYPED {
         return Err(broken);
     }
-    let password = SecretString::new(text(password)?);
-    Ok(Typed { user: text(user)?, password, rest: theirs.without_texts() })
+    let password = SecretString::new(utf16(password).ok_or(broken)?);
+    Ok(Typed { user: utf16(user).ok_or(broken)?, password, rest: theirs.without_texts() })
 }
 
 struct Theirs<'a> {
@@ -168,7 +155,7 @@ mod tests {
         BackConfig { domain: Some("PLANT".to_owned()), ..crate::fuzzing::account() }
     }
 
-    fn utf16(text: &str) -> Vec<u8> {
+    fn wide(text: &str) -> Vec<u8> {
         text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
     }
 
@@ -185,11 +172,11 @@ mod tests {
         for text in texts {
             pdu.extend(u16::try_from(text.len() * 2).unwrap().to_le_bytes());
         }
-        pdu.extend(texts.iter().flat_map(|text| utf16(text)));
+        pdu.extend(texts.iter().flat_map(|text| wide(text)));
         pdu.extend([2, 0]);
         for text in ["10.1.2.3", "C:\\client"] {
-            pdu.extend(u16::try_from(utf16(text).len()).unwrap().to_le_bytes());
-            pdu.extend(utf16(text));
+            pdu.extend(u16::try_from(wide(text).len()).unwrap().to_le_bytes());
+            pdu.extend(wide(text));
         }
         pdu.extend([0x5a; TIME_ZONE]);
         pdu.extend([0, 0, 0, 0, 7, 0, 0, 0, 28, 0]);
