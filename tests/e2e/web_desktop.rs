@@ -6,6 +6,7 @@ use crate::support::{
     Gateway, as_json,
     cli::{id_of, state_of},
     desktop::Display,
+    targets::{Folder, Running, Xrdp},
     wait_for,
 };
 
@@ -95,4 +96,57 @@ fn a_desktop_in_the_browser_offers_the_clipboard_where_the_asset_allows_it_and_t
         state_of(&session).starts_with("ended").then_some(session)
     });
     assert!(session.to_string().contains("closed"), "{session:#}");
+}
+
+/// A command line of a target's X display, for scripts.
+fn on(target: &Xrdp, words: &[&str]) -> String {
+    let mut command = Command::new("env");
+    command.arg(format!("DISPLAY={}", target.desktop.name)).args(words);
+    as_json(&command)
+}
+
+/// A real desktop (xrdp) in the browser, whose script sees the target by its own display.
+fn at_a_real_desktop(script: &str, allowed: bool) -> Gateway {
+    let (gateway, folder) = (Gateway::start(), Folder::new());
+    let target = Xrdp::with_clipboard(&folder);
+    gateway.eng_ws_is(target.address, "tls", Xrdp::PASSWORD);
+    if allowed {
+        gateway.change_asset("eng-ws", |asset| {
+            for allowed in ["clipboard_to_target", "clipboard_to_person", "resize"] {
+                asset["rdp"].as_table_mut().unwrap().insert(allowed.to_owned(), true.into());
+            }
+        });
+    }
+    let keys = folder.path("keys");
+    let mut watch = Command::new("xev");
+    watch.args(["-root", "-event", "keyboard"]).env("DISPLAY", &target.desktop.name);
+    let _watch = Running::start(watch.stdout(std::fs::File::create(&keys).unwrap()));
+    let copy = "printf %s \"$1\" | xclip -selection clipboard -i >/dev/null 2>&1";
+    let shots = shots();
+    gateway.browse(
+        script,
+        &[
+            ("COFFERDAM_COPIED", &on(&target, &["xclip", "-selection", "clipboard", "-o"])),
+            ("COFFERDAM_COPY", &on(&target, &["sh", "-c", copy, "sh"])),
+            ("COFFERDAM_SIZE", &on(&target, &["xdotool", "getdisplaygeometry"])),
+            ("COFFERDAM_KEYS", &keys.to_string_lossy()),
+            ("COFFERDAM_SHOTS", &shots),
+        ],
+    );
+    gateway
+}
+
+#[test]
+fn a_real_desktop_in_the_browser_takes_and_gives_text_where_its_asset_allows_that() {
+    let gateway = at_a_real_desktop("desktop_real.mjs", true);
+    let id = id_of(&gateway.only_session());
+    wait_for("the session's end in the store", Duration::from_secs(5), || {
+        state_of(&gateway.only_session()).starts_with("ended").then_some(())
+    });
+    gateway.cofferdam(["recording", "verify", &id]).ok();
+}
+
+#[test]
+fn a_real_desktop_in_the_browser_keeps_its_clipboard_and_its_size_where_its_asset_allows_nothing() {
+    at_a_real_desktop("desktop_shut.mjs", false);
 }

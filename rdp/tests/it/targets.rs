@@ -153,20 +153,64 @@ pub(crate) const PIXEL: [u8; 3] = [0x33, 0x55, 0x77];
 /// xrdp in front of a VNC desktop: TLS, and the log-in in the Client Info PDU.
 pub(crate) struct Xrdp {
     _xrdp: Running,
+    _channels: Option<Channels>,
     pub(crate) desktop: Display,
     pub(crate) address: SocketAddr,
+}
+
+/// What gives xrdp the clipboard of a display.
+struct Channels {
+    _process: Running,
+    sockets: [PathBuf; 2],
+}
+
+impl Channels {
+    fn start(folder: &Folder, display: &Display) -> Self {
+        let mut command = folder.command("xrdp-chansrv", "chansrv");
+        // Nowhere to mount drives: a mount would outlive the test.
+        command.env("HOME", "/proc").env("CHANSRV_LOG_PATH", folder.path("")).env("DISPLAY", &display.name);
+        let process = Running::start(&mut command);
+        let number = display.name.trim_start_matches(':');
+        let socket = |name| PathBuf::from(format!("/run/xrdp/sockdir/{name}_{number}"));
+        let sockets = [socket("xrdp_chansrv_socket"), socket("xrdpapi")];
+        wait_for("the socket of xrdp-chansrv", 20, || sockets.iter().all(|s| s.exists()).then_some(()));
+        Self { _process: process, sockets }
+    }
+}
+
+impl Drop for Channels {
+    fn drop(&mut self) {
+        for socket in &self.sockets {
+            std::fs::remove_file(socket).ok();
+        }
+    }
 }
 
 impl Xrdp {
     pub(crate) const PASSWORD: &str = "VncPass1";
 
     pub(crate) fn start(folder: &Folder) -> Self {
+        Self::start_with(folder, false)
+    }
+
+    /// One that also carries the clipboard of its desktop.
+    pub(crate) fn with_clipboard(folder: &Folder) -> Self {
+        Self::start_with(folder, true)
+    }
+
+    fn start_with(folder: &Folder, clipboard: bool) -> Self {
         let (port, vnc) = (free_port(), free_port());
         let password = folder.path("vncpasswd");
         let script = format!("echo {} | vncpasswd -f > '{}'", Self::PASSWORD, password.display());
         assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
         let desktop = Display::xvnc(folder, vnc, &password);
         desktop.fill(COLOUR);
+        let channels = clipboard.then(|| Channels::start(folder, &desktop));
+        let chansrv = if clipboard {
+            format!("chansrvport=DISPLAY({})\n", desktop.name.trim_start_matches(':'))
+        } else {
+            String::new()
+        };
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let certificate =
             rcgen::CertificateParams::new(vec!["eng-ws".to_owned()]).unwrap().self_signed(&key).unwrap();
@@ -178,7 +222,7 @@ impl Xrdp {
              autorun=vnc\nallow_channels=true\nbitmap_cache=true\nbitmap_compression=true\nbulk_compression=false\n\
              max_bpp=32\nnew_cursors=true\nuse_fastpath=both\n[Logging]\nLogFile={log}\nLogLevel=INFO\n\
              EnableSyslog=false\n[Channels]\nrdpdr=true\nrdpsnd=true\ndrdynvc=true\ncliprdr=true\n\
-             [vnc]\nname=vnc\nlib=libvnc.so\nusername=na\npassword=ask\nip=127.0.0.1\nport={vnc}\n",
+             [vnc]\nname=vnc\nlib=libvnc.so\nusername=na\npassword=ask\nip=127.0.0.1\nport={vnc}\n{chansrv}",
             cert = folder.path("xrdp.crt").display(),
             key = folder.path("xrdp.key").display(),
             log = folder.path("xrdp-file").display(),
@@ -187,7 +231,7 @@ impl Xrdp {
         let xrdp =
             Running::start(folder.command("xrdp", "xrdp").arg("-n").arg("-c").arg(folder.path("xrdp.ini")));
         let address = listening(port);
-        Self { _xrdp: xrdp, desktop, address }
+        Self { _xrdp: xrdp, _channels: channels, desktop, address }
     }
 }
 

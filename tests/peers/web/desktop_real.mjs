@@ -1,0 +1,58 @@
+// A real desktop whose asset allows the clipboard both ways. The target's own display is asked what is on its clipboard
+// (COFFERDAM_COPIED) and given something (COFFERDAM_COPY TEXT); COFFERDAM_KEYS is a file with the keys that it has seen.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { command, picture, seat, story, until } from "./lib.mjs";
+import { BLUE, MIDDLE, alike, atADesktop, colour, openChoice, openHere, reason } from "./desk.mjs";
+
+const target = async (name, ...more) => (await command(name, ...more)).out.trim();
+const saw = (key) => until(`the key ${key} at the target`, 10_000, () => readFileSync(process.env.COFFERDAM_KEYS, "utf8").includes(`, ${key})`));
+
+await story(async (browser) => {
+  const vera = await seat(browser, "vera", { permissions: ["clipboard-read", "clipboard-write"] });
+  const { page } = vera;
+  await openChoice(page);
+  await openHere(page);
+  await atADesktop(page, MIDDLE, BLUE);
+
+  // From the person to the target.
+  await page.evaluate(() => navigator.clipboard.writeText("valve 7 to 42 %, grüß"));
+  await page.getByRole("button", { name: "Give it my clipboard" }).click();
+  await until("the text on the target's clipboard", 10_000, async () => (await target("COFFERDAM_COPIED")) === "valve 7 to 42 %, grüß");
+
+  // From the target to the person: one text for each click.
+  const take = page.getByRole("button", { name: "Take its clipboard" });
+  for (const text of ["level is 3.1 m", "and 2.9 m above"]) {
+    await target("COFFERDAM_COPY", text);
+    await until(`"${text}" in the browser`, 15_000, async () => {
+      if (await take.isEnabled()) await take.click();
+      return (await page.evaluate(() => navigator.clipboard.readText())) === text;
+    });
+  }
+
+  // Keys by their place, and characters.
+  await page.locator("[data-body] canvas").focus();
+  await page.keyboard.press("k");
+  await saw("k");
+  await page.getByRole("button", { name: "Type characters" }).click();
+  const session = await page.context().newCDPSession(page);
+  for (const type of ["keyDown", "keyUp"]) {
+    // The key of a German keyboard that stands where an American one has a y.
+    await session.send("Input.dispatchKeyEvent", { type, key: "z", code: "KeyY", text: type === "keyDown" ? "z" : undefined });
+  }
+  await saw("z");
+  assert(!readFileSync(process.env.COFFERDAM_KEYS, "utf8").includes(", y)"), "the key was sent by its place");
+  await page.getByRole("button", { name: "Type characters" }).click();
+
+  // The desktop fills the screen.
+  await page.getByRole("button", { name: "Full screen" }).click();
+  await until("full screen", 5_000, () => page.evaluate(() => document.fullscreenElement?.hasAttribute("data-desktop") ?? false));
+  await page.getByRole("button", { name: "Full screen" }).click();
+  await until("the page again", 5_000, () => page.evaluate(() => !document.fullscreenElement));
+  assert(alike(await colour(page, MIDDLE), BLUE));
+  await picture(page, "desktop-real");
+
+  await page.getByRole("button", { name: "End session" }).click();
+  assert.match(await reason(page), /You ended the session/);
+  vera.quiet();
+});
