@@ -169,10 +169,12 @@ impl Channels {
         let mut command = folder.command("xrdp-chansrv", "chansrv");
         // Nowhere to mount drives: a mount would outlive the test.
         command.env("HOME", "/proc").env("CHANSRV_LOG_PATH", folder.path("")).env("DISPLAY", &display.name);
-        let process = Running::start(&mut command);
         let number = display.name.trim_start_matches(':');
         let socket = |name| PathBuf::from(format!("/run/xrdp/sockdir/{name}_{number}"));
         let sockets = [socket("xrdp_chansrv_socket"), socket("xrdpapi")];
+        // Of somebody who had this display before and did not come to its end.
+        sockets.iter().for_each(|socket| std::fs::remove_file(socket).unwrap_or_default());
+        let process = Running::start(&mut command);
         wait_for("the socket of xrdp-chansrv", 20, || sockets.iter().all(|s| s.exists()).then_some(()));
         Self { _process: process, sockets }
     }
