@@ -128,7 +128,7 @@ pub(crate) fn piece(event: &Event, at: usize) -> Event {
             Event::Input { channel: *channel, data: cut(data), masked: *masked }
         }
         Event::FileContent { file, offset, data } => {
-            Event::FileContent { file: *file, offset: offset + at as u64, data: cut(data) }
+            Event::FileContent { file: *file, offset: offset.saturating_add(at as u64), data: cut(data) }
         }
         other => other.clone(),
     }

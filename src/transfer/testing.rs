@@ -33,7 +33,9 @@ impl Log {
             Step::ToPerson(data) => self.to_person.extend_from_slice(&data),
             Step::Event(event) => self.events.push(event),
             Step::Keep { file, offset, data } => match self.kept.last_mut() {
-                Some((last, at, run)) if *last == file && *at + run.len() as u64 == offset => {
+                Some((last, at, run))
+                    if *last == file && at.checked_add(run.len() as u64) == Some(offset) =>
+                {
                     run.extend_from_slice(&data);
                 }
                 _ => self.kept.push((file, offset, data.to_vec())),
