@@ -20,6 +20,7 @@ const APPENDS: &str =
 const READ_ONLY: &str = "this window allows reading only";
 const NO_UPLOAD: &str = "this window does not allow uploads";
 const NO_DOWNLOAD: &str = "this window does not allow downloads";
+const NOWHERE: &str = "no file is so long: ask for a part that exists";
 
 /// A request that does not pass, as the person is told.
 struct Refusal {
@@ -243,6 +244,9 @@ impl State {
         if !may {
             return Err(refuse_file(file, Operation::Download, NO_DOWNLOAD, out));
         }
+        if offset.checked_add(size.into()).is_none() {
+            return Err(refuse_file(file, Operation::Download, NOWHERE, out));
+        }
         file.in_flight += 1;
         Ok(Waiting::Read { file: file.number, offset, size })
     }
@@ -260,6 +264,9 @@ impl State {
         let file = self.file(handle).filter(|file| file.writes).ok_or_else(no_such_handle)?;
         if let Err(why) = grown {
             return Err(refuse_file(file, Operation::Upload, &why, out));
+        }
+        if offset.checked_add(size.into()).is_none() {
+            return Err(refuse_file(file, Operation::Upload, NOWHERE, out));
         }
         file.judged = file.judged.max(end);
         // Once a part was refused the rest would only leave a hole in the file.
