@@ -1,6 +1,8 @@
 //! Words over a desktop, for a person whose client can show nothing else: a box at the top, drawn as a target would draw it,
 //! and taken away by drawing what is below it.
 
+use std::convert::Infallible;
+
 use embedded_graphics::{
     Drawable as _, Pixel,
     draw_target::DrawTarget,
@@ -9,8 +11,6 @@ use embedded_graphics::{
     pixelcolor::{Rgb888, RgbColor as _},
     text::{Baseline, Text},
 };
-use std::convert::Infallible;
-
 use ironrdp_core::encode_vec;
 use ironrdp_pdu::{
     bitmap::{BitmapData, BitmapUpdateData, Compression},
@@ -70,17 +70,15 @@ impl Banner {
             return None;
         }
         let area = Area { left: (desktop.0 - width) / 2, top: 0, width, height };
-        let mut paper = Paper { area, rgb: BACK.repeat(usize::from(width) * usize::from(height)) };
-        let rule = usize::from(width) * usize::from(RULE) * 3;
-        let from = paper.rgb.len().saturating_sub(rule);
-        paper.rgb.truncate(from);
-        paper.rgb.extend(MARK.repeat(rule / 3));
+        let rows = |colour: [u8; 3], count: u16| colour.repeat(usize::from(width) * usize::from(count));
+        let rgb = [rows(BACK, height - RULE), rows(MARK, RULE)].concat();
+        let mut banner = Self { area, rgb };
         let style = MonoTextStyle::new(&FONT_10X20, INK);
         for (line, y) in lines.iter().zip((i32::from(EDGE)..).step_by(LETTER.1.into())) {
             let at = Point::new(EDGE.into(), y);
-            let Ok(_) = Text::with_baseline(line, at, style, Baseline::Top).draw(&mut paper);
+            let Ok(_) = Text::with_baseline(line, at, style, Baseline::Top).draw(&mut banner);
         }
-        Some(Self { area, rgb: paper.rgb })
+        Some(banner)
     }
 }
 
@@ -113,18 +111,13 @@ fn wrap(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-struct Paper {
-    area: Area,
-    rgb: Vec<u8>,
-}
-
-impl OriginDimensions for Paper {
+impl OriginDimensions for Banner {
     fn size(&self) -> Size {
         Size::new(self.area.width.into(), self.area.height.into())
     }
 }
 
-impl DrawTarget for Paper {
+impl DrawTarget for Banner {
     type Color = Rgb888;
     type Error = Infallible;
 

@@ -195,8 +195,7 @@ fn run(
                 }
             }
             Some(Some(Told::Asked(area, answer))) => {
-                let Area { left, top, width, height } = area;
-                let seen = tap.as_ref().and_then(|tap| tap.image().crop(left, top, width, height));
+                let seen = tap.as_ref().and_then(|tap| tap.image().crop(area));
                 // Who no longer waits needs no answer.
                 answer.send(seen).unwrap_or_default();
             }

@@ -13,18 +13,20 @@ mod tests;
 mod up;
 mod words;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 pub(crate) use machine::{Act, Machine, Side};
-use std::sync::Arc;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
     sync::watch,
     time::timeout,
 };
 
-use self::stand_in::{Ids, StandIn};
+use self::{
+    stand_in::{Ids, StandIn},
+    words::{Due, Words},
+};
 use crate::{
     back::Target,
     banner::Area,
@@ -35,7 +37,6 @@ use crate::{
     rewrite::Broken,
     wire::{self, WireError},
 };
-use words::{Due, Words};
 
 /// Bytes that may wait for one side before the other side is no longer read.
 const QUEUE: usize = 256 * 1024;

@@ -264,6 +264,8 @@ fn what_we_draw_passes_for_what_a_target_draws() {
     }
 }
 
+const CORNER: Area = Area { left: 0, top: 0, width: 8, height: 8 };
+
 /// A tap that is given all that the machine shows; and what the person is sent.
 fn watched(machine: &mut Machine, payload: &[u8]) -> (Vec<u8>, Vec<Bytes>) {
     let mut tap = Tap::new(Start { width: 64, height: 64, io_channel: IO }).unwrap();
@@ -276,14 +278,13 @@ fn watched(machine: &mut Machine, payload: &[u8]) -> (Vec<u8>, Vec<Bytes>) {
         }
     }
     assert_eq!(tap.faults(), 0);
-    (tap.image().crop(0, 0, 8, 8).unwrap(), sent)
+    (tap.image().crop(CORNER).unwrap(), sent)
 }
 
 #[test]
 fn what_a_target_packs_together_is_seen_and_recorded_one_by_one() {
-    let area = Area { left: 0, top: 0, width: 8, height: 8 };
     let (red, blue) = ([0xff, 0, 0].repeat(64), [0, 0, 0xff].repeat(64));
-    let draw = |rgb: &[u8]| share_data(0x02, &updates(area, rgb, 32).unwrap()[0]);
+    let draw = |rgb: &[u8]| share_data(0x02, &updates(CORNER, rgb, 32).unwrap()[0]);
     let (synchronize, deactivate) = (share_data(0x1f, &[1, 0, 0xea, 3]), vec![6, 0, 0x16, 0, 0xea, 3]);
 
     let hidden = [synchronize.clone(), draw(&red)].concat();

@@ -54,8 +54,9 @@ impl Image {
     }
 
     /// A part of it: red, green and blue, row by row. `None` where it is not wholly in the picture.
-    pub fn crop(&self, left: u16, top: u16, width: u16, height: u16) -> Option<Vec<u8>> {
-        let area = Area { left: left.into(), top: top.into(), width: width.into(), height: height.into() };
+    pub fn crop(&self, part: crate::Area) -> Option<Vec<u8>> {
+        let [left, top, width, height] = [part.left, part.top, part.width, part.height].map(usize::from);
+        let area = Area { left, top, width, height };
         if !self.holds(area) {
             return None;
         }

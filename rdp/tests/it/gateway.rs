@@ -73,7 +73,7 @@ impl Watch for Seen {
 
     async fn picture(&mut self, area: Area) -> Option<Vec<u8>> {
         let tap = self.tap.lock().unwrap();
-        tap.as_ref()?.image().crop(area.left, area.top, area.width, area.height)
+        tap.as_ref()?.image().crop(area)
     }
 }
 
