@@ -111,22 +111,22 @@ impl Recordings for Archive {
 
     async fn export(&self, act: &Act, id: SessionId, form: Export) -> Result<Exporting, RecordingsError> {
         // Small pictures wait for their one place, and leave the others to what people ask for.
-        let place = match form {
-            Export::Stills => (None, Some(self.stills.clone())),
-            _ => (Some(self.place()?), None),
+        let at_once = match form {
+            Export::Stills => None,
+            _ => Some(self.place()?),
         };
+        let stills = self.stills.clone();
         let (to, bytes) = mpsc::channel(PIECES);
         let out = Box::new(BufWriter::with_capacity(PIECE, Pipe(to.clone())));
         let (records, act, id) = (self.records.clone(), act.clone(), named(id)?);
         tokio::spawn(async move {
-            let (place, stills) = place;
             // Waited for, and given up by who goes away.
-            let waited = match stills {
-                Some(stills) => tokio::select! {
-                    place = stills.acquire_owned() => place.ok(),
+            let place = match at_once {
+                Some(place) => Ok(place),
+                None => tokio::select! {
+                    place = stills.acquire_owned() => place,
                     () = to.closed() => return,
                 },
-                None => None,
             };
             let cast = CastOptions::of(CastVersion::V2);
             let done = match form {
@@ -144,7 +144,7 @@ impl Recordings for Archive {
             {
                 to.send(Err(refused(e).to_string())).await.unwrap_or_default();
             }
-            drop((place, waited));
+            drop(place);
         });
         Ok(bytes)
     }

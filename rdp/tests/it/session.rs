@@ -95,14 +95,8 @@ async fn a_client_without_nla_comes_to_targets_of_both_kinds_by_what_was_typed()
     let folder = Folder::new();
     let xrdp_target = Xrdp::start(&folder);
     let shadow_target = Shadow::start(&folder);
-    let shadow = Account {
-        address: shadow_target.address,
-        security: Security::Nla,
-        user: Shadow::USER,
-        password: Shadow::PASSWORD,
-        pin: None,
-    };
-    for (account, secret) in [(xrdp(&xrdp_target), Xrdp::PASSWORD), (shadow, Shadow::PASSWORD)] {
+    let targets = [(xrdp(&xrdp_target), Xrdp::PASSWORD), (shadow(&shadow_target), Shadow::PASSWORD)];
+    for (account, secret) in targets {
         let policy = ChannelPolicy::default();
         let gateway = Gateway::start_without_nla(account, policy).await;
         let client = Xfreerdp::without_nla(&folder, gateway.address, USER, TYPED);

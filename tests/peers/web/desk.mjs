@@ -1,6 +1,6 @@
 // What scripts about desktops in the browser share.
 import assert from "node:assert/strict";
-import { code, command, until } from "./lib.mjs";
+import { code, command, seat, until } from "./lib.mjs";
 
 /** Places and colours of the demo's desktop: water in its tank, and where the first key leaves its mark. */
 export const TANK = [200, 510];
@@ -78,3 +78,15 @@ export const sessions = async () => {
   assert(!failed, err);
   return JSON.parse(out);
 };
+
+/** Vera at a real desktop, in a browser that lets pages use its clipboard. */
+export const atARealDesktop = async (browser) => {
+  const vera = await seat(browser, "vera", { permissions: ["clipboard-read", "clipboard-write"] });
+  await openChoice(vera.page);
+  await openHere(vera.page);
+  await atADesktop(vera.page, MIDDLE, BLUE);
+  return vera;
+};
+
+/** What the target's side says to a command of the environment. */
+export const target = async (name, ...more) => (await command(name, ...more)).out.trim();

@@ -2,18 +2,14 @@
 // (COFFERDAM_COPIED) and given something (COFFERDAM_COPY TEXT); COFFERDAM_KEYS is a file with the keys that it has seen.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { command, picture, seat, story, until } from "./lib.mjs";
-import { BLUE, MIDDLE, alike, atADesktop, colour, openChoice, openHere, reason } from "./desk.mjs";
+import { picture, story, until } from "./lib.mjs";
+import { BLUE, MIDDLE, alike, atARealDesktop, colour, reason, target } from "./desk.mjs";
 
-const target = async (name, ...more) => (await command(name, ...more)).out.trim();
 const saw = (key) => until(`the key ${key} at the target`, 10_000, () => readFileSync(process.env.COFFERDAM_KEYS, "utf8").includes(`, ${key})`));
 
 await story(async (browser) => {
-  const vera = await seat(browser, "vera", { permissions: ["clipboard-read", "clipboard-write"] });
+  const vera = await atARealDesktop(browser);
   const { page } = vera;
-  await openChoice(page);
-  await openHere(page);
-  await atADesktop(page, MIDDLE, BLUE);
 
   // From the person to the target.
   await page.evaluate(() => navigator.clipboard.writeText("valve 7 to 42 %, grüß"));

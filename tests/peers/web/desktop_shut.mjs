@@ -1,17 +1,12 @@
 // A real desktop whose asset allows neither clipboard nor resizing: the page offers neither, and nothing passes. The environment is that
 // of desktop_real.mjs; COFFERDAM_SIZE asks the target's display for its size.
 import assert from "node:assert/strict";
-import { command, seat, story } from "./lib.mjs";
-import { BLUE, MIDDLE, alike, atADesktop, colour, openChoice, openHere, reason } from "./desk.mjs";
-
-const target = async (name, ...more) => (await command(name, ...more)).out.trim();
+import { story } from "./lib.mjs";
+import { BLUE, MIDDLE, alike, atARealDesktop, colour, reason, target } from "./desk.mjs";
 
 await story(async (browser) => {
-  const vera = await seat(browser, "vera", { permissions: ["clipboard-read", "clipboard-write"] });
+  const vera = await atARealDesktop(browser);
   const { page } = vera;
-  await openChoice(page);
-  await openHere(page);
-  await atADesktop(page, MIDDLE, BLUE);
   for (const name of ["Give it my clipboard", "Take its clipboard"]) {
     assert.equal(await page.getByRole("button", { name }).count(), 0, name);
   }

@@ -48,9 +48,7 @@ pub(super) async fn cast(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
-    within_our_pages(&headers)?;
-    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/x-asciicast"))];
-    Ok((kind, body(&app, &viewer, parsed(&id)?, Export::Replay).await?).into_response())
+    shown((&app, &viewer, &headers), &id, Export::Replay, "application/x-asciicast").await
 }
 
 /// From where on.
@@ -69,9 +67,7 @@ pub(super) async fn desktop(
     Path(id): Path<String>,
     Query(Stretch { from }): Query<Stretch>,
 ) -> Result<Response, Failure> {
-    within_our_pages(&headers)?;
-    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))];
-    Ok((kind, body(&app, &viewer, parsed(&id)?, Export::Desktop { from }).await?).into_response())
+    shown((&app, &viewer, &headers), &id, Export::Desktop { from }, "application/octet-stream").await
 }
 
 /// Small pictures along a desktop's recording, for its timeline.
@@ -81,9 +77,19 @@ pub(super) async fn stills(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
-    within_our_pages(&headers)?;
-    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))];
-    Ok((kind, body(&app, &viewer, parsed(&id)?, Export::Stills).await?).into_response())
+    shown((&app, &viewer, &headers), &id, Export::Stills, "application/octet-stream").await
+}
+
+/// What one of our pages shows of a recording, of that type.
+async fn shown(
+    (app, viewer, headers): (&App, &Viewer, &HeaderMap),
+    id: &str,
+    form: Export,
+    kind: &'static str,
+) -> Result<Response, Failure> {
+    within_our_pages(headers)?;
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(kind))];
+    Ok((kind, body(app, viewer, parsed(id)?, form).await?).into_response())
 }
 
 pub(super) async fn download(
