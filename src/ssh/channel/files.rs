@@ -3,15 +3,14 @@
 
 use std::sync::Arc;
 
-use cofferdam_recorder::{Direction, Event, FileOp, StreamKeeper};
+use cofferdam_recorder::{Direction, Event, StreamKeeper};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, server};
 use tokio::sync::Mutex;
 
 use super::relay::{Outcome, close_keepers, control_down, control_up, kept};
 use crate::{
-    detect::triggers::Observation,
-    session::{control::Ended, live::Session},
-    transfer::{self, FileEvent, Inspector, Step},
+    session::{control::Ended, files::keep_event, live::Session},
+    transfer::{Inspector, Step},
 };
 
 /// Both directions of one channel. The lock orders what is written to the person: an answer of the gateway's own never
@@ -167,48 +166,8 @@ impl Files {
     }
 }
 
-/// Records one file operation, counts it, and lets the triggers see it.
-pub(super) async fn keep_event(session: &Session, channel: u32, event: FileEvent) -> Result<(), Ended> {
-    let over = event.refused.as_deref().is_some_and(|why| why.contains("window's limit"));
-    session.add_moved(event.bytes);
-    session.record(Event::File(Box::new(op(channel, event)))).await?;
-    // The inspectors stop a transfer at the limit; that somebody wanted more is what the trigger is for.
-    if let Some(limit) = session.grant().limits().file_bytes.filter(|_| over) {
-        session
-            .observe(Observation::FileBytes { total: limit.saturating_add(1), limit: Some(limit) })
-            .await?;
-    }
-    Ok(())
-}
-
 #[derive(Default)]
 struct Onward {
     to_target: Vec<bytes::Bytes>,
     over: bool,
-}
-
-fn op(channel: u32, event: FileEvent) -> FileOp {
-    FileOp {
-        channel,
-        file: event.file.unwrap_or_default(),
-        op: event.operation.name().to_owned(),
-        path: transfer::printable(&event.path),
-        target: event.to.as_deref().map(transfer::printable),
-        direction: match event.operation {
-            transfer::Operation::Upload => Some(Direction::ToTarget),
-            transfer::Operation::Download => Some(Direction::ToPerson),
-            _ => None,
-        },
-        size: event.bytes,
-        file_size: event.size,
-        sha256: event.sha256.map(hex::encode),
-        outcome: match (&event.refused, &event.error, event.whole || event.bytes == 0) {
-            (Some(_), _, _) => "refused",
-            (None, Some(_), _) => "failed",
-            (None, None, true) => "done",
-            (None, None, false) => "partial",
-        }
-        .to_owned(),
-        note: [event.refused, event.error, event.note].into_iter().flatten().collect::<Vec<_>>().join("; "),
-    }
 }

@@ -13,7 +13,6 @@ use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, serv
 use tokio::sync::mpsc;
 
 use super::{
-    files::keep_event,
     relay::{self, Kind},
     start::{self, Asked, Start},
 };
@@ -22,6 +21,7 @@ use crate::{
     session::{
         control::Ended,
         end::End,
+        files::keep_event,
         live::{Session, on_screen},
     },
     ssh::{
