@@ -33,6 +33,22 @@ pub enum Event {
         /// The text.
         text: String,
     },
+    /// Something was decided on files, or happened to them, that [`Files`](crate::Files) noted down.
+    Files,
+    /// A device of the person's machine is shown to the target.
+    DeviceShown {
+        /// `drive` or `printer`.
+        kind: &'static str,
+        /// Its name, printable characters only.
+        name: String,
+    },
+    /// A device of the person's machine is not shown to the target.
+    DeviceRefused {
+        /// Such as `drive` or `smart card`.
+        kind: &'static str,
+        /// Its name, printable characters only.
+        name: String,
+    },
     /// A static or dynamic channel was asked for and is not allowed. Once for each.
     ChannelRefused {
         /// Its name, printable characters only.
@@ -153,6 +169,8 @@ pub enum Dropped {
     SuppressOutput,
     /// Clipboard content that is no text, or in a direction that is not allowed.
     ClipboardContent,
+    /// A message about devices that is not understood, or not due.
+    DeviceMessage,
     /// Data on a channel that is not allowed or does not exist.
     ChannelData,
 }

@@ -1,14 +1,19 @@
 //! Every parser of a peer's bytes, as a function of bytes alone: what `fuzz/` drives and the tests replay.
 
-use std::hint::black_box;
+use std::{collections::HashSet, hint::black_box};
 
 use bytes::Bytes;
 use ironrdp_pdu::nego::SecurityProtocol;
 
 use crate::{
     back::{BackConfig, Security},
-    channels::ChannelPolicy,
+    channels::{
+        ChannelPolicy,
+        devices::{Devices, Terms},
+    },
     credssp,
+    event::Direction,
+    files::{Change, Files, Opening},
     mcs::{self, Data},
     relay::{Act, Machine},
     rewrite::{
@@ -43,6 +48,9 @@ pub(crate) fn open_policy() -> ChannelPolicy {
         sound: true,
         clipboard_to_target: true,
         clipboard_to_person: true,
+        drives_to_target: true,
+        drives_to_person: true,
+        printers: true,
         graphics: Graphics::RemoteFx,
     }
 }
@@ -57,7 +65,8 @@ pub fn fuzz_session(bytes: &[u8]) {
 /// As [`fuzz_session`], from the first PDU of a connection on.
 pub fn fuzz_beginning(bytes: &[u8]) {
     let all = SecurityProtocol::SSL | SecurityProtocol::HYBRID;
-    let mut machine = Machine::new(open_policy(), account(), SecurityProtocol::SSL, all);
+    let mut machine =
+        Machine::new(open_policy(), Box::new(crate::NoFiles), account(), SecurityProtocol::SSL, all);
     converse(&mut machine, bytes);
 }
 
@@ -111,6 +120,76 @@ fn check(acts: Vec<Act>) {
     }
 }
 
+/// What both sides say about devices, to a session with a drive, whole messages. Each: a byte that says from whom, a length,
+/// the bytes. Nobody gets what the other side's rules do not allow for: contents only of files that are open.
+pub fn fuzz_devices(bytes: &[u8]) {
+    let policy = open_policy();
+    let (mut devices, mut files) = (Devices::default(), Witness::default());
+    let mut at = Reader(bytes);
+    for _ in 0..MAX_PDUS {
+        let Some((how, len)) = at.u8().zip(at.u16()) else { return };
+        let len = usize::from(len).min(at.0.len());
+        let Some(message) = at.take(len) else { return };
+        let direction = if how & 1 == 0 { Direction::ToTarget } else { Direction::ToPerson };
+        let mut terms = Terms { policy: &policy, frozen: how & 0x80 != 0, files: &mut files };
+        let Ok(passed) = devices.message(direction, message.to_vec(), &mut terms) else { return };
+        for message in passed.to_person.iter().chain(&passed.to_target) {
+            assert!(message.len() >= 4, "a message without its head");
+        }
+    }
+}
+
+/// Allows everything, and fails when it is told of a file that is not open.
+#[derive(Debug, Default)]
+struct Witness {
+    open: HashSet<u32>,
+    last: u32,
+}
+
+impl Witness {
+    fn is_open(&self, file: u32) -> bool {
+        assert!(self.open.contains(&file), "a file that is not open");
+        true
+    }
+}
+
+impl Files for Witness {
+    fn open(&mut self, opening: &Opening<'_>) -> Option<u32> {
+        let names: Vec<&str> = opening.path.split('/').collect();
+        assert!(names.len() > 1 && !names.iter().any(|n| matches!(*n, "." | "..")), "{:?}", opening.path);
+        self.last += 1;
+        self.open.insert(self.last);
+        Some(self.last)
+    }
+    fn opened(&mut self, file: u32, status: Result<(), u32>) {
+        self.is_open(file);
+        if status.is_err() {
+            self.open.remove(&file);
+        }
+    }
+    fn list(&mut self, file: u32) -> bool {
+        self.is_open(file)
+    }
+    fn ask(&mut self, file: u32, _end: u64) -> bool {
+        self.is_open(file)
+    }
+    fn pass(&mut self, file: u32, direction: Direction, _offset: u64, _data: &Bytes) -> bool {
+        // What was asked for may come after the close.
+        direction == Direction::ToTarget || self.is_open(file)
+    }
+    fn taken(&mut self, _file: u32, _status: Result<(), u32>) {}
+    fn ends(&mut self, _file: u32, _offset: u64) {}
+    fn size(&mut self, _file: u32, _size: u64) {}
+    fn change(&mut self, file: u32, _change: Change<'_>) -> Option<u32> {
+        self.is_open(file).then_some(0)
+    }
+    fn changed(&mut self, _change: u32, _status: Result<(), u32>) {}
+    fn close(&mut self, file: u32, _status: Result<(), u32>) {
+        assert!(self.open.remove(&file), "closed twice");
+    }
+    fn refused(&mut self, _path: &str, _why: &'static str) {}
+}
+
 /// What comes once at the beginning of a connection, without the conversation around it.
 pub fn fuzz_connect(bytes: &[u8]) {
     let all = SecurityProtocol::SSL | SecurityProtocol::HYBRID;
@@ -135,11 +214,12 @@ mod tests {
     use proptest::prelude::*;
 
     type Target = fn(&[u8]);
-    const ALL: [(&str, Target); 4] = [
+    const ALL: [(&str, Target); 5] = [
         ("session", fuzz_session),
         ("beginning", fuzz_beginning),
         ("connect", fuzz_connect),
         ("credssp", fuzz_credssp),
+        ("devices", fuzz_devices),
     ];
 
     /// Every input that is kept in `fuzz/corpus` for a target: what once broke something stays tried.

@@ -22,6 +22,7 @@ mod channels;
 mod cleanpath;
 mod credssp;
 mod event;
+mod files;
 mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -42,6 +43,7 @@ pub use channels::ChannelPolicy;
 pub use event::{
     Activation, Client, Direction, Dropped, Ending, Event, Key, Order, Pointer, ScreenPdu, Stop, Watch,
 };
+pub use files::{Change, Files, NoFiles, Opening, Place};
 pub use front::{Accepted, Candidate, FrontConfig, FrontError, Proof, Tokens, accept, accept_browser};
 pub use relay::{Finished, RelayError, relay};
 pub use rewrite::{Broken, capabilities::Graphics};

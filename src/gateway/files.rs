@@ -7,7 +7,7 @@ use cofferdam_access::{
     grant::Grant,
     ids::WindowId,
     policy::{ChannelDecision, ChannelRequest},
-    site::Direction,
+    site::{Desktop, Direction},
     snapshot::Snapshot,
     window::Operation,
 };
@@ -19,6 +19,7 @@ use crate::{
     session::live::Session,
     transfer::{
         Budget, FileRules, PathRules, SitePolicy,
+        desktop::{DesktopRules, Standing},
         site::{Act, FilePolicy},
     },
 };
@@ -49,6 +50,35 @@ impl Gateway {
                 snapshots: self.snapshots.clone(),
             })),
         }
+    }
+
+    /// The rules for the files of one desktop: what its asset allows, within what any channel of the window may.
+    pub(crate) async fn desktop_rules(&self, session: &Arc<Session>) -> DesktopRules {
+        let grant = session.grant();
+        let desktop = grant.desktop().cloned().unwrap_or_default();
+        let paths = PathRules::parse(&desktop.drives_paths);
+        // Patterns that cannot be read allow nothing.
+        let legible = paths.is_ok();
+        DesktopRules {
+            files: self.file_rules(session).await,
+            to_target: legible && desktop.drives_to_target,
+            to_person: legible && desktop.drives_to_person,
+            printers: desktop.printers,
+            paths: paths.unwrap_or_else(|_| PathRules::any()),
+            largest: desktop.drives_file_bytes,
+            keep_downloads: grant.keep_full_bytes(),
+            standing: self.standing(grant, desktop),
+        }
+    }
+
+    /// Whether the site still says of this desktop what it said when the session began.
+    fn standing(&self, grant: &Grant, then: Desktop) -> Standing {
+        let (snapshots, asset) = (self.snapshots.clone(), grant.account().asset.clone());
+        Standing::new(move || {
+            let snapshot = snapshots.borrow();
+            let now = snapshot.site.asset(&asset).and_then(|asset| asset.rdp.as_ref());
+            now.is_some_and(|now| now.same_files(&then))
+        })
     }
 
     /// What is left of the window's budget, shared by all its sessions on this node; none: no limit.

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     gateway::Gateway,
     session::{end::End, live::Session},
+    transfer::desktop::DesktopFiles,
 };
 
 /// How long the thread that records the picture gets for its last frame.
@@ -54,12 +55,14 @@ pub(super) async fn carry(
             return say_why(&session, accepted).await;
         }
     };
-    let mut watcher = Watcher::new(gateway.clone(), session.clone(), tap, latest);
     let policy = policy(&gateway.snapshots.borrow(), &session);
+    let files = DesktopFiles::new(gateway.desktop_rules(&session).await);
+    let mut watcher = Watcher::new(gateway.clone(), session.clone(), tap, latest, files.clone());
     let (order, orders) = watch::channel(Order::Run);
     let (say, said) = watch::channel(None);
     let relayed = {
-        let mut relaying = Box::pin(relay(accepted, target, policy, &mut watcher, orders, said));
+        let mut relaying =
+            Box::pin(relay(accepted, target, policy, Box::new(files), &mut watcher, orders, said));
         let speaking = async {
             if !beside {
                 words::over(&session, say).await;
@@ -86,6 +89,8 @@ pub(super) async fn carry(
             })
         }
     };
+    watcher.finish_files().await;
+    gateway.note_files(&session).await;
     // The thread records what is left once nobody can tell it more.
     drop(watcher);
     if tokio::time::timeout(LAST_FRAME, over).await.is_err() {
@@ -116,6 +121,9 @@ fn policy(snapshot: &Snapshot, session: &Session) -> ChannelPolicy {
     policy.sound = desktop.sound;
     policy.clipboard_to_target = desktop.clipboard_to_target && passes(Direction::In);
     policy.clipboard_to_person = desktop.clipboard_to_person && passes(Direction::Out);
+    policy.drives_to_target = desktop.drives_to_target && passes(Direction::In);
+    policy.drives_to_person = desktop.drives_to_person && passes(Direction::Out);
+    policy.printers = desktop.printers && passes(Direction::Out);
     policy
 }
 

@@ -16,7 +16,8 @@ use tracing::{info, warn};
 use super::tap::{CHANNEL, Latest, TapQueue};
 use crate::{
     gateway::Gateway,
-    session::{control::Ended, live::Session},
+    session::{control::Ended, files::keep_event, live::Session},
+    transfer::{Operation, Step, desktop::DesktopFiles, printable},
 };
 
 /// `PTRFLAGS_DOWN`, and the buttons that it is about (MS-RDPBCGR 2.2.8.1.1.3.1.1.3).
@@ -41,6 +42,7 @@ pub(super) struct Watcher {
     place: (u16, u16),
     buttons: u8,
     noted: HashMap<String, ()>,
+    files: DesktopFiles,
 }
 
 impl Watcher {
@@ -50,6 +52,7 @@ impl Watcher {
         session: Arc<Session>,
         tap: TapQueue,
         latest: Arc<Latest>,
+        files: DesktopFiles,
     ) -> Self {
         Self {
             gateway,
@@ -60,6 +63,7 @@ impl Watcher {
             place: (0, 0),
             buttons: 0,
             noted: HashMap::new(),
+            files,
         }
     }
 
@@ -140,6 +144,55 @@ impl Watcher {
         Ok(())
     }
 
+    /// A device of the person's machine that the target sees.
+    async fn shown(&mut self, kind: &str, name: &str) -> Result<(), Ended> {
+        let action = format!("{kind} {name}");
+        let reasons = vec!["the asset's site file allows it".to_owned()];
+        let decision = Decision { action, allowed: true, policies: Vec::new(), reasons };
+        self.session.record(Recorded::Decision(Box::new(decision))).await
+    }
+
+    /// What happened to files: recorded and counted, refusals audited.
+    async fn files(&mut self) -> Result<(), Ended> {
+        for step in self.files.steps() {
+            self.file(step).await?;
+        }
+        Ok(())
+    }
+
+    /// The relay is over: what was under way is said.
+    pub(super) async fn finish_files(&mut self) {
+        for step in self.files.finish() {
+            // An error has ended the session already.
+            self.file(step).await.unwrap_or_default();
+        }
+    }
+
+    async fn file(&mut self, step: Step) -> Result<(), Ended> {
+        match step {
+            Step::Keep { file, offset, data } => {
+                self.session.record(Recorded::FileContent { file, offset, data }).await
+            }
+            Step::Event(event) => {
+                let refused = event
+                    .refused
+                    .clone()
+                    .map(|why| (format!("{} {}", event.operation, printable(&event.path)), why));
+                match event.operation {
+                    Operation::Upload => self.session.heard_client(usize::try_from(event.bytes).unwrap_or(0)),
+                    _ => self.session.heard_target(usize::try_from(event.bytes).unwrap_or(0)),
+                }
+                Box::pin(keep_event(&self.session, CHANNEL, event)).await?;
+                match refused {
+                    Some((action, why)) => self.refused(action, &why).await,
+                    None => Ok(()),
+                }
+            }
+            // Only channels of SSH have these.
+            Step::ToTarget(_) | Step::ToPerson(_) | Step::End { .. } => Ok(()),
+        }
+    }
+
     async fn audit(&self, action: &str, reason: &str) -> Result<(), StoreError> {
         let grant = self.session.grant();
         let act = Act::person(grant.user(), self.gateway.clock.now()).from(grant.source());
@@ -169,6 +222,11 @@ impl Watcher {
             }
             Event::Pointer(pointer) => self.pointer(pointer).await,
             Event::ClipboardText { direction, text } => self.clipboard(direction, text).await,
+            Event::Files => self.files().await,
+            Event::DeviceShown { kind, name } => self.shown(kind, &name).await,
+            Event::DeviceRefused { kind, name } => {
+                self.refused(format!("{kind} {name}"), "the asset's site file does not allow it").await
+            }
             Event::ChannelRefused { name } => {
                 self.refused(format!("channel {name}"), "the asset's site file does not allow it").await
             }

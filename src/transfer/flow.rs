@@ -85,6 +85,11 @@ impl Flow {
         context.finish().as_ref().try_into().ok()
     }
 
+    /// Bytes passed that had passed before.
+    pub(super) fn repeat(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+    }
+
     /// Takes `data` that belongs at `offset`.
     pub(super) fn add(&mut self, offset: u64, data: &[u8], room: &mut Room) {
         self.bytes = self.bytes.saturating_add(data.len() as u64);

@@ -1,4 +1,5 @@
-//! File transfers inside a session, understood and not only relayed: SFTP, legacy scp and rsync.
+//! File transfers inside a session, understood and not only relayed: SFTP, legacy scp and rsync, and what a desktop's target
+//! reads and writes on the person's machine.
 //!
 //! Everything here is sans-IO. An [`Inspector`] is fed what each side sent and answers with [`Step`]s: what may
 //! go on to the other side, which file operation happened, which bytes to keep as evidence. It never holds a
@@ -9,6 +10,7 @@
 //! only the target's own permissions can prevent that.
 
 pub(crate) mod command;
+pub(crate) mod desktop;
 pub(crate) mod path;
 pub(crate) mod rsync;
 pub(crate) mod scp;
@@ -29,6 +31,11 @@ use bytes::Bytes;
 
 pub(crate) use path::{PathRules, printable};
 pub(crate) use site::SitePolicy;
+
+/// Contents were refused because the window's budget is used up.
+const OVER_BUDGET: &str = "the window's limit for file contents is used up: ask for a new window";
+/// A change was refused.
+const READ_ONLY: &str = "this window allows reading only";
 
 /// What may be done with files on one channel.
 #[derive(Debug, Clone)]

@@ -12,8 +12,8 @@ use crate::support::{
 };
 
 /// A place on the desktops of real targets, and its colour.
-const MIDDLE: (u16, u16) = (700, 500);
-const BLUE: &str = "335577";
+pub(super) const MIDDLE: (u16, u16) = (700, 500);
+pub(super) const BLUE: &str = "335577";
 
 /// Where the gateway's own words stand on a desktop, and the colour of their box.
 const TOP: (u16, u16) = (512, 4);

@@ -141,8 +141,23 @@ impl Gateway {
         place: (u16, u16),
         colour: &str,
     ) -> Live {
+        self.sharing(display, api_token, place, colour, &[])
+    }
+
+    /// The same with more arguments for the client.
+    #[track_caller]
+    pub(crate) fn sharing(
+        &self,
+        display: &Display,
+        api_token: &str,
+        place: (u16, u16),
+        colour: &str,
+        more: &[&str],
+    ) -> Live {
         let (user, token) = self.desktop_pass(api_token);
-        self.shows(display, self.freerdp(display, &user, &token), place, colour)
+        let mut client = self.freerdp(display, &user, &token);
+        client.args(more);
+        self.shows(display, client, place, colour)
     }
 
     /// Waits until `client` shows the demo's desktop on `display`.

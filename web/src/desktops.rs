@@ -11,7 +11,7 @@ use cofferdam_access::{
     clock::Timestamp,
     decision::Factors,
     ids::{Name, WindowId},
-    site::AccountRef,
+    site::{AccountRef, Desktop},
 };
 use tokio::{io::DuplexStream, sync::mpsc};
 use zeroize::Zeroizing;
@@ -91,8 +91,12 @@ pub trait Desktops: Send + Sync + fmt::Debug {
 
 /// A file for clients that read one (MS-RDPBCGR clients' `.rdp` settings): everything but the token. What policy would refuse
 /// anyway is turned off here, so that the client does not offer it.
-pub(crate) fn settings_file(address: &str, user_name: &str, clipboard: bool) -> String {
-    let clipboard = u8::from(clipboard);
+pub(crate) fn settings_file(address: &str, user_name: &str, allowed: &Desktop) -> String {
+    let clipboard = u8::from(allowed.clipboard_to_target || allowed.clipboard_to_person);
+    let printers = u8::from(allowed.printers);
+    // Which drives are shared is the person's choice, where any may be: nothing is shared by a file that they only open.
+    let drives = allowed.drives_to_target || allowed.drives_to_person;
+    let drives = (!drives).then(|| "drivestoredirect:s:".to_owned());
     let lines = [
         format!("full address:s:{address}"),
         format!("username:s:{user_name}"),
@@ -102,8 +106,7 @@ pub(crate) fn settings_file(address: &str, user_name: &str, clipboard: bool) -> 
         // A server whose certificate the client does not trust is asked about, not accepted.
         "authentication level:i:2".to_owned(),
         format!("redirectclipboard:i:{clipboard}"),
-        "drivestoredirect:s:".to_owned(),
-        "redirectprinters:i:0".to_owned(),
+        format!("redirectprinters:i:{printers}"),
         "redirectcomports:i:0".to_owned(),
         "redirectsmartcards:i:0".to_owned(),
         "redirectwebauthn:i:0".to_owned(),
@@ -118,7 +121,7 @@ pub(crate) fn settings_file(address: &str, user_name: &str, clipboard: bool) -> 
         "use multimon:i:0".to_owned(),
         "gatewayusagemethod:i:0".to_owned(),
     ];
-    lines.iter().map(|line| format!("{line}\r\n")).collect()
+    lines.iter().chain(&drives).map(|line| format!("{line}\r\n")).collect()
 }
 
 #[cfg(test)]
@@ -127,11 +130,22 @@ mod tests {
 
     #[test]
     fn the_file_names_the_person_and_holds_no_password() {
-        let text = settings_file("gw.example:3389", "vera+eng-ws", false);
+        let text = settings_file("gw.example:3389", "vera+eng-ws", &Desktop::default());
         assert!(text.contains("full address:s:gw.example:3389\r\n"));
         assert!(text.contains("username:s:vera+eng-ws\r\n"));
         assert!(text.contains("redirectclipboard:i:0\r\n") && !text.contains("password"));
-        assert!(settings_file("gw", "vera", true).contains("redirectclipboard:i:1\r\n"));
+        for off in ["drivestoredirect:s:\r\n", "redirectprinters:i:0\r\n", "redirectsmartcards:i:0\r\n"] {
+            assert!(text.contains(off), "{off}");
+        }
+        let allowed = Desktop {
+            clipboard_to_person: true,
+            drives_to_target: true,
+            printers: true,
+            ..Desktop::default()
+        };
+        let text = settings_file("gw", "vera", &allowed);
+        assert!(text.contains("redirectclipboard:i:1\r\n") && text.contains("redirectprinters:i:1\r\n"));
+        assert!(!text.contains("drivestoredirect"), "which drives is the person's choice");
     }
 
     #[test]

@@ -10,7 +10,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use super::plan::ItemKind;
 use crate::{
     ids::{Login, Name},
-    site::{Account, Asset, Credential, Network, Protocol, PublicKeyPin, Rotation, RotationBy, Site},
+    site::{
+        Account, Asset, Credential, Desktop, Network, Protocol, PublicKeyPin, Rotation, RotationBy, Site,
+    },
+    window::text::path_pattern,
 };
 
 /// Longest text of one policy file, bytes.
@@ -271,6 +274,23 @@ impl Check<'_> {
         }
         if desktop.domain.as_deref().is_some_and(|d| host(d).is_err()) {
             let problem = "the domain is no name: write it as PLANT or plant.example, or leave it out";
+            self.fault(ItemKind::Asset, &asset.name, "rdp", problem);
+        }
+        self.drives(asset, desktop);
+    }
+
+    fn drives(&mut self, asset: &Asset, desktop: &Desktop) {
+        if let Some(error) = desktop.drives_paths.iter().find_map(|p| path_pattern(p).err()) {
+            self.fault(ItemKind::Asset, &asset.name, "rdp", format!("drives_paths: {error}"));
+        }
+        if desktop.drives_file_bytes == Some(0) {
+            let problem = "no file is that small: give drives_file_bytes in bytes, or leave it out";
+            self.fault(ItemKind::Asset, &asset.name, "rdp", problem);
+        }
+        let drives = desktop.drives_to_target || desktop.drives_to_person;
+        if !drives && !desktop.drives_paths.is_empty() {
+            let problem =
+                "drives_paths limits drives that nobody may use: set drives_to_target or drives_to_person";
             self.fault(ItemKind::Asset, &asset.name, "rdp", problem);
         }
     }

@@ -57,12 +57,35 @@ pub struct Desktop {
     /// Text that was copied on the desktop reaches the person.
     #[serde(skip_serializing_if = "is_false")]
     pub clipboard_to_person: bool,
+    /// The desktop may read files of the drives that the person shares.
+    #[serde(skip_serializing_if = "is_false")]
+    pub drives_to_target: bool,
+    /// The desktop may write files to the drives that the person shares, and rename and remove what is there.
+    #[serde(skip_serializing_if = "is_false")]
+    pub drives_to_person: bool,
+    /// Only these paths of drives, `/DRIVE/FOLDER/FILE` (`*` within a name, `**` across folders); empty: any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drives_paths: Vec<String>,
+    /// Largest file that passes by a drive or to a printer, bytes; none: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drives_file_bytes: Option<u64>,
+    /// The desktop may print on the person's printers.
+    #[serde(skip_serializing_if = "is_false")]
+    pub printers: bool,
 }
 
 impl Desktop {
     /// Whether `pin` is one of the pinned keys.
     pub fn trusts(&self, pin: &PublicKeyPin) -> bool {
         self.public_keys.iter().any(|k| PublicKeyPin::parse(k).as_ref() == Some(pin))
+    }
+
+    /// Whether the same may be done with files and printers of the person's machine.
+    pub fn same_files(&self, other: &Self) -> bool {
+        let switches = |d: &Self| (d.drives_to_target, d.drives_to_person, d.printers);
+        switches(self) == switches(other)
+            && self.drives_paths == other.drives_paths
+            && self.drives_file_bytes == other.drives_file_bytes
     }
 
     /// The pinned keys that can be read.

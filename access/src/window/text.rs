@@ -251,7 +251,7 @@ pub(crate) fn text(field: &'static str, s: &str, least: usize, most: usize) -> R
 }
 
 /// A pattern that could never match would look like a permission and be none.
-fn path_pattern(pattern: &str) -> Result<(), RequestError> {
+pub(crate) fn path_pattern(pattern: &str) -> Result<(), RequestError> {
     text("path pattern", pattern, 1, LONGEST_FIELD)?;
     if pattern.starts_with('/') && !pattern.split('/').any(|n| matches!(n, "." | "..")) {
         return Ok(());

@@ -1,7 +1,7 @@
 //! The clipboard (MS-RDPECLIP), text only. What is offered is cut down to Unicode text, what is fetched is reported before
 //! it goes on, and each direction is allowed by itself. Files are never offered, so that nobody can ask for them.
 
-use super::{ChannelPolicy, FIRST, LAST};
+use super::{ChannelPolicy, chunks::Partial};
 use crate::{
     event::{Direction, Event},
     rewrite::Broken,
@@ -10,11 +10,6 @@ use crate::{
 
 /// The longest message: a text of half a million characters.
 const LIMIT: usize = 1024 * 1024;
-/// The largest piece of a message (MS-RDPBCGR 2.2.6.1).
-const PIECE: usize = 1600;
-/// `CHANNEL_FLAG_SHOW_PROTOCOL`.
-const SHOW: u32 = 0x10;
-
 /// `CF_UNICODETEXT`.
 const TEXT: u32 = 13;
 
@@ -45,7 +40,7 @@ pub(crate) struct Passed {
 /// One side's part.
 #[derive(Debug, Default)]
 struct End {
-    partial: Partial,
+    partial: Partial<LIMIT>,
     long_names: bool,
     /// Its list was sent on, and the other side has not answered it.
     listed: bool,
@@ -190,54 +185,10 @@ fn forward(kind: u16, flags: u16, body: &[u8]) -> Passed {
     Passed { forward: Some(message(kind, flags, body)), ..Passed::default() }
 }
 
-/// A message that arrives in pieces.
-#[derive(Debug, Default)]
-struct Partial {
-    bytes: Vec<u8>,
-    total: usize,
-}
-
-impl Partial {
-    fn add(&mut self, chunk: &[u8]) -> Result<Option<Vec<u8>>, Broken> {
-        let mut at = Reader(chunk);
-        let (total, flags) = at.u32().zip(at.u32()).ok_or(Broken("channel header"))?;
-        if super::compressed(chunk) {
-            return Err(Broken("channel chunk"));
-        }
-        if flags & FIRST != 0 {
-            self.bytes.clear();
-            self.total = usize::try_from(total)
-                .ok()
-                .filter(|len| *len <= LIMIT)
-                .ok_or(Broken("size of the clipboard"))?;
-        }
-        if self.bytes.len() + at.0.len() > self.total {
-            return Err(Broken("channel chunk"));
-        }
-        self.bytes.extend_from_slice(at.0);
-        if flags & LAST == 0 {
-            return Ok(None);
-        }
-        self.total = 0;
-        Ok(Some(std::mem::take(&mut self.bytes)))
-    }
-}
-
-/// Cuts a message into chunks.
-pub(crate) fn pieces(message: &[u8]) -> Vec<Vec<u8>> {
-    let total = u32::try_from(message.len()).unwrap_or(u32::MAX).to_le_bytes();
-    let count = message.chunks(PIECE).count();
-    let piece = |(at, piece): (usize, &[u8])| {
-        let first = if at == 0 { FIRST } else { 0 };
-        let last = if at + 1 == count { LAST } else { 0 };
-        [total.as_slice(), &(first | last | SHOW).to_le_bytes(), piece].concat()
-    };
-    message.chunks(PIECE).enumerate().map(piece).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channels::chunks::pieces;
     use crate::event::Direction::{ToPerson, ToTarget};
     use proptest::prelude::*;
 

@@ -1,6 +1,8 @@
 //! Virtual channels (MS-RDPBCGR 2.2.6): everything beside the desktop. All off by default; what is on is parsed.
 
+pub(crate) mod chunks;
 pub(crate) mod clipboard;
+pub(crate) mod devices;
 pub(crate) mod dynamic;
 
 use crate::{
@@ -22,6 +24,12 @@ pub struct ChannelPolicy {
     pub clipboard_to_target: bool,
     /// Text from the target's clipboard to the person's. Recorded.
     pub clipboard_to_person: bool,
+    /// The target may read what is on drives that the person shares.
+    pub drives_to_target: bool,
+    /// The target may write to drives that the person shares, and change what is there.
+    pub drives_to_person: bool,
+    /// The target may print on the person's printers.
+    pub printers: bool,
     /// How the target may draw.
     pub graphics: Graphics,
 }
@@ -35,6 +43,8 @@ pub(crate) enum Kind {
     Sound,
     /// `cliprdr`.
     Clipboard,
+    /// `rdpdr`.
+    Devices,
 }
 
 impl ChannelPolicy {
@@ -48,6 +58,8 @@ impl ChannelPolicy {
             && (self.clipboard_to_target || self.clipboard_to_person)
         {
             Some(Kind::Clipboard)
+        } else if name.eq_ignore_ascii_case("rdpdr") && (self.drives() || self.printers) {
+            Some(Kind::Devices)
         } else {
             None
         }

@@ -81,6 +81,7 @@ impl Machine {
                 }
             }
             Some(Kind::Clipboard) => self.clip(Direction::ToPerson, data, acts),
+            Some(Kind::Devices) => self.device(Direction::ToPerson, data, acts),
             Some(Kind::Sound) if !channels::compressed(data.payload) => {
                 self.send(Side::Person, data.channel, data.payload, acts)
             }

@@ -14,11 +14,13 @@ use crate::{
     back::BackConfig,
     banner::{self, Area},
     channels::{
-        ChannelPolicy, Kind,
-        clipboard::{self, Clipboard},
+        ChannelPolicy, Kind, chunks,
+        clipboard::Clipboard,
+        devices::{Devices, Terms},
         dynamic::Dynamic,
     },
     event::{Direction, Dropped, Event, ScreenPdu},
+    files::Files,
     mcs::{self, Data},
     parting,
     rewrite::{Broken, connect},
@@ -99,6 +101,8 @@ pub(crate) struct Machine {
     pub(super) held: HashSet<(u8, bool)>,
     pub(super) dynamic: Dynamic,
     clipboard: Clipboard,
+    devices: Devices,
+    files: Box<dyn Files>,
     told: HashSet<Dropped>,
     /// The last reason that the target gave.
     pub(super) target_says: Option<u32>,
@@ -107,6 +111,7 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn new(
         policy: ChannelPolicy,
+        files: Box<dyn Files>,
         account: BackConfig,
         selected: SecurityProtocol,
         requested: SecurityProtocol,
@@ -133,25 +138,35 @@ impl Machine {
             held: HashSet::new(),
             dynamic: Dynamic::default(),
             clipboard: Clipboard::default(),
+            devices: Devices::default(),
+            files,
             told: HashSet::new(),
             target_says: None,
         }
     }
 
-    /// A session in which everything is agreed on, with one channel of each kind from 1004 on and one that is denied.
+    /// A session in which everything is agreed on, with one channel of each kind from 1004 on, and before the last
+    /// one that is denied.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn running(policy: ChannelPolicy, account: BackConfig) -> Self {
         let kinds = [Some(Kind::Dynamic), Some(Kind::Clipboard), Some(Kind::Sound), None];
+        let devices = Channel { id: DEVICES, kind: Some(Kind::Devices) };
         Self {
             stage: Stage::Running,
-            channels: (1004..).zip(kinds).map(|(id, kind)| Channel { id, kind }).collect(),
+            channels: (1004..).zip(kinds).map(|(id, kind)| Channel { id, kind }).chain([devices]).collect(),
             io: 1003,
             message: Some(1008),
             user: 1009,
             error_info: true,
             active: true,
             licensed: true,
-            ..Self::new(policy, account, SecurityProtocol::SSL, SecurityProtocol::SSL)
+            ..Self::new(
+                policy,
+                Box::new(crate::files::NoFiles),
+                account,
+                SecurityProtocol::SSL,
+                SecurityProtocol::SSL,
+            )
         }
     }
 
@@ -334,7 +349,29 @@ impl Machine {
         }
         acts.extend(passed.event.map(Act::Tell));
         for (side, message) in [(back, passed.answer), (on, passed.forward)] {
-            for piece in message.iter().flat_map(|message| clipboard::pieces(message)) {
+            for piece in message.iter().flat_map(|message| chunks::pieces(message)) {
+                self.send(side, data.channel, &piece, acts)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A chunk on the channel of devices.
+    pub(super) fn device(
+        &mut self,
+        direction: Direction,
+        data: Data<'_>,
+        acts: &mut Vec<Act>,
+    ) -> Result<(), Broken> {
+        let mut terms = Terms { policy: &self.policy, frozen: self.frozen, files: &mut *self.files };
+        let passed = self.devices.chunk(direction, data.payload, &mut terms)?;
+        if passed.dropped {
+            self.dropped(Dropped::DeviceMessage, acts);
+        }
+        acts.extend(passed.events.into_iter().map(Act::Tell));
+        acts.push(Act::Tell(Event::Files));
+        for (side, messages) in [(Side::Person, passed.to_person), (Side::Target, passed.to_target)] {
+            for piece in messages.iter().flat_map(|message| chunks::pieces(message)) {
                 self.send(side, data.channel, &piece, acts)?;
             }
         }
@@ -399,3 +436,6 @@ impl Machine {
 const DISCONNECT: u8 = 8 << 2;
 /// `ChannelJoinRequest`.
 const JOIN: u8 = 14 << 2;
+/// The channel of devices in [`Machine::running`].
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) const DEVICES: u16 = 1010;

@@ -32,6 +32,7 @@ use crate::{
     banner::Area,
     channels::ChannelPolicy,
     event::{Ending, Event, Order, Stop, Watch},
+    files::Files,
     front::Accepted,
     parting,
     rewrite::Broken,
@@ -72,14 +73,15 @@ pub enum RelayError {
 
 /// Brings the two together and stays until one leaves or an order ends it.
 ///
-/// Every byte toward the target or the person goes on only after `watch` has taken the events in it. Errors of a connection
-/// are an end like another; what breaks the protocol is an error.
+/// `files` decides on files, where `policy` lets any pass. Every byte toward the target or the person goes on only after
+/// `watch` has taken the events in it. Errors of a connection are an end like another; what breaks the protocol is an error.
 ///
 /// `words` stand in a box over the person's desktop as long as they are there: the gateway's own, which the watcher is not shown.
 pub async fn relay<A, B, W>(
     person: Accepted<A>,
     target: Target<B>,
     policy: ChannelPolicy,
+    files: Box<dyn Files>,
     watch: &mut W,
     orders: watch::Receiver<Order>,
     words: watch::Receiver<Option<Arc<str>>>,
@@ -89,7 +91,7 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
     W: Watch,
 {
-    let machine = Machine::new(policy, target.account, target.selected, person.requested);
+    let machine = Machine::new(policy, files, target.account, target.selected, person.requested);
     let mut to_person = BytesMut::new();
     if person.early {
         // Access granted: the person was proved, and the target has taken the account.

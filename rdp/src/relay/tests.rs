@@ -224,7 +224,7 @@ fn a_desktop_that_would_fill_the_memory_is_refused() {
 #[test]
 fn nothing_passes_out_of_turn() {
     let all = ironrdp_pdu::nego::SecurityProtocol::SSL;
-    let begin = || Machine::new(ChannelPolicy::default(), account(), all, all);
+    let begin = || Machine::new(ChannelPolicy::default(), Box::new(crate::NoFiles), account(), all, all);
     assert!(begin().person(&fast(&KEY_DOWN)).is_err());
     assert!(begin().person(&from_person(IO, &[0x40, 0, 0, 0])).is_err());
     assert!(begin().target(&fast(&[0, 7, 1, 2, 0, 9, 9])).is_err());

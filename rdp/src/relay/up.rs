@@ -79,6 +79,7 @@ impl Machine {
                 }
             }
             Some(Kind::Clipboard) => self.clip(Direction::ToTarget, data, acts),
+            Some(Kind::Devices) => self.device(Direction::ToTarget, data, acts),
             Some(Kind::Sound) if !channels::compressed(data.payload) => {
                 self.send(Side::Target, data.channel, data.payload, acts)
             }

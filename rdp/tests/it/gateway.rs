@@ -9,8 +9,8 @@ use std::{
 use async_trait::async_trait;
 use cofferdam_rdp::{
     Activation, Area, BackConfig, BackError, Candidate, ChannelPolicy, Event, Finished, FrontConfig,
-    FrontError, Order, Pin, Proof, RelayError, ScreenPdu, Security, Stop, Tokens, Watch, accept, connect,
-    learn_key, relay, subject_public_key,
+    FrontError, NoFiles, Order, Pin, Proof, RelayError, ScreenPdu, Security, Stop, Tokens, Watch, accept,
+    connect, learn_key, relay, subject_public_key,
     tap::{Start, Tap},
 };
 use cofferdam_vault::SecretString;
@@ -195,7 +195,7 @@ async fn serve(
         Ok(target) => target,
         Err(error) => return Outcome::Back(error),
     };
-    match relay(person, target, policy, &mut seen, orders, words).await {
+    match relay(person, target, policy, Box::new(NoFiles), &mut seen, orders, words).await {
         Ok(finished) => Outcome::Finished(finished),
         Err(error) => Outcome::Relay(error),
     }

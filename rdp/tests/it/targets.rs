@@ -55,6 +55,11 @@ impl Folder {
         command
     }
 
+    /// Where xrdp shows the drives of its client, a folder for each.
+    pub(crate) fn drives(&self) -> PathBuf {
+        self.path("thinclient_drives")
+    }
+
     pub(crate) fn log(&self, name: &str) -> String {
         String::from_utf8_lossy(&std::fs::read(self.path(name)).unwrap_or_default()).into_owned()
     }
@@ -158,17 +163,29 @@ pub(crate) struct Xrdp {
     pub(crate) address: SocketAddr,
 }
 
-/// What gives xrdp the clipboard of a display.
+/// What xrdp carries for a display besides its picture.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Carried {
+    Clipboard,
+    Drives,
+}
+
+/// What does that. It mounts the client's drives in its home folder.
 struct Channels {
-    _process: Running,
+    process: Running,
     sockets: [PathBuf; 2],
+    mounted: Option<PathBuf>,
 }
 
 impl Channels {
-    fn start(folder: &Folder, display: &Display) -> Self {
+    fn start(folder: &Folder, display: &Display, carried: Carried) -> Self {
         let mut command = folder.command("xrdp-chansrv", "chansrv");
-        // Nowhere to mount drives: a mount would outlive the test.
-        command.env("HOME", "/proc").env("CHANSRV_LOG_PATH", folder.path("")).env("DISPLAY", &display.name);
+        command.env("CHANSRV_LOG_PATH", folder.path("")).env("DISPLAY", &display.name);
+        let mounted = (carried == Carried::Drives).then(|| folder.drives());
+        if mounted.is_none() {
+            // Nowhere to mount drives: a mount would outlive the test.
+            command.env("HOME", "/proc");
+        }
         let number = display.name.trim_start_matches(':');
         let socket = |name| PathBuf::from(format!("/run/xrdp/sockdir/{name}_{number}"));
         let sockets = [socket("xrdp_chansrv_socket"), socket("xrdpapi")];
@@ -176,12 +193,18 @@ impl Channels {
         sockets.iter().for_each(|socket| std::fs::remove_file(socket).unwrap_or_default());
         let process = Running::start(&mut command);
         wait_for("the socket of xrdp-chansrv", 20, || sockets.iter().all(|s| s.exists()).then_some(()));
-        Self { _process: process, sockets }
+        Self { process, sockets, mounted }
     }
 }
 
 impl Drop for Channels {
     fn drop(&mut self) {
+        self.process.0.kill().ok();
+        self.process.0.wait().ok();
+        if let Some(mounted) = &self.mounted {
+            // A mount that nobody serves would stay.
+            Command::new("fusermount").args(["-u", "-z"]).arg(mounted).status().ok();
+        }
         for socket in &self.sockets {
             std::fs::remove_file(socket).ok();
         }
@@ -192,27 +215,32 @@ impl Xrdp {
     pub(crate) const PASSWORD: &str = "VncPass1";
 
     pub(crate) fn start(folder: &Folder) -> Self {
-        Self::start_with(folder, false)
+        Self::start_with(folder, None)
     }
 
     /// One that also carries the clipboard of its desktop.
+    #[allow(dead_code, reason = "this rig serves two suites, and one has no use for it")]
     pub(crate) fn with_clipboard(folder: &Folder) -> Self {
-        Self::start_with(folder, true)
+        Self::start_with(folder, Some(Carried::Clipboard))
     }
 
-    fn start_with(folder: &Folder, clipboard: bool) -> Self {
+    /// One that also serves devices: what the client shares lies in [`Folder::drives`].
+    #[allow(dead_code, reason = "this rig serves two suites, and one has no use for it")]
+    pub(crate) fn with_drives(folder: &Folder) -> Self {
+        Self::start_with(folder, Some(Carried::Drives))
+    }
+
+    fn start_with(folder: &Folder, carried: Option<Carried>) -> Self {
         let (port, vnc) = (free_port(), free_port());
         let password = folder.path("vncpasswd");
         let script = format!("echo {} | vncpasswd -f > '{}'", Self::PASSWORD, password.display());
         assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
         let desktop = Display::xvnc(folder, vnc, &password);
         desktop.fill(COLOUR);
-        let channels = clipboard.then(|| Channels::start(folder, &desktop));
-        let chansrv = if clipboard {
+        let chansrv = carried.map_or_else(String::new, |_| {
             format!("chansrvport=DISPLAY({})\n", desktop.name.trim_start_matches(':'))
-        } else {
-            String::new()
-        };
+        });
+        let channels = carried.map(|carried| Channels::start(folder, &desktop, carried));
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let certificate =
             rcgen::CertificateParams::new(vec!["eng-ws".to_owned()]).unwrap().self_signed(&key).unwrap();

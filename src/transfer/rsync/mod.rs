@@ -27,7 +27,7 @@ use bytes::Bytes;
 use super::path::{Reach, normalise, parent};
 use super::scp::Refused;
 use super::site::{Act, CHANGE};
-use super::{FileEvent, FileRules, Inspector, Operation, Step};
+use super::{FileEvent, FileRules, Inspector, OVER_BUDGET, Operation, Step};
 pub(crate) use command::{RsyncCommand, without_incremental};
 use contents::{Contents, Unpacker};
 use follow::{Action, Fault, Follower, Item, Side};
@@ -36,7 +36,6 @@ use list::{Kind, Listed};
 use options::Options;
 use paths::Places;
 
-const OVER_BUDGET: &str = "the window's limit for file contents is used up: ask for a new window";
 const TOO_LARGE: &str =
     "the file is larger than what is left of the window's limit for file contents: ask for a new window";
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::transfer::path::{Reach, normalise, parent};
 use crate::transfer::site::{Act, CHANGE, Why};
-use crate::transfer::{FileEvent, Operation, Step};
+use crate::transfer::{FileEvent, OVER_BUDGET, Operation, READ_ONLY, Step};
 
 use super::file::File;
 use super::frame::{Side, Verdict, Violation};
@@ -14,10 +14,8 @@ use super::wire::{
 };
 use super::{Body, Greeting, Handle, MAX_COLLECTED, MAX_HANDLES, MAX_PACKET, MAX_WAITING, State, Waiting};
 
-pub(super) const OVER_BUDGET: &str = "the window's limit for file contents is used up: ask for a new window";
 const APPENDS: &str =
     "the site's policies look at the size of files, and appending hides it: write the whole file";
-const READ_ONLY: &str = "this window allows reading only";
 const NO_UPLOAD: &str = "this window does not allow uploads";
 const NO_DOWNLOAD: &str = "this window does not allow downloads";
 const NOWHERE: &str = "no file is so long: ask for a part that exists";

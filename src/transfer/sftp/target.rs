@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use crate::transfer::path::{MAX_PATH, normalise};
-use crate::transfer::{FileEvent, Operation, Step};
+use crate::transfer::{FileEvent, OVER_BUDGET, Operation, Step};
 
 use super::frame::{Side, Verdict, Violation};
-use super::person::{OVER_BUDGET, refuse_file_event};
+use super::person::refuse_file_event;
 use super::wire::{
     ATTRS, Attrs, DATA, EXTENDED_REPLY, FX_EOF, FX_OK, FX_PERMISSION_DENIED, HANDLE, MAX_HANDLE, NAME,
     Reader, STATUS, VERSION, status, status_text,

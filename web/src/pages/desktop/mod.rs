@@ -196,9 +196,7 @@ async fn settings(
 ) -> Result<Response, Failure> {
     let desktops = desktops(&app)?;
     let open = open_to(&app, &viewer, &asset, &login, Protocol::Rdp)?;
-    let desktop = allowed(&app, &open);
-    let clipboard = desktop.clipboard_to_target || desktop.clipboard_to_person;
-    let text = settings_file(desktops.address(), &user_name(&viewer, &open), clipboard);
+    let text = settings_file(desktops.address(), &user_name(&viewer, &open), &allowed(&app, &open));
     // A name of an asset has no character that could end the quotes.
     let name = format!("attachment; filename=\"{}.rdp\"", open.entry.asset);
     let mut headers = HeaderMap::new();
@@ -241,12 +239,19 @@ mod tests {
             token: Zeroizing::new("token-once".into()),
             expires: until,
             idle_minutes: 0,
-            allowed: Desktop { clipboard_to_person: true, ..Desktop::default() },
+            allowed: Desktop {
+                clipboard_to_person: true,
+                drives_to_target: true,
+                drives_paths: vec!["/out/<b>".into()],
+                ..Desktop::default()
+            },
             frame,
         };
         let html = page.render().unwrap();
         assert!(html.contains("token-once") && !html.contains("<b>"));
         assert!(html.contains("data-copy-out") && !html.contains("data-paste-in"), "only what is allowed");
+        assert!(html.contains("may read files of drives") && html.contains("/drive:"), "{html}");
+        assert!(!html.contains("may write files") && !html.contains("printers"), "only what is allowed");
         assert!(html.contains("/desktop/eng-ws/PLANT%5Ceng/settings.rdp"), "{html}");
     }
 

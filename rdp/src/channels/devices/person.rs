@@ -1,0 +1,212 @@
+//! From the person's machine: its devices, and its answers.
+
+use bytes::Bytes;
+
+use super::{
+    Devices, Handle, Key, MAX_DEVICES, Passed, Shown, Terms, Waiting, completion,
+    pdu::{self, Kind},
+    refusal,
+    request::u64_at,
+    status,
+    target::reply,
+};
+use crate::{
+    event::{Direction, Event},
+    rewrite::Broken,
+    wire::Reader,
+};
+
+/// `FileStandardInformation` (MS-FSCC 2.4.47), whose second field is the size.
+const STANDARD_INFORMATION: u32 = 5;
+const WRONG: Broken = Broken("answer of a device");
+
+impl Devices {
+    pub(super) fn person(
+        &mut self,
+        packet: u16,
+        message: &[u8],
+        terms: &mut Terms<'_>,
+        passed: &mut Passed,
+    ) -> Result<(), Broken> {
+        let body = Reader(message.get(4..).unwrap_or_default());
+        match packet {
+            pdu::CLIENT_ID => passed.to_target.push(pdu::version(packet, body)?),
+            pdu::CLIENT_NAME => passed.to_target.push(pdu::name(body)?),
+            pdu::CLIENT_CAPABILITIES if self.agreed.asked => {
+                let allowed = (terms.policy.drives(), terms.policy.printers);
+                passed.to_target.push(pdu::capabilities(packet, body, allowed)?);
+                self.agreed.answered = true;
+                self.tell_logged_on(passed);
+            }
+            pdu::DEVICES if !terms.frozen => self.announced(body, terms, passed)?,
+            pdu::DEVICES_GONE => self.gone(body, terms, passed)?,
+            pdu::COMPLETION => return self.completed(message, terms, passed),
+            _ => passed.dropped = true,
+        }
+        Ok(())
+    }
+
+    fn announced(
+        &mut self,
+        body: Reader<'_>,
+        terms: &mut Terms<'_>,
+        passed: &mut Passed,
+    ) -> Result<(), Broken> {
+        let mut kept = Vec::new();
+        for device in pdu::devices(body)? {
+            let (word, allowed) = match device.kind {
+                Kind::Drive => ("drive", terms.policy.drives()),
+                Kind::Printer => ("printer", terms.policy.printers),
+                Kind::Other(word) => (word, false),
+            };
+            let known = self.shown.values().any(|shown| shown.name == device.name);
+            let fits = !device.bytes.is_empty() && !known && self.shown.len() < MAX_DEVICES;
+            let name = device.name.clone();
+            if allowed && fits && !self.shown.contains_key(&device.id) {
+                self.shown.insert(device.id, Shown { kind: device.kind, name: name.clone() });
+                passed.events.push(Event::DeviceShown { kind: word, name });
+                kept.push(device);
+            } else {
+                // The client need not keep it ready.
+                passed.to_person.push(reply(device.id, status::ACCESS_DENIED));
+                passed.events.push(Event::DeviceRefused { kind: word, name });
+            }
+        }
+        if !kept.is_empty() {
+            passed.to_target.push(pdu::announce(&kept));
+        }
+        Ok(())
+    }
+
+    fn gone(&mut self, body: Reader<'_>, terms: &mut Terms<'_>, passed: &mut Passed) -> Result<(), Broken> {
+        let known = |id: &u32| self.shown.contains_key(id);
+        let ids: Vec<u32> = pdu::gone(body)?.into_iter().filter(known).collect();
+        for id in &ids {
+            // Who waits for it would wait for ever.
+            let waiting = self.waiting.keys().filter(|key| key.0 == *id).copied();
+            passed.to_target.extend(waiting.map(|key| refusal(key, status::DEVICE_GONE)));
+            self.forget(Some(*id), terms.files);
+        }
+        if !ids.is_empty() {
+            let count = u32::try_from(ids.len()).unwrap_or(u32::MAX).to_le_bytes();
+            let ids: Vec<u8> = ids.into_iter().flat_map(u32::to_le_bytes).collect();
+            passed.to_target.push(pdu::message(pdu::DEVICES_GONE, &[&count, &ids]));
+        }
+        Ok(())
+    }
+
+    fn completed(
+        &mut self,
+        message: &[u8],
+        terms: &mut Terms<'_>,
+        passed: &mut Passed,
+    ) -> Result<(), Broken> {
+        let mut body = Reader(message.get(4..).unwrap_or_default());
+        let mut read = || Some((body.u32()?, body.u32()?, body.u32()?));
+        let (device, number, status) = read().ok_or(WRONG)?;
+        let key = (device, number);
+        let Some(waiting) = self.waiting.remove(&key) else {
+            passed.dropped = true;
+            return Ok(());
+        };
+        let answer = if status == 0 {
+            self.done(key, waiting, body, terms)?
+        } else {
+            failed(waiting, status, terms);
+            refusal(key, status)
+        };
+        passed.to_target.push(answer);
+        Ok(())
+    }
+
+    /// All went well at the person's machine: what the target is told.
+    fn done(
+        &mut self,
+        key: Key,
+        waiting: Waiting,
+        mut body: Reader<'_>,
+        terms: &mut Terms<'_>,
+    ) -> Result<Vec<u8>, Broken> {
+        let files = &mut *terms.files;
+        let denied = refusal(key, status::ACCESS_DENIED);
+        Ok(match waiting {
+            Waiting::Open { file, path } => {
+                let id = body.u32().ok_or(WRONG)?;
+                let information = body.u8().unwrap_or(0);
+                if self.handles.insert((key.0, id), Handle { file, path }).is_some() {
+                    return Err(Broken("number of an open file"));
+                }
+                files.opened(file, Ok(()));
+                completion(key, 0, &[&id.to_le_bytes(), &[information]])
+            }
+            Waiting::Read { file, offset, len } => {
+                let data = counted(&mut body)?;
+                let got = u32::try_from(data.len()).ok().filter(|got| *got <= len).ok_or(WRONG)?;
+                if terms.frozen
+                    || !files.pass(file, Direction::ToTarget, offset, &Bytes::copy_from_slice(data))
+                {
+                    return Ok(denied);
+                }
+                if got < len {
+                    files.ends(file, offset.saturating_add(got.into()));
+                }
+                completion(key, 0, &[&got.to_le_bytes(), data])
+            }
+            Waiting::Write { file, len } => {
+                let took = body.u32().ok_or(WRONG)?;
+                files.taken(file, if took == len { Ok(()) } else { Err(status::TOO_MUCH) });
+                completion(key, 0, &[&took.to_le_bytes(), &[0]])
+            }
+            Waiting::Look { file, class } => {
+                let data = counted(&mut body)?;
+                if terms.frozen {
+                    return Ok(denied);
+                }
+                if class == STANDARD_INFORMATION
+                    && let Some(size) = u64_at(data, 8)
+                {
+                    files.size(file, size);
+                }
+                listed(key, data)
+            }
+            Waiting::List | Waiting::Other { figures: true } => {
+                let data = counted(&mut body)?;
+                if terms.frozen { denied } else { listed(key, data) }
+            }
+            Waiting::Change { change } => {
+                files.changed(change, Ok(()));
+                let len = body.u32().unwrap_or(0);
+                completion(key, 0, &[&len.to_le_bytes(), &[0]])
+            }
+            Waiting::Close { file } => {
+                files.close(file, Ok(()));
+                completion(key, 0, &[&[0; 5]])
+            }
+            Waiting::Other { figures: false } => completion(key, 0, &[&[0; 5]]),
+        })
+    }
+}
+
+/// The person's machine said no.
+fn failed(waiting: Waiting, status: u32, terms: &mut Terms<'_>) {
+    let files = &mut *terms.files;
+    match waiting {
+        Waiting::Open { file, .. } => files.opened(file, Err(status)),
+        Waiting::Read { file, offset, .. } if status == status::END_OF_FILE => files.ends(file, offset),
+        Waiting::Write { file, .. } => files.taken(file, Err(status)),
+        Waiting::Change { change } => files.changed(change, Err(status)),
+        Waiting::Close { file } => files.close(file, Err(status)),
+        Waiting::Read { .. } | Waiting::Look { .. } | Waiting::List | Waiting::Other { .. } => {}
+    }
+}
+
+/// Bytes behind their number.
+fn counted<'a>(body: &mut Reader<'a>) -> Result<&'a [u8], Broken> {
+    let len = body.u32().and_then(|len| usize::try_from(len).ok()).ok_or(WRONG)?;
+    body.take(len).ok_or(WRONG)
+}
+
+fn listed(key: Key, data: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
+    completion(key, 0, &[&len.to_le_bytes(), data])
+}

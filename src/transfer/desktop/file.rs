@@ -1,0 +1,194 @@
+//! One file of the person's machine that a target has open, and what has passed.
+
+use std::collections::HashMap;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use cofferdam_rdp::{Opening, Place};
+
+use crate::transfer::flow::{Flow, Repeat, Room};
+use crate::transfer::{FileEvent, Operation, Step};
+
+const READ_AGAIN: &str = "no hash: a part was read again, and whether it was the same is not known";
+const CUT: &str = "no hash: the file was cut to another size";
+
+/// A file between its opening and its close.
+pub(super) struct File {
+    pub(super) number: u32,
+    pub(super) path: String,
+    pub(super) place: Place,
+    /// Why its contents may not be read.
+    pub(super) closed_to_target: Option<String>,
+    pub(super) writes: bool,
+    /// The person's machine has it open.
+    pub(super) is_open: bool,
+    /// What the target takes.
+    pub(super) up: Flow,
+    /// What the target gives.
+    pub(super) down: Flow,
+    folder: bool,
+    made: bool,
+    removes: bool,
+    alters: bool,
+    /// Nothing is in it but what was written.
+    fresh: bool,
+    /// Writes that the person's machine has not answered.
+    pub(super) in_flight: u32,
+    size: Option<u64>,
+    end: Option<u64>,
+    /// SHA-256 of what was read, by place: what is read again may be something else.
+    parts: HashMap<(u64, usize), [u8; 32]>,
+    pub(super) error: Option<String>,
+    pub(super) refused: Option<String>,
+    /// The size that the site's policies were asked for.
+    pub(super) judged: u64,
+    /// A copy of all that the target gave is kept.
+    pub(super) copied: bool,
+}
+
+impl File {
+    pub(super) fn new(number: u32, opening: &Opening<'_>, closed_to_target: Option<String>) -> Self {
+        Self {
+            number,
+            path: opening.path.to_owned(),
+            place: opening.place,
+            closed_to_target,
+            writes: opening.writes,
+            is_open: false,
+            up: Flow::new(Repeat::Ignore),
+            down: Flow::new(Repeat::Spoils),
+            folder: opening.folder == Some(true),
+            made: opening.makes,
+            removes: opening.removes,
+            alters: alters(opening),
+            fresh: opening.empties,
+            in_flight: 0,
+            size: None,
+            end: None,
+            parts: HashMap::new(),
+            error: None,
+            refused: None,
+            judged: 0,
+            copied: true,
+        }
+    }
+
+    /// The target takes `data`. Whether it is something that it did not have.
+    pub(super) fn take(&mut self, offset: u64, data: &[u8], room: &mut Room, parts: &mut usize) -> bool {
+        let known = self.parts.get(&(offset, data.len())).copied();
+        let sum = digest(&SHA256, data).as_ref().try_into().unwrap_or([0; 32]);
+        if known == Some(sum) {
+            self.up.repeat(data.len());
+            return false;
+        }
+        if known.is_some() || offset < self.up.position() {
+            self.up.spoil(READ_AGAIN, room);
+        }
+        self.up.add(offset, data, room);
+        if known.is_none() && *parts > 0 {
+            *parts -= 1;
+            self.parts.insert((offset, data.len()), sum);
+        }
+        true
+    }
+
+    pub(super) fn ends(&mut self, offset: u64) {
+        self.end = Some(self.end.map_or(offset, |end| end.min(offset)));
+    }
+
+    pub(super) fn has_size(&mut self, size: u64) {
+        self.size = Some(size);
+    }
+
+    /// It has been cut or stretched to `size`.
+    pub(super) fn resized(&mut self, size: u64, room: &mut Room) {
+        if size == 0 && self.down.bytes() == 0 {
+            self.fresh = true;
+        } else if size < self.down.position() {
+            self.down.spoil(CUT, room);
+        }
+        self.size = Some(size);
+    }
+
+    /// The person's machine did not open it.
+    pub(super) fn not_opened(self, error: String, out: &mut Vec<Step>) {
+        // That something is not there is how a target finds out what is.
+        if self.alters {
+            let operation = if self.folder { Operation::Mkdir } else { Operation::Download };
+            out.push(Step::Event(FileEvent {
+                error: Some(error),
+                ..FileEvent::new(operation, self.path.as_bytes())
+            }));
+        }
+    }
+
+    /// Size, where the person's machine told it.
+    pub(super) fn size(&self) -> u64 {
+        self.size.unwrap_or(0)
+    }
+
+    /// Reports what passed: a folder that was made, contents either way, a removal.
+    pub(super) fn finish(mut self, whole: bool, room: &mut Room, parts: &mut usize, out: &mut Vec<Step>) {
+        *parts += self.parts.len();
+        if self.is_open && self.folder && self.made {
+            out.push(Step::Event(FileEvent::new(Operation::Mkdir, self.path.as_bytes())));
+        } else if self.down.bytes() > 0 || self.is_open && self.made && !self.folder {
+            out.push(Step::Event(self.download(whole)));
+        }
+        if self.up.bytes() > 0 {
+            out.push(Step::Event(self.upload()));
+        }
+        if self.removes && whole {
+            out.push(Step::Event(FileEvent::new(Operation::Remove, self.path.as_bytes())));
+        }
+        self.up.release(room);
+        self.down.release(room);
+    }
+
+    fn upload(&self) -> FileEvent {
+        let got = self.up.position();
+        let complete = self.end.is_some_and(|end| end <= got) || self.size == Some(got);
+        let undisturbed = self.up.spoilt().is_none() && self.error.is_none() && self.refused.is_none();
+        let whole = complete && undisturbed;
+        let note = self.up.spoilt().or((!whole).then_some("only a part of the file"));
+        FileEvent {
+            bytes: self.up.bytes(),
+            sha256: self.up.digest(),
+            whole,
+            note: note.map(str::to_owned),
+            ..self.event(Operation::Upload)
+        }
+    }
+
+    fn download(&self, closed: bool) -> FileEvent {
+        let undisturbed = closed && self.error.is_none() && self.refused.is_none() && self.in_flight == 0;
+        let short = self.size.is_some_and(|size| size > self.down.position());
+        let note = self.down.spoilt().or(match (undisturbed, self.fresh, short) {
+            (false, ..) => Some("the person's machine did not confirm all of it"),
+            (true, false, _) => Some("the file was not emptied first: older contents may follow"),
+            (true, true, true) => Some("only a part of the file"),
+            (true, true, false) => None,
+        });
+        let copy = (!self.copied).then_some("not kept in full: larger than what the site keeps");
+        FileEvent {
+            bytes: self.down.bytes(),
+            sha256: self.down.digest(),
+            whole: note.is_none(),
+            note: [note, copy].into_iter().flatten().map(str::to_owned).reduce(|a, b| format!("{a}; {b}")),
+            ..self.event(Operation::Download)
+        }
+    }
+
+    fn event(&self, operation: Operation) -> FileEvent {
+        FileEvent {
+            file: Some(self.number),
+            refused: self.refused.clone(),
+            error: self.error.clone(),
+            ..FileEvent::new(operation, self.path.as_bytes())
+        }
+    }
+}
+
+/// Whether something on the person's machine may be other than before.
+pub(super) fn alters(opening: &Opening<'_>) -> bool {
+    opening.writes || opening.changes || opening.makes || opening.removes
+}

@@ -1,0 +1,451 @@
+//! Files of the person's machine that a desktop's target reads and writes: on drives, and as print jobs.
+//!
+//! What a target reads goes to the target: an upload, as over SSH. What it writes goes to the person: a download. The same
+//! rules hold, with the path on the person's machine in the place of the one on the target.
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use cofferdam_rdp::{Change, Direction, Files, Opening, Place};
+
+use super::flow::Room;
+use super::path::Reach;
+use super::site::{Act, CHANGE, Why};
+use super::{FileEvent, FileRules, OVER_BUDGET, Operation, PathRules, READ_ONLY, Step};
+use file::{File, alters};
+
+/// Parts of files that are remembered, so as to see that what is read again is the same.
+const PARTS: usize = 16 * 1024;
+/// Most refusals that are remembered, so that the same one is reported once.
+const MAX_TOLD: usize = 1024;
+
+const NO_UPLOAD: &str = "the site does not let this desktop read files of the person's";
+const NO_DOWNLOAD: &str = "the site does not let this desktop write files of the person's";
+const NO_PRINTER: &str = "the site does not let this desktop print at the person's";
+const CHANGED: &str = "the site's rules for files on this desktop have changed: connect again";
+const OUTSIDE: &str = "the path is outside what the site allows on drives";
+const NOT_FOR_WRITING: &str = "the file was not opened for writing";
+
+/// Whether the site still says what the rules were made of.
+#[derive(Clone)]
+pub(crate) struct Standing(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Standing {
+    /// Asks `holds` each time.
+    pub(crate) fn new(holds: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(holds))
+    }
+}
+
+impl fmt::Debug for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Standing")
+    }
+}
+
+/// What may be done with files on one desktop.
+#[derive(Debug, Clone)]
+pub(crate) struct DesktopRules {
+    /// As for any channel of the window.
+    pub(crate) files: FileRules,
+    /// The target may read what is on drives.
+    pub(crate) to_target: bool,
+    /// The target may write to drives.
+    pub(crate) to_person: bool,
+    /// The target may print.
+    pub(crate) printers: bool,
+    /// Where on drives, as the site says.
+    pub(crate) paths: PathRules,
+    /// Largest file, bytes.
+    pub(crate) largest: Option<u64>,
+    /// Bytes of what goes to the person of which a copy is kept.
+    pub(crate) keep_downloads: u64,
+    /// Whether all this still is what the site says.
+    pub(crate) standing: Standing,
+}
+
+/// The files of one desktop; clones are the same.
+#[derive(Clone)]
+pub(crate) struct DesktopFiles(Arc<Mutex<State>>);
+
+impl fmt::Debug for DesktopFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DesktopFiles")
+    }
+}
+
+struct State {
+    rules: DesktopRules,
+    files: HashMap<u32, File>,
+    changes: HashMap<u32, Changing>,
+    room: Room,
+    parts: usize,
+    told: HashSet<(Operation, String)>,
+    steps: Vec<Step>,
+}
+
+/// A change that the person's machine has not answered.
+struct Changing {
+    event: FileEvent,
+    resize: Option<(u32, u64)>,
+}
+
+impl DesktopFiles {
+    /// Nothing is open yet.
+    pub(crate) fn new(rules: DesktopRules) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            rules,
+            files: HashMap::new(),
+            changes: HashMap::new(),
+            room: Room::default(),
+            parts: PARTS,
+            told: HashSet::new(),
+            steps: Vec::new(),
+        })))
+    }
+
+    /// What is to be recorded before anything goes on.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        std::mem::take(&mut self.state().steps)
+    }
+
+    /// The desktop is gone: what was under way is reported.
+    pub(crate) fn finish(&self) -> Vec<Step> {
+        let mut state = self.state();
+        let mut files: Vec<File> = state.files.drain().map(|(_, file)| file).collect();
+        files.sort_by_key(|file| file.number);
+        let state = &mut *state;
+        for file in files {
+            file.finish(false, &mut state.room, &mut state.parts, &mut state.steps);
+        }
+        std::mem::take(&mut state.steps)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn may_take(&self) -> Result<(), Why> {
+        let (rules, files) = (&self.rules, &self.rules.files);
+        match (files.read_only, rules.to_target && files.may_upload) {
+            (true, _) => Err(READ_ONLY.into()),
+            (false, false) => Err(NO_UPLOAD.into()),
+            (false, true) => Ok(()),
+        }
+    }
+
+    fn may_give(&self, place: Place) -> Result<(), Why> {
+        let (allowed, why) = match place {
+            Place::Printer => (self.rules.printers, NO_PRINTER),
+            _ => (self.rules.to_person, NO_DOWNLOAD),
+        };
+        if allowed && self.rules.files.may_download { Ok(()) } else { Err(why.into()) }
+    }
+
+    fn check(&self, place: Place, path: &str, want: Reach, acts: &[Act]) -> Result<(), Why> {
+        if !(self.rules.standing.0)() {
+            return Err(CHANGED.into());
+        }
+        if place == Place::Drive && self.rules.paths.reach(path.as_bytes()) < want {
+            return Err(OUTSIDE.into());
+        }
+        self.rules.files.check(path.as_bytes(), None, want, acts)
+    }
+
+    /// Whether `opening` may be; and why nothing may be read through it.
+    fn judge(&self, opening: &Opening<'_>) -> Result<Option<String>, Why> {
+        let (place, path) = (opening.place, opening.path);
+        let alters = alters(opening);
+        if alters {
+            self.may_give(place)?;
+            self.check(place, path, Reach::Inside, &[Act::Read])?;
+        } else {
+            // Whether it is a folder shows only at the person's machine: its names may be needed on the way.
+            self.check(place, path, Reach::Ancestor, &[])?;
+        }
+        let reads = self.may_take().and_then(|()| self.check(place, path, Reach::Inside, &[CHANGE]));
+        match reads {
+            Ok(()) => Ok(None),
+            Err(why) if opening.reads && opening.folder == Some(false) && !alters => Err(why),
+            Err(why) => Ok(Some(why.into_owned())),
+        }
+    }
+
+    /// Says once that something was refused.
+    fn tell(&mut self, operation: Operation, path: &str, why: Why) {
+        if self.told.contains(&(operation, path.to_owned())) {
+            return;
+        }
+        if self.told.len() < MAX_TOLD {
+            self.told.insert((operation, path.to_owned()));
+        }
+        let mut event = FileEvent::new(operation, path.as_bytes());
+        event.refused = Some(why.into_owned());
+        self.steps.push(Step::Event(event));
+    }
+
+    /// Refuses contents of an open file; what follows of it is refused without another word.
+    fn refuse(&mut self, number: u32, operation: Operation, why: Why) -> bool {
+        let Some(file) = self.files.get_mut(&number) else { return false };
+        if file.refused.is_none() {
+            file.refused = Some(why.clone().into_owned());
+            let mut event = FileEvent::new(operation, file.path.as_bytes());
+            event.refused = Some(why.into_owned());
+            event.file = Some(number);
+            self.steps.push(Step::Event(event));
+        }
+        false
+    }
+
+    /// Whether contents that the target takes may reach to `end`.
+    fn may_reach(&mut self, number: u32, end: u64) -> Result<(), Why> {
+        let Some(file) = self.files.get(&number) else { return Err(NO_UPLOAD.into()) };
+        if let Some(why) = &file.closed_to_target {
+            return Err(why.clone().into());
+        }
+        self.fits(end.max(file.size()))?;
+        if end > file.judged && self.rules.files.by_size() {
+            self.check(file.place, &file.path, Reach::Inside, &[Act::Write { size: end }])?;
+        }
+        if let Some(file) = self.files.get_mut(&number) {
+            file.judged = file.judged.max(end);
+        }
+        Ok(())
+    }
+
+    fn fits(&self, end: u64) -> Result<(), Why> {
+        if !(self.rules.standing.0)() {
+            return Err(CHANGED.into());
+        }
+        match self.rules.largest.filter(|largest| end > *largest) {
+            Some(largest) => {
+                Err(format!("the file is larger than the {largest} bytes that the site allows").into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn within_budget(&self, bytes: usize) -> Result<(), Why> {
+        let taken = self.rules.files.max_bytes.as_ref().is_none_or(|budget| budget.take(bytes as u64));
+        if taken { Ok(()) } else { Err(OVER_BUDGET.into()) }
+    }
+
+    /// The target takes contents.
+    fn upload(&mut self, number: u32, offset: u64, data: &Bytes) -> bool {
+        let end = offset.saturating_add(data.len() as u64);
+        let allowed = self.may_reach(number, end).and_then(|()| self.within_budget(data.len()));
+        if let Err(why) = allowed {
+            return self.refuse(number, Operation::Upload, why);
+        }
+        let Some(file) = self.files.get_mut(&number) else { return false };
+        if file.refused.is_some() {
+            return false;
+        }
+        if file.take(offset, data, &mut self.room, &mut self.parts)
+            && self.rules.files.keep_uploads
+            && !data.is_empty()
+        {
+            self.steps.push(Step::Keep { file: number, offset, data: data.clone() });
+        }
+        true
+    }
+
+    /// The target gives contents.
+    fn download(&mut self, number: u32, offset: u64, data: &Bytes) -> bool {
+        let Some(file) = self.files.get(&number) else { return false };
+        // What is printed comes one after the other, whatever the offsets say.
+        let offset = if file.place == Place::Printer { file.down.bytes() } else { offset };
+        let end = offset.saturating_add(data.len() as u64);
+        let writable = if file.writes { Ok(()) } else { Err(NOT_FOR_WRITING.into()) };
+        let allowed = writable.and_then(|()| self.fits(end)).and_then(|()| self.within_budget(data.len()));
+        if let Err(why) = allowed {
+            return self.refuse(number, Operation::Download, why);
+        }
+        let Some(file) = self.files.get_mut(&number) else { return false };
+        if file.refused.is_some() {
+            return false;
+        }
+        file.down.add(offset, data, &mut self.room);
+        file.in_flight += 1;
+        match self.rules.keep_downloads.checked_sub(data.len() as u64) {
+            Some(left) if file.copied && !data.is_empty() => {
+                self.rules.keep_downloads = left;
+                self.steps.push(Step::Keep { file: number, offset, data: data.clone() });
+            }
+            Some(_) => {}
+            None => file.copied = false,
+        }
+        true
+    }
+
+    fn judge_change(&self, number: u32, change: Change<'_>) -> Result<(), Why> {
+        let Some(file) = self.files.get(&number) else { return Err(NO_DOWNLOAD.into()) };
+        self.may_give(file.place)?;
+        // A second name is another way to the contents.
+        let any_use = [Act::Read, CHANGE];
+        let acts = match change {
+            Change::Rename(_) if self.may_take().is_ok() => any_use.as_slice(),
+            _ => &[Act::Read],
+        };
+        self.check(file.place, &file.path, Reach::Inside, acts)?;
+        match change {
+            Change::Rename(to) => self.check(file.place, to, Reach::Inside, acts),
+            Change::Resize(size) => self.fits(size),
+            Change::Remove | Change::Attributes => Ok(()),
+        }
+    }
+}
+
+/// What a person's machine answered.
+fn said(status: Result<(), u32>) -> Option<String> {
+    status.err().map(|status| format!("the person's machine answered {status:#010x}"))
+}
+
+fn operation(change: Change<'_>) -> Operation {
+    match change {
+        Change::Rename(_) => Operation::Rename,
+        Change::Remove => Operation::Remove,
+        Change::Resize(_) | Change::Attributes => Operation::SetAttributes,
+    }
+}
+
+impl Files for DesktopFiles {
+    fn open(&mut self, opening: &Opening<'_>) -> Option<u32> {
+        let mut state = self.state();
+        match state.judge(opening) {
+            Ok(closed_to_target) => {
+                let number = state.rules.files.numbers.next();
+                state.files.insert(number, File::new(number, opening, closed_to_target));
+                Some(number)
+            }
+            Err(why) => {
+                let operation = if alters(opening) { Operation::Download } else { Operation::Upload };
+                state.tell(operation, opening.path, why);
+                None
+            }
+        }
+    }
+
+    fn opened(&mut self, file: u32, status: Result<(), u32>) {
+        let state = &mut *self.state();
+        match said(status) {
+            None => {
+                if let Some(file) = state.files.get_mut(&file) {
+                    file.is_open = true;
+                }
+            }
+            Some(error) => {
+                if let Some(file) = state.files.remove(&file) {
+                    file.not_opened(error, &mut state.steps);
+                }
+            }
+        }
+    }
+
+    fn list(&mut self, file: u32) -> bool {
+        let mut state = self.state();
+        let Some(file) = state.files.get(&file) else { return false };
+        let path = file.path.clone();
+        match state.check(file.place, &path, Reach::Parent, &[]) {
+            Ok(()) => true,
+            Err(why) => {
+                state.tell(Operation::List, &path, why);
+                false
+            }
+        }
+    }
+
+    fn ask(&mut self, file: u32, _end: u64) -> bool {
+        let mut state = self.state();
+        // How far the file reaches shows in the answer: clients ask for more than there is.
+        let offered = state.files.get(&file).map_or(0, |file| file.judged);
+        match state.may_reach(file, offered) {
+            Ok(()) => state.files.get(&file).is_some_and(|file| file.refused.is_none()),
+            Err(why) => state.refuse(file, Operation::Upload, why),
+        }
+    }
+
+    fn pass(&mut self, file: u32, direction: Direction, offset: u64, data: &Bytes) -> bool {
+        let mut state = self.state();
+        match direction {
+            Direction::ToTarget => state.upload(file, offset, data),
+            Direction::ToPerson => state.download(file, offset, data),
+        }
+    }
+
+    fn taken(&mut self, file: u32, status: Result<(), u32>) {
+        if let Some(file) = self.state().files.get_mut(&file) {
+            file.in_flight = file.in_flight.saturating_sub(1);
+            file.error = file.error.take().or(said(status));
+        }
+    }
+
+    fn ends(&mut self, file: u32, offset: u64) {
+        if let Some(file) = self.state().files.get_mut(&file) {
+            file.ends(offset);
+        }
+    }
+
+    fn size(&mut self, file: u32, size: u64) {
+        if let Some(file) = self.state().files.get_mut(&file) {
+            file.has_size(size);
+        }
+    }
+
+    fn change(&mut self, file: u32, change: Change<'_>) -> Option<u32> {
+        let mut state = self.state();
+        let path = state.files.get(&file)?.path.clone();
+        if let Err(why) = state.judge_change(file, change) {
+            state.tell(operation(change), &path, why);
+            return None;
+        }
+        let mut event = FileEvent::new(operation(change), path.as_bytes());
+        let resize = match change {
+            Change::Rename(to) => {
+                event.to = Some(to.to_owned());
+                None
+            }
+            Change::Resize(size) => {
+                event.note = Some(format!("size {size}"));
+                Some((file, size))
+            }
+            Change::Remove | Change::Attributes => None,
+        };
+        let number = state.rules.files.numbers.next();
+        state.changes.insert(number, Changing { event, resize });
+        Some(number)
+    }
+
+    fn changed(&mut self, change: u32, status: Result<(), u32>) {
+        let state = &mut *self.state();
+        let Some(Changing { mut event, resize }) = state.changes.remove(&change) else { return };
+        event.error = said(status);
+        if let (None, Some((file, size))) = (&event.error, resize)
+            && let Some(file) = state.files.get_mut(&file)
+        {
+            file.resized(size, &mut state.room);
+        }
+        state.steps.push(Step::Event(event));
+    }
+
+    fn close(&mut self, file: u32, status: Result<(), u32>) {
+        let state = &mut *self.state();
+        if let Some(file) = state.files.remove(&file) {
+            file.finish(status.is_ok(), &mut state.room, &mut state.parts, &mut state.steps);
+        }
+    }
+
+    fn refused(&mut self, path: &str, why: &'static str) {
+        self.state().tell(Operation::Other, path, why.into());
+    }
+}

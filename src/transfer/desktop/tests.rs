@@ -1,0 +1,300 @@
+//! What a desktop's target does with files of the person's machine.
+
+use super::*;
+use crate::transfer::Budget;
+use crate::transfer::testing::{Log, open_rules, rules_for, rules_of_a_site, sha};
+
+fn rules() -> DesktopRules {
+    DesktopRules {
+        files: FileRules { keep_uploads: true, ..open_rules() },
+        to_target: true,
+        to_person: true,
+        printers: true,
+        paths: PathRules::any(),
+        largest: None,
+        keep_downloads: 1 << 20,
+        standing: Standing::new(|| true),
+    }
+}
+
+fn reading(path: &str) -> Opening<'_> {
+    Opening {
+        place: Place::Drive,
+        path,
+        reads: true,
+        writes: false,
+        changes: false,
+        makes: false,
+        empties: false,
+        removes: false,
+        folder: None,
+    }
+}
+
+fn writing(path: &str) -> Opening<'_> {
+    Opening { reads: false, writes: true, makes: true, empties: true, folder: Some(false), ..reading(path) }
+}
+
+fn opened(files: &mut DesktopFiles, opening: Opening<'_>) -> u32 {
+    let number = files.open(&opening).expect("refused");
+    files.opened(number, Ok(()));
+    number
+}
+
+fn take(files: &mut DesktopFiles, file: u32, offset: u64, data: &'static [u8]) -> bool {
+    files.ask(file, offset + 1000) && files.pass(file, Direction::ToTarget, offset, &Bytes::from_static(data))
+}
+
+fn give(files: &mut DesktopFiles, file: u32, offset: u64, data: &'static [u8]) -> bool {
+    let passes = files.pass(file, Direction::ToPerson, offset, &Bytes::from_static(data));
+    if passes {
+        files.taken(file, Ok(()));
+    }
+    passes
+}
+
+fn log(files: &DesktopFiles) -> Log {
+    let mut log = Log::default();
+    log.take(files.steps());
+    log
+}
+
+/// The refusals, as operation and path.
+fn refusals(log: &Log) -> Vec<(Operation, &str)> {
+    log.events.iter().filter(|e| e.refused.is_some()).map(|e| (e.operation, e.path.as_str())).collect()
+}
+
+#[test]
+fn what_the_target_reads_whole_is_an_upload_with_its_hash_and_a_copy() {
+    let mut files = DesktopFiles::new(rules());
+    let file = opened(&mut files, reading("/share/a.csv"));
+    assert!(take(&mut files, file, 0, b"pressure"));
+    assert!(take(&mut files, file, 8, b"=4"));
+    files.ends(file, 10);
+    files.close(file, Ok(()));
+    let log = log(&files);
+    let [event] = &log.events[..] else { panic!("{log:?}") };
+    assert_eq!((event.operation, event.path.as_str(), event.bytes), (Operation::Upload, "/share/a.csv", 10));
+    assert_eq!((event.sha256, event.whole, event.file), (sha(b"pressure=4"), true, Some(file)));
+    assert_eq!(log.kept, [(file, 0, b"pressure=4".to_vec())]);
+}
+
+#[test]
+fn a_part_that_is_read_again_counts_once_where_it_is_the_same_and_takes_the_hash_away_where_it_is_not() {
+    for (again, hash, kept) in [(b"abcd".as_slice(), sha(b"abcd"), 1), (b"abXd", None, 2), (b"bcd", None, 2)]
+    {
+        let mut files = DesktopFiles::new(rules());
+        let file = opened(&mut files, reading("/share/a"));
+        assert!(take(&mut files, file, 0, b"abcd"));
+        let offset = 4 - again.len() as u64;
+        assert!(files.pass(file, Direction::ToTarget, offset, &Bytes::from_static(again)));
+        files.size(file, 4);
+        files.close(file, Ok(()));
+        let log = log(&files);
+        assert_eq!((log.events[0].sha256, log.events[0].bytes), (hash, 4 + again.len() as u64));
+        assert_eq!(log.events[0].whole, hash.is_some());
+        assert_eq!(log.kept.len(), kept, "what is different is kept too");
+    }
+}
+
+#[test]
+fn what_the_target_writes_is_a_download_of_which_the_site_says_how_much_is_kept() {
+    let mut files = DesktopFiles::new(DesktopRules { keep_downloads: 6, ..rules() });
+    let file = opened(&mut files, writing("/share/out"));
+    assert!(give(&mut files, file, 0, b"abcd"));
+    files.close(file, Ok(()));
+    let second = opened(&mut files, writing("/share/more"));
+    assert!(give(&mut files, second, 0, b"efgh"));
+    files.close(second, Ok(()));
+    let log = log(&files);
+    let [first, other] = &log.events[..] else { panic!("{log:?}") };
+    assert_eq!((first.operation, first.sha256, first.whole), (Operation::Download, sha(b"abcd"), true));
+    assert_eq!(first.note, None);
+    assert_eq!((other.sha256, other.whole), (sha(b"efgh"), true));
+    assert!(other.note.as_ref().unwrap().contains("not kept in full"));
+    assert_eq!(log.kept, [(file, 0, b"abcd".to_vec())]);
+}
+
+#[test]
+fn a_file_that_the_person_did_not_confirm_or_that_was_not_emptied_is_not_called_whole() {
+    let mut files = DesktopFiles::new(rules());
+    let lost = opened(&mut files, writing("/share/lost"));
+    assert!(give(&mut files, lost, 0, b"abcd"));
+    let failed = opened(&mut files, writing("/share/failed"));
+    assert!(files.pass(failed, Direction::ToPerson, 0, &Bytes::from_static(b"abcd")));
+    files.taken(failed, Err(0xc000_007f));
+    files.close(failed, Ok(()));
+    let patched = opened(&mut files, Opening { empties: false, makes: false, ..writing("/share/patched") });
+    assert!(give(&mut files, patched, 0, b"abcd"));
+    files.close(patched, Ok(()));
+    let sized = opened(&mut files, writing("/share/sized"));
+    let change = files.change(sized, Change::Resize(8)).unwrap();
+    files.changed(change, Ok(()));
+    assert!(give(&mut files, sized, 0, b"abcd"));
+    files.close(sized, Ok(()));
+    let mut log = log(&files);
+    log.take_closing(files.finish());
+    let whole: Vec<_> = log.events.iter().filter(|e| e.whole).collect();
+    assert!(whole.is_empty(), "{whole:?}");
+    assert_eq!(log.events.iter().filter(|e| e.operation == Operation::Download).count(), 4);
+    assert!(log.events.iter().any(|e| e.error.as_ref().is_some_and(|e| e.contains("0xc000007f"))));
+}
+
+#[test]
+fn each_way_is_allowed_by_itself() {
+    let mut files = DesktopFiles::new(DesktopRules { to_person: false, ..rules() });
+    assert_eq!(files.open(&writing("/share/a")), None);
+    assert_eq!(files.open(&Opening { removes: true, ..reading("/share/a") }), None);
+    assert_eq!(files.open(&Opening { changes: true, ..reading("/share/b") }), None);
+    let file = opened(&mut files, reading("/share/a"));
+    assert!(take(&mut files, file, 0, b"a"));
+    assert!(!give(&mut files, file, 0, b"b"));
+    for change in [Change::Remove, Change::Rename("/share/b"), Change::Resize(0), Change::Attributes] {
+        assert_eq!(files.change(file, change), None, "{change:?}");
+    }
+    let mut files = DesktopFiles::new(DesktopRules { to_target: false, ..rules() });
+    let file = opened(&mut files, writing("/share/a"));
+    assert!(give(&mut files, file, 0, b"a"));
+    assert_eq!(files.open(&Opening { folder: Some(false), ..reading("/share/a") }), None);
+    let folder = opened(&mut files, reading("/share"));
+    assert!(files.list(folder), "the way to a file is open");
+    assert!(!files.ask(folder, 0), "and contents are not");
+    for upload in [false, true] {
+        let conduit = FileRules { may_upload: upload, may_download: !upload, ..open_rules() };
+        let mut files = DesktopFiles::new(DesktopRules { files: conduit, ..rules() });
+        let file = Opening { folder: Some(false), ..reading("/share/a") };
+        assert_eq!(
+            (files.open(&file).is_some(), files.open(&writing("/share/a")).is_some()),
+            (upload, !upload)
+        );
+    }
+    let read_only = FileRules { read_only: true, ..open_rules() };
+    let mut files = DesktopFiles::new(DesktopRules { files: read_only, ..rules() });
+    assert_eq!(
+        files.open(&Opening { folder: Some(false), ..reading("/share/a") }),
+        None,
+        "it changes the target"
+    );
+}
+
+#[test]
+fn patterns_of_the_site_and_of_the_window_both_hold() {
+    let paths = PathRules::parse(&["/share/drop/*.csv"]).unwrap();
+    let window = rules_for(&["/share/**"]);
+    let mut files = DesktopFiles::new(DesktopRules { paths, files: window, ..rules() });
+    let file = opened(&mut files, Opening { folder: Some(false), ..reading("/share/drop/a.csv") });
+    assert!(take(&mut files, file, 0, b"a"));
+    for refused in ["/share/drop/a.txt", "/share/drop/x/a.csv", "/share/a.csv", "/other/drop/a.csv"] {
+        assert_eq!(files.open(&Opening { folder: Some(false), ..reading(refused) }), None, "{refused}");
+        assert_eq!(files.open(&writing(refused)), None, "{refused}");
+    }
+    assert_eq!(files.change(file, Change::Rename("/share/drop/a.exe")), None);
+    let root = opened(&mut files, Opening { folder: Some(true), ..reading("/share") });
+    assert!(!files.list(root), "nothing in it is allowed by itself");
+    let drop = opened(&mut files, Opening { folder: Some(true), ..reading("/share/drop") });
+    assert!(files.list(drop));
+    let log = log(&files);
+    assert!(refusals(&log).contains(&(Operation::Upload, "/share/drop/a.txt")));
+    assert!(refusals(&log).contains(&(Operation::Download, "/share/a.csv")));
+    // The window's own patterns alone.
+    let mut files = DesktopFiles::new(DesktopRules { files: rules_for(&["/share/x"]), ..rules() });
+    assert_eq!(files.open(&Opening { folder: Some(false), ..reading("/share/y") }), None);
+}
+
+#[test]
+fn sizes_and_the_budget_hold_and_nothing_follows_what_was_refused() {
+    let mut files = DesktopFiles::new(DesktopRules { largest: Some(6), ..rules() });
+    let file = opened(&mut files, reading("/share/large"));
+    assert!(take(&mut files, file, 0, b"abcd"));
+    assert!(!take(&mut files, file, 4, b"efgh"));
+    assert!(!take(&mut files, file, 0, b"abcd"), "nothing follows");
+    let known = opened(&mut files, reading("/share/known"));
+    files.size(known, 7);
+    assert!(!files.ask(known, 1), "it is known to be too large");
+    let out = opened(&mut files, writing("/share/out"));
+    assert!(!give(&mut files, out, 4, b"abc"));
+    assert_eq!(files.change(out, Change::Resize(7)), None);
+    files.close(file, Ok(()));
+    let log = log(&files);
+    let large: Vec<_> = log.events.iter().filter(|e| e.path == "/share/large").collect();
+    assert_eq!(large.len(), 2, "one refusal and the end: {large:?}");
+    assert!(!large[1].whole && large[1].bytes == 4);
+
+    let budget = FileRules { max_bytes: Some(Budget::new(5)), ..open_rules() };
+    let mut files = DesktopFiles::new(DesktopRules { files: budget, ..rules() });
+    let up = opened(&mut files, reading("/share/a"));
+    assert!(take(&mut files, up, 0, b"abc"));
+    let down = opened(&mut files, writing("/share/b"));
+    assert!(!give(&mut files, down, 0, b"abc"));
+    let log = super::tests::log(&files);
+    assert!(log.events[0].refused.as_ref().unwrap().contains("window's limit"));
+}
+
+#[test]
+fn the_sites_policies_are_asked_for_each_file() {
+    let mut files = DesktopFiles::new(DesktopRules { files: rules_of_a_site(), ..rules() });
+    // What the target reads is written there; what it writes is read from there.
+    assert_eq!(files.open(&Opening { folder: Some(false), ..reading("/share/a.exe") }), None);
+    assert_eq!(files.open(&writing("/share/a.key")), None);
+    let file = opened(&mut files, writing("/share/a.exe"));
+    assert_eq!(files.change(file, Change::Rename("/share/a.csv")), None, "a second name for it");
+    let large = opened(&mut files, reading("/share/large"));
+    assert!(!take(&mut files, large, 0, &[b'x'; 1001]));
+}
+
+#[test]
+fn rules_that_the_site_has_changed_allow_nothing_more() {
+    let holds = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let asked = holds.clone();
+    let standing = Standing::new(move || asked.load(std::sync::atomic::Ordering::Relaxed));
+    let mut files = DesktopFiles::new(DesktopRules { standing, ..rules() });
+    let up = opened(&mut files, reading("/share/a"));
+    let down = opened(&mut files, writing("/share/b"));
+    assert!(take(&mut files, up, 0, b"a") && give(&mut files, down, 0, b"b"));
+    holds.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert!(!take(&mut files, up, 1, b"a") && !give(&mut files, down, 1, b"b"));
+    assert!(!files.pass(up, Direction::ToTarget, 1, &Bytes::from_static(b"asked before")));
+    assert_eq!(files.open(&reading("/share/c")), None);
+    assert_eq!(files.change(down, Change::Remove), None);
+}
+
+#[test]
+fn print_jobs_come_one_after_the_other_whatever_their_offsets_say() {
+    let job = Opening { place: Place::Printer, ..writing("/A3/print job") };
+    let mut files = DesktopFiles::new(DesktopRules { to_person: false, to_target: false, ..rules() });
+    let file = opened(&mut files, job);
+    assert!(give(&mut files, file, 0, b"%!PS") && give(&mut files, file, 0, b" page"));
+    files.close(file, Ok(()));
+    let log = log(&files);
+    assert_eq!(log.events[0].sha256, sha(b"%!PS page"));
+    assert_eq!(log.kept, [(file, 0, b"%!PS page".to_vec())]);
+    let mut files = DesktopFiles::new(DesktopRules { printers: false, ..rules() });
+    assert_eq!(files.open(&job), None);
+}
+
+#[test]
+fn folders_removals_and_names_are_events_once_the_persons_machine_has_answered() {
+    let mut files = DesktopFiles::new(rules());
+    let folder = Opening { folder: Some(true), writes: false, empties: false, ..writing("/share/new") };
+    let made = opened(&mut files, folder);
+    files.close(made, Ok(()));
+    let file = opened(&mut files, Opening { removes: true, ..reading("/share/old") });
+    let renamed = files.change(file, Change::Rename("/share/older")).unwrap();
+    files.changed(renamed, Ok(()));
+    let removed = files.change(file, Change::Remove).unwrap();
+    files.changed(removed, Err(0xc000_0022));
+    files.close(file, Ok(()));
+    let missing = files.open(&reading("/share/missing")).unwrap();
+    files.opened(missing, Err(0xc000_0034));
+    let log = log(&files);
+    let seen: Vec<_> = log.events.iter().map(|e| (e.operation, e.to.as_deref(), e.error.is_some())).collect();
+    assert_eq!(
+        seen,
+        [
+            (Operation::Mkdir, None, false),
+            (Operation::Rename, Some("/share/older"), false),
+            (Operation::Remove, None, true),
+            (Operation::Remove, None, false),
+        ]
+    );
+}
