@@ -14,6 +14,7 @@ use super::machine::{Act, Machine, Side};
 use crate::{
     channels::ChannelPolicy,
     event::{Dropped, Event},
+    files::NoFiles,
     fuzzing::{SECRET, account, open_policy},
     mcs,
     wire::{self, Pdu, Reader, u16_at},
@@ -50,7 +51,7 @@ struct Through {
 }
 
 fn through(capture: &str, policy: ChannelPolicy) -> Through {
-    let mut machine = Machine::new(policy, account(), SecurityProtocol::SSL, ASKED);
+    let mut machine = Machine::new(policy, Box::new(NoFiles), account(), SecurityProtocol::SSL, ASKED);
     let mut through = Through::default();
     for (number, (client, bytes)) in pdus(capture).into_iter().enumerate() {
         let (form, len) = wire::measure(&bytes).unwrap().unwrap();
