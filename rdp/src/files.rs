@@ -58,6 +58,9 @@ pub enum Change<'a> {
 /// Decides on files, and follows them. `false` and `None` are refusals: the relay answers the target, and the person's
 /// machine never hears of it.
 pub trait Files: Debug + Send {
+    /// Whether the rules that all this is decided by are still in force: asked for what is about no contents, such as a
+    /// device that is shown, a size or a lock.
+    fn stands(&self) -> bool;
     /// A file is to be opened: the number by which it is named from here on.
     fn open(&mut self, opening: &Opening<'_>) -> Option<u32>;
     /// Whether the person's machine opened it; a file that it did not open is over.
@@ -89,6 +92,9 @@ pub trait Files: Debug + Send {
 pub struct NoFiles;
 
 impl Files for NoFiles {
+    fn stands(&self) -> bool {
+        false
+    }
     fn open(&mut self, _opening: &Opening<'_>) -> Option<u32> {
         None
     }

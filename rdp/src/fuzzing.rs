@@ -154,6 +154,9 @@ impl Witness {
 }
 
 impl Files for Witness {
+    fn stands(&self) -> bool {
+        true
+    }
     fn open(&mut self, opening: &Opening<'_>) -> Option<u32> {
         let names: Vec<&str> = opening.path.split('/').collect();
         assert!(names.len() > 1 && !names.iter().any(|n| matches!(*n, "." | "..")), "{:?}", opening.path);

@@ -320,6 +320,10 @@ fn operation(change: Change<'_>) -> Operation {
 }
 
 impl Files for DesktopFiles {
+    fn stands(&self) -> bool {
+        (self.state().rules.standing.0)()
+    }
+
     fn open(&mut self, opening: &Opening<'_>) -> Option<u32> {
         let mut state = self.state();
         match state.judge(opening) {

@@ -2,6 +2,7 @@
 //! of other types are never shown to the target, and each file is the caller's to decide on ([`Files`]). What is refused
 //! is answered here, so that neither side waits.
 
+mod answer;
 mod path;
 mod pdu;
 mod person;
@@ -72,6 +73,10 @@ struct Agreed {
     asked: bool,
     /// The person's machine has answered that.
     answered: bool,
+    /// The person's machine has said which version it speaks.
+    known: bool,
+    /// The person's machine has said its name.
+    named: bool,
     /// The target has confirmed the person's machine.
     confirmed: bool,
     /// The target says that somebody is logged on; that waits until all else is agreed, which some targets do not do.
@@ -112,17 +117,22 @@ enum Waiting {
         file: u32,
         class: u32,
     },
-    List,
+    /// The drive's figures, which say nothing of a file.
+    Volume {
+        class: u32,
+    },
+    List {
+        class: u32,
+    },
     Change {
         change: u32,
+        /// Bytes that say what it is to be.
+        len: u32,
     },
     Close {
         file: u32,
     },
-    /// A lock, or the drive's figures, which say nothing of a file.
-    Other {
-        figures: bool,
-    },
+    Lock,
 }
 
 /// A device, and a file or a question of it.

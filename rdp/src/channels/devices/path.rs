@@ -18,7 +18,7 @@ const DEVICES: [&str; 7] = ["CON", "PRN", "AUX", "NUL", "CLOCK$", "CONIN$", "CON
 
 /// The text in a UTF-16 field that may end in zeros. `None`: no UTF-16, too long, or with a zero inside.
 pub(super) fn text(bytes: &[u8]) -> Option<String> {
-    if !bytes.len().is_multiple_of(2) {
+    if !bytes.len().is_multiple_of(2) || bytes.len() > 2 * MAX_UNITS + 2 {
         return None;
     }
     let mut units = Vec::new();

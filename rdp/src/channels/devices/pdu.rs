@@ -81,6 +81,7 @@ pub(super) fn capabilities(
         body = Reader(start.0.get(len..).unwrap_or_default());
         match kind {
             1 => general(&mut set).ok_or(WRONG)?,
+            2 | 4 if len != 8 => return Err(WRONG),
             2 if printers => {}
             4 if drives => {}
             _ => continue,

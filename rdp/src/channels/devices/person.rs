@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Devices, Handle, Key, MAX_DEVICES, Passed, Shown, Terms, Waiting, completion,
+    Devices, Handle, Key, MAX_DEVICES, Passed, Shown, Terms, Waiting, answer, completion,
     pdu::{self, Kind},
     refusal,
     request::u64_at,
@@ -16,8 +16,6 @@ use crate::{
     wire::Reader,
 };
 
-/// `FileStandardInformation` (MS-FSCC 2.4.47), whose second field is the size.
-const STANDARD_INFORMATION: u32 = 5;
 const WRONG: Broken = Broken("answer of a device");
 
 impl Devices {
@@ -30,15 +28,22 @@ impl Devices {
     ) -> Result<(), Broken> {
         let body = Reader(message.get(4..).unwrap_or_default());
         match packet {
-            pdu::CLIENT_ID => passed.to_target.push(pdu::version(packet, body)?),
-            pdu::CLIENT_NAME => passed.to_target.push(pdu::name(body)?),
-            pdu::CLIENT_CAPABILITIES if self.agreed.asked => {
+            // Each once, so that a beginning carries nothing but a beginning.
+            pdu::CLIENT_ID if !terms.frozen && !self.agreed.known => {
+                passed.to_target.push(pdu::version(packet, body)?);
+                self.agreed.known = true;
+            }
+            pdu::CLIENT_NAME if !terms.frozen && !self.agreed.named => {
+                passed.to_target.push(pdu::name(body)?);
+                self.agreed.named = true;
+            }
+            pdu::CLIENT_CAPABILITIES if !terms.frozen && self.agreed.asked && !self.agreed.answered => {
                 let allowed = (terms.policy.drives(), terms.policy.printers);
                 passed.to_target.push(pdu::capabilities(packet, body, allowed)?);
                 self.agreed.answered = true;
                 self.tell_logged_on(passed);
             }
-            pdu::DEVICES if !terms.frozen => self.announced(body, terms, passed)?,
+            pdu::DEVICES => self.announced(body, terms, passed)?,
             pdu::DEVICES_GONE => self.gone(body, terms, passed)?,
             pdu::COMPLETION => return self.completed(message, terms, passed),
             _ => passed.dropped = true,
@@ -53,7 +58,14 @@ impl Devices {
         passed: &mut Passed,
     ) -> Result<(), Broken> {
         let mut kept = Vec::new();
+        let stands = terms.files.stands();
         for device in pdu::devices(body)? {
+            if terms.frozen {
+                // It may be offered again later; a client that is not answered waits.
+                passed.to_person.push(reply(device.id, status::ACCESS_DENIED));
+                passed.dropped = true;
+                continue;
+            }
             let (word, allowed) = match device.kind {
                 Kind::Drive => ("drive", terms.policy.drives()),
                 Kind::Printer => ("printer", terms.policy.printers),
@@ -62,7 +74,7 @@ impl Devices {
             let known = self.shown.values().any(|shown| shown.name == device.name);
             let fits = !device.bytes.is_empty() && !known && self.shown.len() < MAX_DEVICES;
             let name = device.name.clone();
-            if allowed && fits && !self.shown.contains_key(&device.id) {
+            if allowed && stands && fits && !self.shown.contains_key(&device.id) {
                 self.shown.insert(device.id, Shown { kind: device.kind, name: name.clone() });
                 passed.events.push(Event::DeviceShown { kind: word, name });
                 kept.push(device);
@@ -129,6 +141,7 @@ impl Devices {
     ) -> Result<Vec<u8>, Broken> {
         let files = &mut *terms.files;
         let denied = refusal(key, status::ACCESS_DENIED);
+        let shut = terms.frozen || !files.stands();
         Ok(match waiting {
             Waiting::Open { file, path } => {
                 let id = body.u32().ok_or(WRONG)?;
@@ -153,36 +166,37 @@ impl Devices {
                 completion(key, 0, &[&got.to_le_bytes(), data])
             }
             Waiting::Write { file, len } => {
-                let took = body.u32().ok_or(WRONG)?;
+                let took = body.u32().filter(|took| *took <= len).ok_or(WRONG)?;
                 files.taken(file, if took == len { Ok(()) } else { Err(status::TOO_MUCH) });
                 completion(key, 0, &[&took.to_le_bytes(), &[0]])
             }
             Waiting::Look { file, class } => {
                 let data = counted(&mut body)?;
-                if terms.frozen {
-                    return Ok(denied);
-                }
-                if class == STANDARD_INFORMATION
+                if !shut
+                    && class == answer::STANDARD
                     && let Some(size) = u64_at(data, 8)
                 {
                     files.size(file, size);
                 }
-                listed(key, data)
+                answer::file(class, data).filter(|_| !shut).map_or(denied, |data| listed(key, &data))
             }
-            Waiting::List | Waiting::Other { figures: true } => {
+            Waiting::Volume { class } => {
                 let data = counted(&mut body)?;
-                if terms.frozen { denied } else { listed(key, data) }
+                answer::volume(class, data).filter(|_| !shut).map_or(denied, |data| listed(key, &data))
             }
-            Waiting::Change { change } => {
+            Waiting::List { class } => {
+                let data = counted(&mut body)?;
+                answer::entry(class, data).filter(|_| !shut).map_or(denied, |data| listed(key, &data))
+            }
+            Waiting::Change { change, len } => {
                 files.changed(change, Ok(()));
-                let len = body.u32().unwrap_or(0);
                 completion(key, 0, &[&len.to_le_bytes(), &[0]])
             }
             Waiting::Close { file } => {
                 files.close(file, Ok(()));
                 completion(key, 0, &[&[0; 5]])
             }
-            Waiting::Other { figures: false } => completion(key, 0, &[&[0; 5]]),
+            Waiting::Lock => completion(key, 0, &[&[0; 5]]),
         })
     }
 }
@@ -194,9 +208,13 @@ fn failed(waiting: Waiting, status: u32, terms: &mut Terms<'_>) {
         Waiting::Open { file, .. } => files.opened(file, Err(status)),
         Waiting::Read { file, offset, .. } if status == status::END_OF_FILE => files.ends(file, offset),
         Waiting::Write { file, .. } => files.taken(file, Err(status)),
-        Waiting::Change { change } => files.changed(change, Err(status)),
+        Waiting::Change { change, .. } => files.changed(change, Err(status)),
         Waiting::Close { file } => files.close(file, Err(status)),
-        Waiting::Read { .. } | Waiting::Look { .. } | Waiting::List | Waiting::Other { .. } => {}
+        Waiting::Read { .. }
+        | Waiting::Look { .. }
+        | Waiting::Volume { .. }
+        | Waiting::List { .. }
+        | Waiting::Lock => {}
     }
 }
 

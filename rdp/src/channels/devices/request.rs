@@ -1,16 +1,25 @@
 //! What a target asks of a device (MS-RDPEFS 2.2.1.4, 2.2.3.3), read.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
-use super::path;
+use super::{answer, path};
 use crate::wire::{Reader, put, u32_at};
 
 /// Bytes of a request before what its kind says.
 pub(super) const HEAD: usize = 24;
+/// Where the number of the open file stands.
+const FILE: usize = 8;
 /// Where the contents of a WRITE begin.
 pub(super) const CONTENTS: usize = HEAD + 32;
 /// Most bytes that are read at once: what fits into the longest message.
 const MAX_READ: u32 = super::LIMIT as u32 - 1024;
+
+/// Most bytes of a buffer that comes with a question, which holds nothing.
+const MAX_QUERY: u32 = 4096;
+/// Most ranges that are locked at once.
+const MAX_LOCKS: u32 = 64;
 
 const CREATE: u32 = 0;
 const CLOSE: u32 = 2;
@@ -53,10 +62,13 @@ pub(super) enum Request {
     Look {
         class: u32,
     },
-    /// The drive's own figures.
-    Volume,
-    /// Names: of a folder as the target names it, or more of the same.
+    /// The drive's own figures; the kind of answer.
+    Volume {
+        class: u32,
+    },
+    /// Names: of a folder as the target names it, or more of the same; the kind of answer.
     List {
+        class: u32,
         first: Option<String>,
     },
     /// A path of the drive, not in normal form.
@@ -94,15 +106,26 @@ pub(super) fn head(body: &mut Reader<'_>) -> Option<Head> {
     })
 }
 
-/// Reads a whole request; what goes on if it is allowed is nothing but what was read. `None`: it is truncated, or its
-/// lengths lie.
+/// Reads a whole request; what goes on if it is allowed is nothing but what was read: everything else is zero. `None`: it is
+/// truncated, or its lengths lie.
 pub(super) fn read(head: &Head, mut message: Vec<u8>) -> Option<(Request, Bytes)> {
     let request = match (head.major, head.minor) {
-        (CREATE, _) => Request::Create(create(&mut message)?),
         (DIRECTORY, QUERY_DIRECTORY) => list(&mut message)?,
-        _ => plain(head.major, &mut message)?,
+        (major, _) => {
+            // Only a folder's questions have kinds of their own.
+            put(&mut message, HEAD - 4, &[0; 4]);
+            if major == CREATE { Request::Create(create(&mut message)?) } else { plain(major, &mut message)? }
+        }
     };
     Some((request, message.into()))
+}
+
+/// A print job's CREATE: printers have no paths.
+pub(super) fn job(create: &Bytes) -> Bytes {
+    let mut message = create.to_vec();
+    message.truncate(CONTENTS);
+    wipe(&mut message, CONTENTS - 4..CONTENTS);
+    message.into()
 }
 
 /// A request with 32 bytes of fields and padding, and perhaps something behind them.
@@ -111,32 +134,56 @@ fn plain(major: u32, message: &mut Vec<u8>) -> Option<Request> {
         path::one_separator(message, CONTENTS + 6);
     }
     let body = message.get(HEAD..)?;
-    let behind = match major {
-        CLOSE | READ => 0,
-        WRITE => u32_at(body, 0)?,
-        QUERY_INFORMATION | QUERY_VOLUME | SET_INFORMATION => u32_at(body, 4)?,
-        LOCK => u32_at(body, 8)?.checked_mul(16)?,
+    // What is behind the fields, and how many bytes of those say something.
+    let (behind, fields) = match major {
+        CLOSE => (0, 0),
+        READ => (0, 12),
+        WRITE => (u32_at(body, 0)?, 12),
+        QUERY_INFORMATION | QUERY_VOLUME => (u32_at(body, 4).filter(|len| *len <= MAX_QUERY)?, 8),
+        SET_INFORMATION => (u32_at(body, 4)?, 8),
+        LOCK => (u32_at(body, 8).filter(|locks| *locks <= MAX_LOCKS)? * 16, 12),
         _ => return Some(Request::Other),
     };
-    let behind = body.get(32..)?.get(..usize::try_from(behind).ok()?)?;
-    let request = match major {
-        CLOSE => Request::Close,
-        READ => {
-            let (len, offset) = (u32_at(body, 0)?, u64_at(body, 4)?);
-            if len > MAX_READ {
-                return None;
-            }
-            Request::Read { offset, len }
-        }
-        WRITE => Request::Write { offset: u64_at(body, 4)? },
-        QUERY_INFORMATION => Request::Look { class: u32_at(body, 0)? },
-        QUERY_VOLUME => Request::Volume,
-        SET_INFORMATION => set(u32_at(body, 0)?, behind)?,
-        _ => Request::Lock,
-    };
-    let used = CONTENTS + behind.len();
+    let used = CONTENTS.checked_add(usize::try_from(behind).ok()?)?;
+    if message.len() < used {
+        return None;
+    }
     message.truncate(used);
-    Some(request)
+    wipe(message, HEAD + fields..CONTENTS);
+    let (first, second) = (u32_at(message, HEAD)?, u64_at(message, HEAD + 4)?);
+    Some(match major {
+        CLOSE => Request::Close,
+        READ if first > MAX_READ => return None,
+        READ => Request::Read { offset: second, len: first },
+        WRITE => Request::Write { offset: second },
+        QUERY_INFORMATION | QUERY_VOLUME => {
+            // The question is in the fields.
+            wipe(message, CONTENTS..used);
+            let volume = major == QUERY_VOLUME;
+            let known = if volume { answer::VOLUME } else { answer::FILE };
+            if !known.contains(&first) {
+                Request::Other
+            } else if volume {
+                Request::Volume { class: first }
+            } else {
+                Request::Look { class: first }
+            }
+        }
+        SET_INFORMATION => set(first, message.get_mut(CONTENTS..)?)?,
+        _ => {
+            // One bit of this word says whether to wait.
+            let waits = message.get(HEAD + 4)? & 1;
+            put(message, HEAD + 4, &[waits, 0, 0, 0]);
+            Request::Lock
+        }
+    })
+}
+
+/// Zeros in the place of what nobody reads.
+pub(super) fn wipe(bytes: &mut [u8], range: Range<usize>) {
+    if let Some(unread) = bytes.get_mut(range) {
+        unread.fill(0);
+    }
 }
 
 /// The little-endian quad word at `at`.
@@ -158,17 +205,27 @@ fn create(message: &mut Vec<u8>) -> Option<Create> {
     const NO_FOLDER: u32 = 0x40;
     const REMOVES: u32 = 0x1000;
     const BY_NUMBER: u32 = 0x2000;
+    /// Rights, attributes, ways to share and options that exist (MS-SMB2 2.2.13).
+    const RIGHTS: u32 = 0xf31f_01ff;
+    const ATTRIBUTES: u32 = 0x0000_31b7;
+    const SHARES: u32 = 0x7;
+    const OPTIONS: u32 = 0x00f0_fb7f;
     path::one_separator(message, CONTENTS);
     let mut at = Reader(message.get(HEAD..)?);
-    let mut access = at.u32()?;
-    at.take(16)?;
-    let (disposition, options, len) = (at.u32()?, at.u32()?, usize::try_from(at.u32()?).ok()?);
+    let mut access = at.u32()? & RIGHTS;
+    // How much room it needs is a hint that no file needs.
+    at.take(8)?;
+    let (attributes, shares) = (at.u32()? & ATTRIBUTES, at.u32()? & SHARES);
+    let (disposition, options, len) = (at.u32()?, at.u32()? & OPTIONS, usize::try_from(at.u32()?).ok()?);
     let path = path::text(at.take(len)?)?;
     message.truncate(HEAD + 32 + len);
     if access & MAXIMUM != 0 {
         access = access & !MAXIMUM | GENERIC_READ;
-        put(message, HEAD, &access.to_le_bytes());
     }
+    // Which file is open yet is nobody's to say.
+    wipe(message, FILE..FILE + 4);
+    let fields = [access, 0, 0, attributes, shares, disposition, options];
+    put(message, HEAD, &fields.map(u32::to_le_bytes).concat());
     // FILE_SUPERSEDE 0, FILE_OPEN 1, FILE_CREATE 2, FILE_OPEN_IF 3, FILE_OVERWRITE 4, FILE_OVERWRITE_IF 5.
     if disposition > 5 || options & BY_NUMBER != 0 || options & FOLDER != 0 && options & NO_FOLDER != 0 {
         return None;
@@ -197,34 +254,45 @@ fn list(message: &mut Vec<u8>) -> Option<Request> {
     let (class, first, len) = (at.u32()?, at.u8()?, usize::try_from(at.u32()?).ok()?);
     at.take(23)?;
     let path = at.take(len)?;
-    // Full, both names, only names, plain (MS-FSCC 2.4).
-    if !matches!(class, 1 | 2 | 3 | 12) {
+    if !answer::NAMES.contains(&class) {
         return Some(Request::Other);
     }
-    if first == 0 {
-        message.truncate(HEAD + FIXED);
-        put(message, HEAD + 5, &[0; 4]);
-        return Some(Request::List { first: None });
-    }
-    let path = path::text(path)?;
+    let (first, len) = if first == 0 { (None, 0) } else { (Some(path::text(path)?), len) };
     message.truncate(HEAD + FIXED + len);
-    Some(Request::List { first: Some(path) })
+    wipe(message, HEAD + 9..HEAD + FIXED);
+    put(message, HEAD + 4, &[u8::from(first.is_some())]);
+    put(message, HEAD + 5, &u32::try_from(len).ok()?.to_le_bytes());
+    Some(Request::List { class, first })
 }
 
-/// A change by SET_INFORMATION (2.2.3.3.9), by class (MS-FSCC 2.4).
-fn set(class: u32, buffer: &[u8]) -> Option<Request> {
-    Some(match class {
-        4 => Request::Attributes,
-        RENAME => {
-            let mut at = Reader(buffer);
-            let (_replace, root, len) = (at.u8()?, at.u8()?, usize::try_from(at.u32()?).ok()?);
-            let path = path::text(at.take(len)?)?;
-            // Nothing but the drive itself is where a path starts.
-            (root == 0).then_some(Request::Rename(path))?
+/// A change by SET_INFORMATION (2.2.3.3.9), by class (MS-FSCC 2.4). Each has a length of its own.
+fn set(class: u32, buffer: &mut [u8]) -> Option<Request> {
+    Some(match (class, buffer.len()) {
+        (4, 36 | 40) => {
+            wipe(buffer, 36..buffer.len());
+            Request::Attributes
         }
-        13 if buffer.first() == Some(&0) => Request::Attributes,
-        13 => Request::Remove,
-        19 | 20 => Request::Resize(u64_at(buffer, 0)?),
+        (RENAME, _) => {
+            let mut at = Reader(buffer);
+            let (replaces, root, len) = (at.u8()?, at.u8()?, usize::try_from(at.u32()?).ok()?);
+            // Nothing but the drive itself is where a path starts.
+            if at.0.len() != len || root != 0 {
+                return None;
+            }
+            let path = path::text(at.0)?;
+            put(buffer, 0, &[u8::from(replaces != 0)]);
+            Request::Rename(path)
+        }
+        (13, 0 | 1) => match buffer.first_mut() {
+            Some(0) => Request::Attributes,
+            Some(removes) => {
+                *removes = 1;
+                Request::Remove
+            }
+            None => Request::Remove,
+        },
+        (19 | 20, 8) => Request::Resize(u64_at(buffer, 0)?),
+        (4 | 13 | 19 | 20, _) => return None,
         _ => Request::Other,
     })
 }

@@ -28,18 +28,18 @@ impl Devices {
     ) -> Result<(), Broken> {
         let body = Reader(message.get(4..).unwrap_or_default());
         match packet {
-            pdu::SERVER_ANNOUNCE => {
+            pdu::SERVER_ANNOUNCE if !terms.frozen => {
                 // A new beginning: nothing of the one before holds.
                 self.agreed = Default::default();
                 self.forget(None, terms.files);
                 passed.to_person.push(pdu::version(packet, body)?);
             }
-            pdu::SERVER_CAPABILITIES => {
+            pdu::SERVER_CAPABILITIES if !terms.frozen && !self.agreed.asked => {
                 let allowed = (terms.policy.drives(), terms.policy.printers);
                 passed.to_person.push(pdu::capabilities(packet, body, allowed)?);
                 self.agreed.asked = true;
             }
-            pdu::CLIENT_ID => {
+            pdu::CLIENT_ID if !terms.frozen && !self.agreed.confirmed => {
                 self.agreed.confirmed = true;
                 passed.to_person.push(pdu::version(packet, body)?);
                 self.tell_logged_on(passed);
@@ -52,7 +52,8 @@ impl Devices {
                 let mut at = body;
                 let (id, result) = at.u32().zip(at.u32()).ok_or(Broken("answer about a device"))?;
                 if self.shown.contains_key(&id) {
-                    passed.to_person.push(reply(id, result));
+                    // Yes or no: there is nothing else to say.
+                    passed.to_person.push(reply(id, if result == 0 { 0 } else { status::ACCESS_DENIED }));
                 }
             }
             pdu::REQUEST => return self.request(message, terms, passed),
@@ -76,6 +77,9 @@ impl Devices {
         let judged = match request::read(&head, message) {
             None => Err(status::INVALID_PARAMETER),
             Some((request, onward)) => {
+                let printer = self.shown.get(&head.device).is_some_and(|shown| shown.kind == Kind::Printer);
+                let job = printer && matches!(request, Request::Create(_));
+                let onward = if job { request::job(&onward) } else { onward };
                 self.judge((head.device, head.file), request, &onward, terms).map(|waiting| (waiting, onward))
             }
         };
@@ -120,7 +124,7 @@ impl Devices {
         match request {
             Request::Write { offset } => write(handle.file, offset, onward, terms.files),
             _ if printer => Err(status::NOT_SUPPORTED),
-            request => on_drive(&drive, handle, request, terms.files),
+            request => on_drive(&drive, handle, request, onward, terms.files),
         }
     }
 
@@ -133,9 +137,13 @@ impl Devices {
             match waiting {
                 Waiting::Open { file, .. } => files.opened(file, over),
                 Waiting::Write { file, .. } => files.taken(file, over),
-                Waiting::Change { change } => files.changed(change, over),
+                Waiting::Change { change, .. } => files.changed(change, over),
                 Waiting::Close { file } => files.close(file, over),
-                Waiting::Read { .. } | Waiting::Look { .. } | Waiting::List | Waiting::Other { .. } => {}
+                Waiting::Read { .. }
+                | Waiting::Look { .. }
+                | Waiting::Volume { .. }
+                | Waiting::List { .. }
+                | Waiting::Lock => {}
             }
         }
         for (_, handle) in self.handles.extract_if(|(id, _), _| gone(*id)) {
@@ -198,27 +206,37 @@ fn write(file: u32, offset: u64, onward: &Bytes, files: &mut dyn Files) -> Resul
     passes.then_some(Waiting::Write { file, len }).ok_or(status::ACCESS_DENIED)
 }
 
-fn on_drive(drive: &str, handle: &Handle, request: Request, files: &mut dyn Files) -> Result<Waiting, u32> {
+fn on_drive(
+    drive: &str,
+    handle: &Handle,
+    request: Request,
+    onward: &Bytes,
+    files: &mut dyn Files,
+) -> Result<Waiting, u32> {
     let file = handle.file;
+    let len = u32::try_from(onward.len().saturating_sub(CONTENTS)).map_err(|_| status::INVALID_PARAMETER)?;
     let change = |files: &mut dyn Files, change: Change<'_>| {
-        files.change(file, change).map(|change| Waiting::Change { change }).ok_or(status::ACCESS_DENIED)
+        files.change(file, change).map(|change| Waiting::Change { change, len }).ok_or(status::ACCESS_DENIED)
+    };
+    let stands = |files: &mut dyn Files, waiting: Waiting| {
+        if files.stands() { Ok(waiting) } else { Err(status::ACCESS_DENIED) }
     };
     match request {
         Request::Read { offset, len } => {
             let passes = files.ask(file, offset.saturating_add(len.into()));
             passes.then_some(Waiting::Read { file, offset, len }).ok_or(status::ACCESS_DENIED)
         }
-        Request::Look { class } => Ok(Waiting::Look { file, class }),
-        Request::Volume => Ok(Waiting::Other { figures: true }),
-        Request::Lock => Ok(Waiting::Other { figures: false }),
-        Request::List { first } => {
+        Request::Look { class } => stands(files, Waiting::Look { file, class }),
+        Request::Volume { class } => stands(files, Waiting::Volume { class }),
+        Request::Lock => stands(files, Waiting::Lock),
+        Request::List { class, first } => {
             // Clients list the folder that the request names, whichever is open.
             let same = first.as_deref().is_none_or(|asked| {
                 path::folder(asked)
                     .and_then(|(folder, _)| path::normal(drive, folder))
                     .is_some_and(|folder| folder == handle.path)
             });
-            (same && files.list(file)).then_some(Waiting::List).ok_or(status::ACCESS_DENIED)
+            (same && files.list(file)).then_some(Waiting::List { class }).ok_or(status::ACCESS_DENIED)
         }
         Request::Rename(to) => {
             let to = normal(drive, &to, files)?;

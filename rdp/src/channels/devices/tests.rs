@@ -1,5 +1,7 @@
 //! Drives and printers, message by message.
 
+mod unread;
+
 use std::collections::HashSet;
 
 use bytes::Bytes;
@@ -35,6 +37,9 @@ impl Notes {
 }
 
 impl Files for Notes {
+    fn stands(&self) -> bool {
+        !self.no.contains("stands")
+    }
     fn open(&mut self, o: &Opening<'_>) -> Option<u32> {
         let marks = [
             (o.reads, "r"),
