@@ -30,8 +30,7 @@ impl Gateway {
         let grant = session.grant();
         let limits = grant.limits();
         let snapshot = self.snapshots.borrow().clone();
-        let directions = directions(&snapshot, grant);
-        let passes = |way| directions.iter().any(|d| *d == Direction::Both || *d == way);
+        let (into, out) = ways(&directions(&snapshot, grant));
         let operations = grant.operations();
         let operate = operations.contains(&Operation::Operate) || operations.contains(&Operation::Program);
         let paths = PathRules::parse(&limits.paths);
@@ -39,8 +38,8 @@ impl Gateway {
         let legible = paths.is_ok();
         FileRules {
             read_only: limits.read_only_files || !operate,
-            may_upload: legible && passes(Direction::In),
-            may_download: legible && passes(Direction::Out),
+            may_upload: legible && into,
+            may_download: legible && out,
             paths: paths.unwrap_or_else(|_| PathRules::any()),
             max_bytes: self.file_budget(grant).await,
             keep_uploads: true,
@@ -67,17 +66,18 @@ impl Gateway {
             paths: paths.unwrap_or_else(|_| PathRules::any()),
             largest: desktop.drives_file_bytes,
             keep_downloads: grant.keep_full_bytes(),
-            standing: self.standing(grant, desktop),
+            standing: self.standing(session, desktop),
         }
     }
 
-    /// Whether the site still says of this desktop what it said when the session began.
-    fn standing(&self, grant: &Grant, then: Desktop) -> Standing {
-        let (snapshots, asset) = (self.snapshots.clone(), grant.account().asset.clone());
+    /// Whether the site still says of this desktop, and of the way to it, what it said when the session began.
+    fn standing(&self, session: &Arc<Session>, then: Desktop) -> Standing {
+        let (snapshots, session) = (self.snapshots.clone(), session.clone());
+        let ways_then = ways(&directions(&snapshots.borrow(), session.grant()));
         Standing::new(move || {
-            let snapshot = snapshots.borrow();
-            let now = snapshot.site.asset(&asset).and_then(|asset| asset.rdp.as_ref());
-            now.is_some_and(|now| now.same_files(&then))
+            let (snapshot, grant) = (snapshots.borrow(), session.grant());
+            let now = snapshot.site.asset(&grant.account().asset).and_then(|asset| asset.rdp.as_ref());
+            now.is_some_and(|now| now.same_files(&then)) && ways(&directions(&snapshot, grant)) == ways_then
         })
     }
 
@@ -139,6 +139,12 @@ impl FilePolicy for LivePolicy {
     }
 }
 
+/// Whether data may go in, and out, by conduits of these directions.
+fn ways(directions: &[Direction]) -> (bool, bool) {
+    let passes = |way| directions.iter().any(|d| *d == Direction::Both || *d == way);
+    (passes(Direction::In), passes(Direction::Out))
+}
+
 /// Directions of the conduits by which the person comes.
 fn directions(snapshot: &Snapshot, grant: &Grant) -> Vec<Direction> {
     let site = &snapshot.site;
@@ -146,4 +152,22 @@ fn directions(snapshot: &Snapshot, grant: &Grant) -> Vec<Direction> {
         return Vec::new();
     };
     site.conduits_to(zone, asset, grant.protocol()).map(|c| c.direction).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_goes_the_ways_of_all_conduits_together() {
+        for (directions, ways_of_them) in [
+            ([Direction::In].as_slice(), (true, false)),
+            (&[], (false, false)),
+            (&[Direction::Out, Direction::Out], (false, true)),
+            (&[Direction::In, Direction::Out], (true, true)),
+            (&[Direction::Both], (true, true)),
+        ] {
+            assert_eq!(ways(directions), ways_of_them, "{directions:?}");
+        }
+    }
 }
