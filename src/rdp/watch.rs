@@ -10,14 +10,15 @@ use cofferdam_access::{
 use cofferdam_rdp::{Area, Client, Direction, Event, Pointer, ScreenPdu, Stop, Watch};
 use cofferdam_recorder::{
     Clipboard, ClipboardText, Decision, DesktopEncoder, Direction as Way, Event as Recorded, Key,
+    RecorderStopped, StreamKeeper,
 };
 use tracing::{info, warn};
 
 use super::tap::{CHANNEL, Latest, TapQueue};
 use crate::{
     gateway::Gateway,
-    session::{control::Ended, files::keep_event, live::Session},
-    transfer::{Operation, Step, desktop::DesktopFiles, printable},
+    session::{control::Ended, end::End, files::record_event, live::Session},
+    transfer::{FileEvent, Operation, Step, desktop::DesktopFiles, printable},
 };
 
 /// `PTRFLAGS_DOWN`, and the buttons that it is about (MS-RDPBCGR 2.2.8.1.1.3.1.1.3).
@@ -43,6 +44,10 @@ pub(super) struct Watcher {
     buttons: u8,
     noted: HashMap<String, ()>,
     files: DesktopFiles,
+    /// A refusal of a file whose event is recorded, and that is not noted yet.
+    owed: Option<(String, String)>,
+    /// Digests of contents of which no copy is kept, to the target and to the person.
+    digests: [Option<StreamKeeper>; 2],
 }
 
 impl Watcher {
@@ -64,6 +69,8 @@ impl Watcher {
             buttons: 0,
             noted: HashMap::new(),
             files,
+            owed: None,
+            digests: [None, None],
         }
     }
 
@@ -128,7 +135,7 @@ impl Watcher {
 
     /// Something did not pass: in the recording, and once in the audit log.
     async fn refused(&mut self, action: String, reason: &str) -> Result<(), Ended> {
-        if self.noted.len() >= NOTES || self.noted.insert(action.clone(), ()).is_some() {
+        if self.noted.len() >= NOTES || self.noted.contains_key(&action) {
             return Ok(());
         }
         let decision = Decision {
@@ -141,6 +148,8 @@ impl Watcher {
         if let Err(e) = self.audit(&action, reason).await {
             warn!(session = %self.session.id(), error = %e, "what a desktop was refused could not be audited");
         }
+        // Only now: whoever is stopped meanwhile says it again.
+        self.noted.insert(action, ());
         Ok(())
     }
 
@@ -152,45 +161,82 @@ impl Watcher {
         self.session.record(Recorded::Decision(Box::new(decision))).await
     }
 
-    /// What happened to files: recorded and counted, refusals audited.
+    /// What happened to files: recorded and counted, refusals audited. A step stays the next one until it is recorded, since a
+    /// kill stops this anywhere that it waits.
     async fn files(&mut self) -> Result<(), Ended> {
-        for step in self.files.steps() {
-            self.file(step).await?;
+        self.pay().await?;
+        while let Some(step) = self.files.next_step() {
+            let recorded = self.file(step).await;
+            self.pay().await.and(recorded)?;
         }
         Ok(())
     }
 
-    /// The relay is over: what was under way is said.
+    /// The relay is over: what was not recorded yet is, and what was under way is said.
     pub(super) async fn finish_files(&mut self) {
-        for step in self.files.finish() {
-            // An error has ended the session already.
-            self.file(step).await.unwrap_or_default();
+        self.files.finish();
+        // An error has ended the session already.
+        while self.files.next_step().is_some() || self.owed.is_some() {
+            self.files().await.unwrap_or_default();
+        }
+        for digest in &mut self.digests {
+            if let Some(digest) = digest.take() {
+                kept(&self.session, digest.finish().await.map(drop)).unwrap_or_default();
+            }
         }
     }
 
+    /// Records a step, which then is no longer the next one.
     async fn file(&mut self, step: Step) -> Result<(), Ended> {
         match step {
             Step::Keep { file, offset, data } => {
-                self.session.record(Recorded::FileContent { file, offset, data }).await
+                let recorded = self.session.record(Recorded::FileContent { file, offset, data }).await;
+                self.files.recorded();
+                recorded
             }
-            Step::Event(event) => {
-                let refused = event
-                    .refused
-                    .clone()
-                    .map(|why| (format!("{} {}", event.operation, printable(&event.path)), why));
-                match event.operation {
-                    Operation::Upload => self.session.heard_client(usize::try_from(event.bytes).unwrap_or(0)),
-                    _ => self.session.heard_target(usize::try_from(event.bytes).unwrap_or(0)),
-                }
-                Box::pin(keep_event(&self.session, CHANNEL, event)).await?;
-                match refused {
-                    Some((action, why)) => self.refused(action, &why).await,
-                    None => Ok(()),
-                }
+            Step::Digest { operation, data } => {
+                // The digest has it before this waits, and its end is recorded in any case.
+                self.files.recorded();
+                let to_target = operation == Operation::Upload;
+                let direction = if to_target { Way::ToTarget } else { Way::ToPerson };
+                let [up, down] = &mut self.digests;
+                let digest = if to_target { up } else { down }.get_or_insert_with(|| {
+                    StreamKeeper::keeping(self.session.recorder().clone(), CHANNEL, direction, 0)
+                });
+                kept(&self.session, digest.record(&data, self.session.now().micros()).await)
             }
+            Step::Event(event) => self.file_event(event).await,
             // Only channels of SSH have these.
-            Step::ToTarget(_) | Step::ToPerson(_) | Step::End { .. } => Ok(()),
+            Step::ToTarget(_) | Step::ToPerson(_) | Step::End { .. } => {
+                self.files.recorded();
+                Ok(())
+            }
         }
+    }
+
+    async fn file_event(&mut self, event: FileEvent) -> Result<(), Ended> {
+        let (operation, bytes) = (event.operation, event.bytes);
+        let refused =
+            event.refused.clone().map(|why| (format!("{} {}", event.operation, printable(&event.path)), why));
+        let recorded = Box::pin(record_event(&self.session, CHANNEL, event)).await;
+        // Nothing waits from here on, so that it is counted once.
+        self.files.recorded();
+        self.owed = refused;
+        self.session.add_moved(bytes);
+        let bytes = usize::try_from(bytes).unwrap_or(0);
+        match operation {
+            Operation::Upload => self.session.heard_client(bytes),
+            _ => self.session.heard_target(bytes),
+        }
+        recorded
+    }
+
+    /// Notes the refusal that is owed.
+    async fn pay(&mut self) -> Result<(), Ended> {
+        let Some((action, why)) = self.owed.clone() else { return Ok(()) };
+        let noted = self.refused(action, &why).await;
+        self.owed = None;
+        noted
     }
 
     async fn audit(&self, action: &str, reason: &str) -> Result<(), StoreError> {
@@ -225,13 +271,22 @@ impl Watcher {
             Event::Files => self.files().await,
             Event::DeviceShown { kind, name } => self.shown(kind, &name).await,
             Event::DeviceRefused { kind, name } => {
-                self.refused(format!("{kind} {name}"), "the asset's site file does not allow it").await
+                self.refused(format!("{kind} {name}"), "the asset's site file does not allow it")
+                    .await
             }
             Event::ChannelRefused { name } => {
-                self.refused(format!("channel {name}"), "the asset's site file does not allow it").await
+                self.refused(
+                    format!("channel {name}"),
+                    "the asset's site file does not allow it",
+                )
+                .await
             }
             Event::Dropped(what) => {
-                self.refused(format!("{what:?}"), "what the client or the target sent must not pass").await
+                self.refused(
+                    format!("{what:?}"),
+                    "what the client or the target sent must not pass",
+                )
+                .await
             }
             Event::TargetSays { code } => {
                 info!(session = %id, code, "the desktop's target says why it ends");
@@ -249,6 +304,14 @@ impl Watcher {
             _ => Ok(()),
         }
     }
+}
+
+/// What the recorder did not take ends the session.
+fn kept(session: &Session, recorded: Result<(), RecorderStopped>) -> Result<(), Ended> {
+    recorded.map_err(|e| {
+        session.control().end(End::RecorderFailed { why: e.to_string() });
+        Ended
+    })
 }
 
 #[async_trait]

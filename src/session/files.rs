@@ -10,8 +10,13 @@ use crate::{
 
 /// Records one file operation, counts it, and lets the triggers see it.
 pub(crate) async fn keep_event(session: &Session, channel: u32, event: FileEvent) -> Result<(), Ended> {
-    let over = event.refused.as_deref().is_some_and(|why| why.contains("window's limit"));
     session.add_moved(event.bytes);
+    record_event(session, channel, event).await
+}
+
+/// The same for whoever counts by himself, since he may have to record it again.
+pub(crate) async fn record_event(session: &Session, channel: u32, event: FileEvent) -> Result<(), Ended> {
+    let over = event.refused.as_deref().is_some_and(|why| why.contains("window's limit"));
     session.record(Event::File(Box::new(op(channel, event)))).await?;
     // The inspectors stop a transfer at the limit; that somebody wanted more is what the trigger is for.
     if let Some(limit) = session.grant().limits().file_bytes.filter(|_| over) {
@@ -38,6 +43,7 @@ fn op(channel: u32, event: FileEvent) -> FileOp {
         file_size: event.size,
         sha256: event.sha256.map(hex::encode),
         outcome: match (&event.refused, &event.error, event.whole || event.bytes == 0) {
+            _ if event.started => "started",
             (Some(_), _, _) => "refused",
             (None, Some(_), _) => "failed",
             (None, None, true) => "done",

@@ -174,6 +174,8 @@ pub(crate) struct FileEvent {
     pub(crate) refused: Option<String>,
     /// What the target answered, when that was a failure.
     pub(crate) error: Option<String>,
+    /// It is about to go on, and what becomes of it is another event.
+    pub(crate) started: bool,
     /// What else a reader of the event should know.
     pub(crate) note: Option<String>,
     /// The number that [`Step::Keep`] used for this file.
@@ -193,6 +195,7 @@ impl FileEvent {
             whole: false,
             refused: None,
             error: None,
+            started: false,
             note: None,
             file: None,
         }
@@ -214,6 +217,13 @@ pub(crate) enum Step {
         file: u32,
         /// Where in the file the bytes belong.
         offset: u64,
+        /// The bytes.
+        data: Bytes,
+    },
+    /// Note in a running digest, before what follows is sent: contents of which no copy is kept.
+    Digest {
+        /// An upload or a download.
+        operation: Operation,
         /// The bytes.
         data: Bytes,
     },

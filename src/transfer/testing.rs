@@ -16,6 +16,7 @@ pub(crate) struct Log {
     pub(crate) to_person: Vec<u8>,
     pub(crate) events: Vec<FileEvent>,
     pub(crate) kept: Vec<(u32, u64, Vec<u8>)>,
+    pub(crate) digested: Vec<u8>,
     pub(crate) end: Option<String>,
 }
 
@@ -40,6 +41,7 @@ impl Log {
                 }
                 _ => self.kept.push((file, offset, data.to_vec())),
             },
+            Step::Digest { data, .. } => self.digested.extend_from_slice(&data),
             Step::End { say } => self.end = Some(say),
         }
     }

@@ -123,6 +123,11 @@ fn files_go_both_ways_over_a_drive_that_the_site_allows_and_are_in_the_recording
     told(&events, &["download", "/share/report.bin", "200003", &sha256(&down)]);
     told(&events, &["rename", "/share/report.bin", "/share/renamed.bin"]);
     told(&events, &["remove", "/share/renamed.bin"]);
+    // What changes the drive was in the recording before the client heard of it; and who looked around.
+    for started in ["download /share/report.bin", "rename /share/report.bin", "remove /share/renamed.bin"] {
+        told(&events, &[started, "started"]);
+    }
+    told(&events, &["list /share"]);
     // A copy of each is kept.
     let out = gateway.scratch("kept");
     let id = id_of(&gateway.only_session());

@@ -10,6 +10,7 @@ use crate::transfer::{FileEvent, Operation, Step};
 
 const READ_AGAIN: &str = "no hash: a part was read again, and whether it was the same is not known";
 const CUT: &str = "no hash: the file was cut to another size";
+const NOT_CONFIRMED: &str = "the person's machine did not confirm it";
 
 /// A file between its opening and its close.
 pub(super) struct File {
@@ -43,6 +44,8 @@ pub(super) struct File {
     pub(super) judged: u64,
     /// A copy of all that the target gave is kept.
     pub(super) copied: bool,
+    /// Its names have been asked for.
+    pub(super) listed: bool,
 }
 
 impl File {
@@ -69,7 +72,26 @@ impl File {
             refused: None,
             judged: 0,
             copied: true,
+            listed: false,
         }
+    }
+
+    /// What there is to say before it is opened: nothing where nothing can be other than before.
+    pub(super) fn starting(&self) -> Option<Step> {
+        let event = FileEvent { started: true, file: Some(self.number), ..self.opening()? };
+        Some(Step::Event(event))
+    }
+
+    /// What opening it may do, where that is something.
+    fn opening(&self) -> Option<FileEvent> {
+        let operation = match (self.folder && self.made, self.writes || self.made, self.removes) {
+            _ if !self.alters => return None,
+            (true, ..) => Operation::Mkdir,
+            (false, true, _) => Operation::Download,
+            (false, false, true) => Operation::Remove,
+            (false, false, false) => Operation::SetAttributes,
+        };
+        Some(FileEvent::new(operation, self.path.as_bytes()))
     }
 
     /// The target takes `data`. Whether it is something that it did not have.
@@ -110,15 +132,9 @@ impl File {
     }
 
     /// The person's machine did not open it.
-    pub(super) fn not_opened(self, error: String, out: &mut Vec<Step>) {
+    pub(super) fn not_opened(self, error: String, out: &mut impl Extend<Step>) {
         // That something is not there is how a target finds out what is.
-        if self.alters {
-            let operation = if self.folder { Operation::Mkdir } else { Operation::Download };
-            out.push(Step::Event(FileEvent {
-                error: Some(error),
-                ..FileEvent::new(operation, self.path.as_bytes())
-            }));
-        }
+        out.extend(self.opening().map(|event| Step::Event(FileEvent { error: Some(error), ..event })));
     }
 
     /// Size, where the person's machine told it.
@@ -127,19 +143,25 @@ impl File {
     }
 
     /// Reports what passed: a folder that was made, contents either way, a removal.
-    pub(super) fn finish(mut self, whole: bool, room: &mut Room, parts: &mut usize, out: &mut Vec<Step>) {
+    pub(super) fn finish(
+        mut self,
+        whole: bool,
+        room: &mut Room,
+        parts: &mut usize,
+        out: &mut impl Extend<Step>,
+    ) {
         *parts += self.parts.len();
-        if self.is_open && self.folder && self.made {
-            out.push(Step::Event(FileEvent::new(Operation::Mkdir, self.path.as_bytes())));
-        } else if self.down.bytes() > 0 || self.is_open && self.made && !self.folder {
-            out.push(Step::Event(self.download(whole)));
-        }
-        if self.up.bytes() > 0 {
-            out.push(Step::Event(self.upload()));
-        }
-        if self.removes && whole {
-            out.push(Step::Event(FileEvent::new(Operation::Remove, self.path.as_bytes())));
-        }
+        let plain = |operation| FileEvent::new(operation, self.path.as_bytes());
+        let made = self.is_open && self.made;
+        let folder = (made && self.folder).then(|| plain(Operation::Mkdir));
+        let download = (self.down.bytes() > 0 || made && !self.folder).then(|| self.download(whole));
+        let upload = (self.up.bytes() > 0).then(|| self.upload());
+        // The person's machine removes it on its own when nobody closes it.
+        let removal = (self.is_open && self.removes).then(|| FileEvent {
+            error: (!whole).then(|| NOT_CONFIRMED.to_owned()),
+            ..plain(Operation::Remove)
+        });
+        out.extend([folder, download, upload, removal].into_iter().flatten().map(Step::Event));
         self.up.release(room);
         self.down.release(room);
     }

@@ -8,7 +8,7 @@ mod file;
 mod tests;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -33,6 +33,7 @@ const NO_PRINTER: &str = "the site does not let this desktop print at the person
 const CHANGED: &str = "the site's rules for files on this desktop have changed: connect again";
 const OUTSIDE: &str = "the path is outside what the site allows on drives";
 const NOT_FOR_WRITING: &str = "the file was not opened for writing";
+const UNANSWERED: &str = "the session ended before the person's machine answered";
 
 /// Whether the site still says what the rules were made of.
 #[derive(Clone)]
@@ -85,11 +86,11 @@ impl fmt::Debug for DesktopFiles {
 struct State {
     rules: DesktopRules,
     files: HashMap<u32, File>,
-    changes: HashMap<u32, Changing>,
+    changes: BTreeMap<u32, Changing>,
     room: Room,
     parts: usize,
     told: HashSet<(Operation, String)>,
-    steps: Vec<Step>,
+    steps: VecDeque<Step>,
 }
 
 /// A change that the person's machine has not answered.
@@ -104,29 +105,41 @@ impl DesktopFiles {
         Self(Arc::new(Mutex::new(State {
             rules,
             files: HashMap::new(),
-            changes: HashMap::new(),
+            changes: BTreeMap::new(),
             room: Room::default(),
             parts: PARTS,
             told: HashSet::new(),
-            steps: Vec::new(),
+            steps: VecDeque::new(),
         })))
     }
 
-    /// What is to be recorded before anything goes on.
-    pub(crate) fn steps(&self) -> Vec<Step> {
-        std::mem::take(&mut self.state().steps)
+    /// What is to be recorded next, before anything goes on. It stays the next until [`Self::recorded`]: whoever records it may
+    /// be stopped meanwhile.
+    pub(crate) fn next_step(&self) -> Option<Step> {
+        self.state().steps.front().cloned()
     }
 
-    /// The desktop is gone: what was under way is reported.
-    pub(crate) fn finish(&self) -> Vec<Step> {
-        let mut state = self.state();
+    /// The next step has been recorded.
+    pub(crate) fn recorded(&self) {
+        self.state().steps.pop_front();
+    }
+
+    /// The desktop is gone: what was under way becomes steps.
+    pub(crate) fn finish(&self) {
+        let state = &mut *self.state();
+        for (_, Changing { mut event, .. }) in std::mem::take(&mut state.changes) {
+            event.error = Some(UNANSWERED.to_owned());
+            state.steps.push_back(Step::Event(event));
+        }
         let mut files: Vec<File> = state.files.drain().map(|(_, file)| file).collect();
         files.sort_by_key(|file| file.number);
-        let state = &mut *state;
         for file in files {
-            file.finish(false, &mut state.room, &mut state.parts, &mut state.steps);
+            if file.is_open {
+                file.finish(false, &mut state.room, &mut state.parts, &mut state.steps);
+            } else {
+                file.not_opened(UNANSWERED.to_owned(), &mut state.steps);
+            }
         }
-        std::mem::take(&mut state.steps)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -191,7 +204,7 @@ impl State {
         }
         let mut event = FileEvent::new(operation, path.as_bytes());
         event.refused = Some(why.into_owned());
-        self.steps.push(Step::Event(event));
+        self.steps.push_back(Step::Event(event));
     }
 
     /// Refuses contents of an open file; what follows of it is refused without another word.
@@ -202,7 +215,7 @@ impl State {
             let mut event = FileEvent::new(operation, file.path.as_bytes());
             event.refused = Some(why.into_owned());
             event.file = Some(number);
-            self.steps.push(Step::Event(event));
+            self.steps.push_back(Step::Event(event));
         }
         false
     }
@@ -242,27 +255,31 @@ impl State {
 
     /// The target takes contents.
     fn upload(&mut self, number: u32, offset: u64, data: &Bytes) -> bool {
+        if self.files.get(&number).is_none_or(|file| file.refused.is_some()) {
+            return false;
+        }
         let end = offset.saturating_add(data.len() as u64);
         let allowed = self.may_reach(number, end).and_then(|()| self.within_budget(data.len()));
         if let Err(why) = allowed {
             return self.refuse(number, Operation::Upload, why);
         }
         let Some(file) = self.files.get_mut(&number) else { return false };
-        if file.refused.is_some() {
-            return false;
+        let fresh = file.take(offset, data, &mut self.room, &mut self.parts);
+        if data.is_empty() {
+            return true;
         }
-        if file.take(offset, data, &mut self.room, &mut self.parts)
-            && self.rules.files.keep_uploads
-            && !data.is_empty()
-        {
-            self.steps.push(Step::Keep { file: number, offset, data: data.clone() });
-        }
+        let data = data.clone();
+        self.steps.push_back(if fresh && self.rules.files.keep_uploads {
+            Step::Keep { file: number, offset, data }
+        } else {
+            Step::Digest { operation: Operation::Upload, data }
+        });
         true
     }
 
     /// The target gives contents.
     fn download(&mut self, number: u32, offset: u64, data: &Bytes) -> bool {
-        let Some(file) = self.files.get(&number) else { return false };
+        let Some(file) = self.files.get(&number).filter(|file| file.refused.is_none()) else { return false };
         // What is printed comes one after the other, whatever the offsets say.
         let offset = if file.place == Place::Printer { file.down.bytes() } else { offset };
         let end = offset.saturating_add(data.len() as u64);
@@ -272,19 +289,23 @@ impl State {
             return self.refuse(number, Operation::Download, why);
         }
         let Some(file) = self.files.get_mut(&number) else { return false };
-        if file.refused.is_some() {
-            return false;
-        }
         file.down.add(offset, data, &mut self.room);
         file.in_flight += 1;
-        match self.rules.keep_downloads.checked_sub(data.len() as u64) {
-            Some(left) if file.copied && !data.is_empty() => {
-                self.rules.keep_downloads = left;
-                self.steps.push(Step::Keep { file: number, offset, data: data.clone() });
-            }
-            Some(_) => {}
-            None => file.copied = false,
+        if data.is_empty() {
+            return true;
         }
+        let left = self.rules.keep_downloads.checked_sub(data.len() as u64).filter(|_| file.copied);
+        let data = data.clone();
+        self.steps.push_back(match left {
+            Some(left) => {
+                self.rules.keep_downloads = left;
+                Step::Keep { file: number, offset, data }
+            }
+            None => {
+                file.copied = false;
+                Step::Digest { operation: Operation::Download, data }
+            }
+        });
         true
     }
 
@@ -325,11 +346,13 @@ impl Files for DesktopFiles {
     }
 
     fn open(&mut self, opening: &Opening<'_>) -> Option<u32> {
-        let mut state = self.state();
+        let state = &mut *self.state();
         match state.judge(opening) {
             Ok(closed_to_target) => {
                 let number = state.rules.files.numbers.next();
-                state.files.insert(number, File::new(number, opening, closed_to_target));
+                let file = File::new(number, opening, closed_to_target);
+                state.steps.extend(file.starting());
+                state.files.insert(number, file);
                 Some(number)
             }
             Err(why) => {
@@ -356,12 +379,21 @@ impl Files for DesktopFiles {
         }
     }
 
-    fn list(&mut self, file: u32) -> bool {
+    fn list(&mut self, number: u32) -> bool {
         let mut state = self.state();
-        let Some(file) = state.files.get(&file) else { return false };
+        let Some(file) = state.files.get(&number) else { return false };
         let path = file.path.clone();
         match state.check(file.place, &path, Reach::Parent, &[]) {
-            Ok(()) => true,
+            Ok(()) => {
+                let first = state
+                    .files
+                    .get_mut(&number)
+                    .is_some_and(|file| !std::mem::replace(&mut file.listed, true));
+                if first {
+                    state.steps.push_back(Step::Event(FileEvent::new(Operation::List, path.as_bytes())));
+                }
+                true
+            }
             Err(why) => {
                 state.tell(Operation::List, &path, why);
                 false
@@ -426,6 +458,7 @@ impl Files for DesktopFiles {
             Change::Remove | Change::Attributes => None,
         };
         let number = state.rules.files.numbers.next();
+        state.steps.push_back(Step::Event(FileEvent { started: true, ..event.clone() }));
         state.changes.insert(number, Changing { event, resize });
         Some(number)
     }
@@ -439,7 +472,7 @@ impl Files for DesktopFiles {
         {
             file.resized(size, &mut state.room);
         }
-        state.steps.push(Step::Event(event));
+        state.steps.push_back(Step::Event(event));
     }
 
     fn close(&mut self, file: u32, status: Result<(), u32>) {

@@ -53,10 +53,31 @@ fn give(files: &mut DesktopFiles, file: u32, offset: u64, data: &'static [u8]) -
     passes
 }
 
+/// Everything that is to be recorded.
+fn steps(files: &DesktopFiles) -> Vec<Step> {
+    let next = || {
+        let step = files.next_step()?;
+        files.recorded();
+        Some(step)
+    };
+    std::iter::from_fn(next).collect()
+}
+
+/// What became of things, without their beginnings.
 fn log(files: &DesktopFiles) -> Log {
     let mut log = Log::default();
-    log.take(files.steps());
+    log.take(steps(files));
+    log.events.retain(|event| !event.started);
     log
+}
+
+/// What has begun, as operation and path.
+fn started(files: &DesktopFiles) -> Vec<(Operation, String)> {
+    let begun = |step| match step {
+        Step::Event(event) if event.started => Some((event.operation, event.path)),
+        _ => None,
+    };
+    steps(files).into_iter().filter_map(begun).collect()
 }
 
 /// The refusals, as operation and path.
@@ -132,8 +153,8 @@ fn a_file_that_the_person_did_not_confirm_or_that_was_not_emptied_is_not_called_
     files.changed(change, Ok(()));
     assert!(give(&mut files, sized, 0, b"abcd"));
     files.close(sized, Ok(()));
-    let mut log = log(&files);
-    log.take_closing(files.finish());
+    files.finish();
+    let log = log(&files);
     let whole: Vec<_> = log.events.iter().filter(|e| e.whole).collect();
     assert!(whole.is_empty(), "{whole:?}");
     assert_eq!(log.events.iter().filter(|e| e.operation == Operation::Download).count(), 4);
@@ -256,6 +277,7 @@ fn rules_that_the_site_has_changed_allow_nothing_more() {
     assert!(!files.pass(up, Direction::ToTarget, 1, &Bytes::from_static(b"asked before")));
     assert_eq!(files.open(&reading("/share/c")), None);
     assert_eq!(files.change(down, Change::Remove), None);
+    assert!(!files.stands(), "nor is anything said that is about no contents");
 }
 
 #[test]
@@ -297,4 +319,112 @@ fn folders_removals_and_names_are_events_once_the_persons_machine_has_answered()
             (Operation::Remove, None, false),
         ]
     );
+}
+
+#[test]
+fn what_may_change_something_is_told_before_it_goes_on() {
+    let mut files = DesktopFiles::new(rules());
+    let read = opened(&mut files, reading("/share/read"));
+    assert!(take(&mut files, read, 0, b"a"));
+    assert!(started(&files).is_empty(), "what is only read shows in its contents");
+    let folder = Opening { folder: Some(true), writes: false, empties: false, ..writing("/share/new") };
+    for (opening, operation) in [
+        (writing("/share/a"), Operation::Download),
+        (folder, Operation::Mkdir),
+        (Opening { removes: true, ..reading("/share/b") }, Operation::Remove),
+        (Opening { changes: true, ..reading("/share/c") }, Operation::SetAttributes),
+    ] {
+        files.open(&opening).unwrap();
+        assert_eq!(started(&files), [(operation, opening.path.to_owned())]);
+    }
+    for (change, operation) in [
+        (Change::Rename("/share/other"), Operation::Rename),
+        (Change::Remove, Operation::Remove),
+        (Change::Resize(3), Operation::SetAttributes),
+        (Change::Attributes, Operation::SetAttributes),
+    ] {
+        files.change(read, change).unwrap();
+        assert_eq!(started(&files), [(operation, "/share/read".to_owned())]);
+    }
+}
+
+#[test]
+fn contents_of_which_no_copy_is_kept_go_into_a_digest_before_they_pass() {
+    let mut files = DesktopFiles::new(DesktopRules { keep_downloads: 4, ..rules() });
+    let file = opened(&mut files, writing("/share/out"));
+    assert!(give(&mut files, file, 0, b"kept") && give(&mut files, file, 4, b"not"));
+    let read = opened(&mut files, reading("/share/in"));
+    assert!(take(&mut files, read, 0, b"in") && take(&mut files, read, 0, b"in"));
+    let steps = steps(&files);
+    let digested: Vec<_> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Digest { operation, data } => Some((*operation, data.as_ref())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(digested, [(Operation::Download, b"not".as_slice()), (Operation::Upload, b"in")]);
+    let kept = steps.iter().filter(|step| matches!(step, Step::Keep { .. })).count();
+    assert_eq!(kept, 2, "every part is in one or the other");
+}
+
+#[test]
+fn a_step_is_the_next_one_until_it_is_recorded() {
+    let mut files = DesktopFiles::new(rules());
+    files.open(&writing("/share/a")).unwrap();
+    let first = files.next_step();
+    assert!(first.is_some());
+    assert_eq!(files.next_step(), first, "whoever was to record it was stopped");
+    files.finish();
+    assert_eq!(files.next_step(), first);
+    files.recorded();
+    assert!(matches!(files.next_step(), Some(Step::Event(event)) if event.error.is_some()));
+}
+
+#[test]
+fn names_of_a_folder_are_an_event_once_for_each_opening() {
+    let mut files = DesktopFiles::new(rules());
+    for _ in 0..2 {
+        let folder = opened(&mut files, reading("/share"));
+        assert!(files.list(folder) && files.list(folder));
+        let listed: Vec<_> = log(&files).events.into_iter().map(|e| (e.operation, e.path)).collect();
+        assert_eq!(listed, [(Operation::List, "/share".to_owned())]);
+    }
+}
+
+#[test]
+fn what_was_not_answered_when_the_session_ended_is_told() {
+    let mut files = DesktopFiles::new(rules());
+    let file = opened(&mut files, reading("/share/a"));
+    files.change(file, Change::Rename("/share/b")).unwrap();
+    files.change(file, Change::Remove).unwrap();
+    files.open(&writing("/share/pending")).unwrap();
+    files.open(&reading("/share/only read")).unwrap();
+    opened(&mut files, Opening { removes: true, ..reading("/share/goes away") });
+    files.finish();
+    let log = log(&files);
+    let told: Vec<_> = log.events.iter().map(|e| (e.operation, e.path.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (Operation::Rename, "/share/a"),
+            (Operation::Remove, "/share/a"),
+            (Operation::Download, "/share/pending"),
+            (Operation::Remove, "/share/goes away"),
+        ]
+    );
+    assert!(log.events.iter().all(|event| event.error.is_some()), "{log:?}");
+}
+
+#[test]
+fn what_is_refused_costs_nothing_of_the_budget() {
+    let budget = Budget::new(10);
+    let window = FileRules { max_bytes: Some(budget.clone()), ..open_rules() };
+    let mut files = DesktopFiles::new(DesktopRules { largest: Some(4), files: window, ..rules() });
+    let up = opened(&mut files, reading("/share/in"));
+    let down = opened(&mut files, writing("/share/out"));
+    assert!(!take(&mut files, up, 0, b"large") && !give(&mut files, down, 0, b"large"));
+    assert!(!files.pass(up, Direction::ToTarget, 0, &Bytes::from_static(b"a")));
+    assert!(!give(&mut files, down, 0, b"a"));
+    assert_eq!(budget.left(), 10);
 }
