@@ -27,6 +27,8 @@ pub(super) struct File {
     /// What the target gives.
     pub(super) down: Flow,
     folder: bool,
+    /// It was opened as what is no folder.
+    plain: bool,
     made: bool,
     removes: bool,
     alters: bool,
@@ -60,6 +62,7 @@ impl File {
             up: Flow::new(Repeat::Ignore),
             down: Flow::new(Repeat::Spoils),
             folder: opening.folder == Some(true),
+            plain: opening.folder == Some(false),
             made: opening.makes,
             removes: opening.removes,
             alters: alters(opening),
@@ -74,6 +77,16 @@ impl File {
             copied: true,
             listed: false,
         }
+    }
+
+    /// Whether it may be a folder, so that whatever is done to it is done to all that is in it.
+    pub(super) fn may_be_folder(&self) -> bool {
+        !self.plain
+    }
+
+    /// Whether it has to be a folder, which has names and no contents.
+    pub(super) fn is_folder(&self) -> bool {
+        self.folder
     }
 
     /// What there is to say before it is opened: nothing where nothing can be other than before.

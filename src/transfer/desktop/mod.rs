@@ -33,6 +33,8 @@ const NO_PRINTER: &str = "the site does not let this desktop print at the person
 const CHANGED: &str = "the site's rules for files on this desktop have changed: connect again";
 const OUTSIDE: &str = "the path is outside what the site allows on drives";
 const NOT_FOR_WRITING: &str = "the file was not opened for writing";
+const NO_CONTENTS: &str = "a folder has no contents";
+const ALL_BELOW: &str = "it may be a folder, and not all that can be in it is allowed: open it as a file";
 const UNANSWERED: &str = "the session ended before the person's machine answered";
 
 /// Whether the site still says what the rules were made of.
@@ -175,6 +177,13 @@ impl State {
         self.rules.files.check(path.as_bytes(), None, want, acts)
     }
 
+    /// Whether everything that may be below `path` is allowed, too.
+    fn covers_below(&self, place: Place, path: &str) -> Result<(), Why> {
+        let (site, window) = (&self.rules.paths, &self.rules.files);
+        let site = place != Place::Drive || site.covers_below(path.as_bytes());
+        if site && window.covers_below(path.as_bytes()) { Ok(()) } else { Err(ALL_BELOW.into()) }
+    }
+
     /// Whether `opening` may be; and why nothing may be read through it.
     fn judge(&self, opening: &Opening<'_>) -> Result<Option<String>, Why> {
         let (place, path) = (opening.place, opening.path);
@@ -185,6 +194,10 @@ impl State {
         } else {
             // Whether it is a folder shows only at the person's machine: its names may be needed on the way.
             self.check(place, path, Reach::Ancestor, &[])?;
+        }
+        // Whoever removes a folder removes what is in it.
+        if opening.removes && opening.folder != Some(false) {
+            self.covers_below(place, path)?;
         }
         let reads = self.may_take().and_then(|()| self.check(place, path, Reach::Inside, &[CHANGE]));
         match reads {
@@ -223,6 +236,9 @@ impl State {
     /// Whether contents that the target takes may reach to `end`.
     fn may_reach(&mut self, number: u32, end: u64) -> Result<(), Why> {
         let Some(file) = self.files.get(&number) else { return Err(NO_UPLOAD.into()) };
+        if file.is_folder() {
+            return Err(NO_CONTENTS.into());
+        }
         if let Some(why) = &file.closed_to_target {
             return Err(why.clone().into());
         }
@@ -283,7 +299,11 @@ impl State {
         // What is printed comes one after the other, whatever the offsets say.
         let offset = if file.place == Place::Printer { file.down.bytes() } else { offset };
         let end = offset.saturating_add(data.len() as u64);
-        let writable = if file.writes { Ok(()) } else { Err(NOT_FOR_WRITING.into()) };
+        let writable = match (file.is_folder(), file.writes) {
+            (true, _) => Err(NO_CONTENTS.into()),
+            (false, false) => Err(NOT_FOR_WRITING.into()),
+            (false, true) => Ok(()),
+        };
         let allowed = writable.and_then(|()| self.fits(end)).and_then(|()| self.within_budget(data.len()));
         if let Err(why) = allowed {
             return self.refuse(number, Operation::Download, why);
@@ -319,10 +339,17 @@ impl State {
             _ => &[Act::Read],
         };
         self.check(file.place, &file.path, Reach::Inside, acts)?;
+        let below =
+            |path: &str| if file.may_be_folder() { self.covers_below(file.place, path) } else { Ok(()) };
         match change {
-            Change::Rename(to) => self.check(file.place, to, Reach::Inside, acts),
+            Change::Rename(to) => {
+                self.check(file.place, to, Reach::Inside, acts)?;
+                below(&file.path)?;
+                below(to)
+            }
+            Change::Remove => below(&file.path),
             Change::Resize(size) => self.fits(size),
-            Change::Remove | Change::Attributes => Ok(()),
+            Change::Attributes => Ok(()),
         }
     }
 }

@@ -417,6 +417,50 @@ fn what_was_not_answered_when_the_session_ended_is_told() {
 }
 
 #[test]
+fn a_folder_has_no_contents_and_whatever_came_is_told_besides() {
+    let mut files = DesktopFiles::new(rules());
+    let folder = opened(&mut files, Opening { folder: Some(true), ..writing("/share/new") });
+    assert!(!give(&mut files, folder, 0, b"contents"));
+    let other = opened(&mut files, Opening { folder: Some(true), ..reading("/share/old") });
+    assert!(!take(&mut files, other, 0, b"contents"));
+    assert!(!files.pass(other, Direction::ToTarget, 0, &Bytes::from_static(b"contents")));
+    files.close(folder, Ok(()));
+    let log = log(&files);
+    let told: Vec<_> = log.events.iter().map(|e| (e.operation, e.refused.is_some())).collect();
+    assert_eq!(told, [(Operation::Download, true), (Operation::Upload, true), (Operation::Mkdir, false)]);
+    assert!(log.kept.is_empty() && log.digested.is_empty());
+}
+
+#[test]
+fn what_may_be_a_folder_is_moved_and_removed_only_where_all_that_is_in_it_may_be() {
+    let changing = |path| Opening { changes: true, ..reading(path) };
+    let deep: &[&str] = &["/share/**"];
+    for (site, window, all) in [
+        (["/share/*", "/share/x/*.csv"].as_slice(), deep, false),
+        (deep, ["/share/*"].as_slice(), false),
+        (deep, deep, true),
+    ] {
+        let paths = PathRules::parse(site).unwrap();
+        let mut files = DesktopFiles::new(DesktopRules { paths, files: rules_for(window), ..rules() });
+        for folder in [None, Some(true), Some(false)] {
+            let allowed = all || folder == Some(false);
+            let file = opened(&mut files, Opening { folder, ..changing("/share/x") });
+            for change in [Change::Rename("/share/y"), Change::Remove] {
+                assert_eq!(files.change(file, change).is_some(), allowed, "{site:?} {window:?} {folder:?}");
+            }
+            let removing = Opening { removes: true, folder, ..reading("/share/x") };
+            assert_eq!(files.open(&removing).is_some(), allowed, "{site:?} {window:?} {folder:?}");
+        }
+    }
+    // Out of what is allowed as a whole, into what is not.
+    let paths = PathRules::parse(&["/share/all/**", "/share/*"]).unwrap();
+    let mut files = DesktopFiles::new(DesktopRules { paths, ..rules() });
+    let file = opened(&mut files, changing("/share/all/x"));
+    assert_eq!(files.change(file, Change::Rename("/share/x")), None);
+    assert!(files.change(file, Change::Rename("/share/all/y")).is_some());
+}
+
+#[test]
 fn what_is_refused_costs_nothing_of_the_budget() {
     let budget = Budget::new(10);
     let window = FileRules { max_bytes: Some(budget.clone()), ..open_rules() };
