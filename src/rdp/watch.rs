@@ -1,6 +1,6 @@
 //! What the relay of a desktop reports: recorded, counted and looked at before any byte of it goes on.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
 use cofferdam_access::{
@@ -32,6 +32,35 @@ const WHEELS: u16 = 0x0200 | 0x0400;
 const NAME: usize = 64;
 /// Things that were refused or taken out of which each is noted once; more kinds than there are say that a peer plays.
 const NOTES: usize = 64;
+/// The same for files, whose names a target chooses: what it tries there must not hide what else it tries.
+const NOTES_OF_FILES: usize = 256;
+const MORE: &str = "more was refused than is noted one by one";
+
+/// What was refused and has been noted.
+struct Noted {
+    said: HashSet<String>,
+    most: usize,
+}
+
+impl Noted {
+    fn new(most: usize) -> Self {
+        Self { said: HashSet::new(), most }
+    }
+
+    /// What to note of `action`: once itself; when there are too many, once that there are more.
+    fn word(&self, action: &str) -> Option<String> {
+        let word = if self.said.len() < self.most { action } else { MORE };
+        let known = self.said.contains(action) || self.said.contains(word);
+        (!known).then(|| word.to_owned())
+    }
+}
+
+/// What a refusal is about.
+#[derive(Debug, Clone, Copy)]
+enum About {
+    Files,
+    Else,
+}
 
 /// See the module.
 pub(super) struct Watcher {
@@ -42,7 +71,7 @@ pub(super) struct Watcher {
     latest: Arc<Latest>,
     place: (u16, u16),
     buttons: u8,
-    noted: HashMap<String, ()>,
+    noted: [Noted; 2],
     files: DesktopFiles,
     /// A refusal of a file whose event is recorded, and that is not noted yet.
     owed: Option<(String, String)>,
@@ -67,7 +96,7 @@ impl Watcher {
             latest,
             place: (0, 0),
             buttons: 0,
-            noted: HashMap::new(),
+            noted: [Noted::new(NOTES_OF_FILES), Noted::new(NOTES)],
             files,
             owed: None,
             digests: [None, None],
@@ -134,10 +163,10 @@ impl Watcher {
     }
 
     /// Something did not pass: in the recording, and once in the audit log.
-    async fn refused(&mut self, action: String, reason: &str) -> Result<(), Ended> {
-        if self.noted.len() >= NOTES || self.noted.contains_key(&action) {
-            return Ok(());
-        }
+    async fn refused(&mut self, about: About, action: String, reason: &str) -> Result<(), Ended> {
+        let [files, others] = &self.noted;
+        let noted = if matches!(about, About::Files) { files } else { others };
+        let Some(action) = noted.word(&action) else { return Ok(()) };
         let decision = Decision {
             action: action.clone(),
             allowed: false,
@@ -149,7 +178,9 @@ impl Watcher {
             warn!(session = %self.session.id(), error = %e, "what a desktop was refused could not be audited");
         }
         // Only now: whoever is stopped meanwhile says it again.
-        self.noted.insert(action, ());
+        let [files, others] = &mut self.noted;
+        let noted = if matches!(about, About::Files) { files } else { others };
+        noted.said.insert(action);
         Ok(())
     }
 
@@ -234,7 +265,7 @@ impl Watcher {
     /// Notes the refusal that is owed.
     async fn pay(&mut self) -> Result<(), Ended> {
         let Some((action, why)) = self.owed.clone() else { return Ok(()) };
-        let noted = self.refused(action, &why).await;
+        let noted = self.refused(About::Files, action, &why).await;
         self.owed = None;
         noted
     }
@@ -271,11 +302,12 @@ impl Watcher {
             Event::Files => self.files().await,
             Event::DeviceShown { kind, name } => self.shown(kind, &name).await,
             Event::DeviceRefused { kind, name } => {
-                self.refused(format!("{kind} {name}"), "the asset's site file does not allow it")
+                self.refused(About::Else, format!("{kind} {name}"), "the asset's site file does not allow it")
                     .await
             }
             Event::ChannelRefused { name } => {
                 self.refused(
+                    About::Else,
                     format!("channel {name}"),
                     "the asset's site file does not allow it",
                 )
@@ -283,6 +315,7 @@ impl Watcher {
             }
             Event::Dropped(what) => {
                 self.refused(
+                    About::Else,
                     format!("{what:?}"),
                     "what the client or the target sent must not pass",
                 )
@@ -327,5 +360,24 @@ impl Watch for Watcher {
 
     async fn picture(&mut self, area: Area) -> Option<Vec<u8>> {
         self.tap.picture(area).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_noted_once_each_and_then_once_that_there_were_more() {
+        let mut noted = Noted::new(2);
+        let mut said = Vec::new();
+        for action in ["upload /a", "upload /a", "upload /b", "upload /c", "upload /d", "upload /a"] {
+            if let Some(word) = noted.word(action) {
+                assert_eq!(noted.word(action).as_ref(), Some(&word), "said again until it is noted");
+                noted.said.insert(word.clone());
+                said.push(word);
+            }
+        }
+        assert_eq!(said, ["upload /a", "upload /b", MORE]);
     }
 }
