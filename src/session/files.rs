@@ -8,13 +8,8 @@ use crate::{
     transfer::{self, FileEvent},
 };
 
-/// Records one file operation, counts it, and lets the triggers see it.
-pub(crate) async fn keep_event(session: &Session, channel: u32, event: FileEvent) -> Result<(), Ended> {
-    session.add_moved(event.bytes);
-    record_event(session, channel, event).await
-}
-
-/// The same for whoever counts by himself, since he may have to record it again.
+/// Records one file operation, and lets the triggers see it. Whoever is stopped meanwhile may record it again; what it moved is
+/// the caller's to count, once.
 pub(crate) async fn record_event(session: &Session, channel: u32, event: FileEvent) -> Result<(), Ended> {
     let over = event.refused.as_deref().is_some_and(|why| why.contains("window's limit"));
     session.record(Event::File(Box::new(op(channel, event)))).await?;

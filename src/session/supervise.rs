@@ -20,6 +20,8 @@ use crate::gateway::Gateway;
 const LAST_WORDS: Duration = Duration::from_millis(150);
 /// Longest sleep: a wall clock that was set is noticed within it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
+/// How long what the channels still know may take to be recorded.
+const LAST_STEPS: Duration = Duration::from_secs(5);
 /// How long the recorder and the store get to close the books.
 const CLOSING: Duration = Duration::from_secs(30);
 
@@ -151,7 +153,7 @@ fn on_recorder(session: &Session, alive: bool, status: Status) {
     }
 }
 
-/// Last words, then both sockets.
+/// Last words, then both sockets, then what is left to record.
 async fn part(session: &Session, person: &dyn PersonLeg, end: &End) {
     let sentence = end.sentence();
     session.tasks.close();
@@ -172,6 +174,11 @@ async fn part(session: &Session, person: &dyn PersonLeg, end: &End) {
     }
     person.cut();
     session.control().cut_token().cancel();
+    // Nothing passes any more. What the channels know of what has passed belongs into the recording before its seal, though its
+    // recorder be behind.
+    if tokio::time::timeout(LAST_STEPS, session.tasks.wait()).await.is_err() {
+        warn!(session = %session.id(), "not all that a session's channels knew was recorded before its seal");
+    }
 }
 
 /// Seal, then the audited end that carries the seal's digest.

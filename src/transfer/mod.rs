@@ -23,6 +23,7 @@ mod peers;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod testing;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -232,6 +233,34 @@ pub(crate) enum Step {
         /// For the person: what was wrong and what to do.
         say: String,
     },
+}
+
+/// Steps that are not recorded yet, in their order. A kill stops whoever records wherever he waits, so that a step leaves this
+/// only once it is evidence.
+#[derive(Debug, Default)]
+pub(crate) struct Unrecorded(VecDeque<Step>);
+
+impl Unrecorded {
+    /// One more.
+    pub(crate) fn push(&mut self, step: Step) {
+        self.0.push_back(step);
+    }
+
+    /// The next one, and again until [`Self::recorded`].
+    pub(crate) fn first(&self) -> Option<Step> {
+        self.0.front().cloned()
+    }
+
+    /// The next one has been recorded, or nobody will.
+    pub(crate) fn recorded(&mut self) {
+        self.0.pop_front();
+    }
+}
+
+impl Extend<Step> for Unrecorded {
+    fn extend<I: IntoIterator<Item = Step>>(&mut self, steps: I) {
+        self.0.extend(steps);
+    }
 }
 
 /// Follows one channel in both directions.

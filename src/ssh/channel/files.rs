@@ -9,8 +9,8 @@ use tokio::sync::Mutex;
 
 use super::relay::{Outcome, close_keepers, control_down, control_up, kept};
 use crate::{
-    session::{control::Ended, files::keep_event, live::Session},
-    transfer::{Inspector, Step},
+    session::{control::Ended, files::record_event, live::Session},
+    transfer::{Inspector, Step, Unrecorded},
 };
 
 /// Both directions of one channel. The lock orders what is written to the person: an answer of the gateway's own never
@@ -23,7 +23,7 @@ pub(crate) struct Files {
 
 struct Shared {
     inspector: Box<dyn Inspector>,
-    steps: Vec<Step>,
+    steps: Unrecorded,
     up: StreamKeeper,
     down: StreamKeeper,
 }
@@ -38,7 +38,7 @@ impl Files {
         };
         let shared = Mutex::new(Shared {
             inspector,
-            steps: Vec::new(),
+            steps: Unrecorded::default(),
             up: keeper(Direction::ToTarget),
             down: keeper(Direction::ToPerson),
         });
@@ -66,7 +66,9 @@ impl Files {
                 let mut shared = self.shared.lock().await;
                 let shared = &mut *shared;
                 kept(session, shared.up.record(&data, session.now().micros()).await)?;
-                shared.inspector.from_person(data, &mut shared.steps);
+                let mut steps = Vec::new();
+                shared.inspector.from_person(data, &mut steps);
+                shared.steps.extend(steps);
                 self.take(&mut shared.steps, person).await?
             };
             for data in onward.to_target {
@@ -103,7 +105,9 @@ impl Files {
             let mut shared = self.shared.lock().await;
             let shared = &mut *shared;
             kept(session, shared.down.record(&data, session.now().micros()).await)?;
-            shared.inspector.from_target(data, &mut shared.steps);
+            let mut steps = Vec::new();
+            shared.inspector.from_target(data, &mut steps);
+            shared.steps.extend(steps);
             if self.take(&mut shared.steps, person).await?.over {
                 return Ok(());
             }
@@ -111,38 +115,38 @@ impl Files {
         Ok(())
     }
 
-    /// The channel is over: what was under way is said, the digests are final.
+    /// The channel is over: what was not recorded yet is, and what was under way is said, the digests are final.
     pub(crate) async fn close(self) {
-        let Self { session, channel, shared } = self;
-        let Shared { mut inspector, mut steps, up, down } = shared.into_inner();
-        inspector.close(&mut steps);
-        for step in steps {
+        let mut shared = self.shared.into_inner();
+        let mut last = Vec::new();
+        shared.inspector.close(&mut last);
+        shared.steps.extend(last);
+        while let Some(step) = shared.steps.first() {
+            // An error has ended the session already.
+            keep(&self.session, self.channel, &step).await.unwrap_or_default();
+            shared.steps.recorded();
             if let Step::Event(event) = step {
-                // An error has ended the session already.
-                keep_event(&session, channel, event).await.unwrap_or_default();
+                self.session.add_moved(event.bytes);
             }
         }
-        close_keepers(&session, [up, down]).await;
+        close_keepers(&self.session, [shared.up, shared.down]).await;
     }
 
     /// Records every step that is evidence, then writes what is for the person; what is for the target is the caller's.
     async fn take(
         &self,
-        steps: &mut Vec<Step>,
+        steps: &mut Unrecorded,
         person: &ChannelWriteHalf<server::Msg>,
     ) -> Result<Onward, Ended> {
         let mut onward = Onward::default();
         let mut to_person = Vec::new();
-        for step in steps.drain(..) {
+        while let Some(step) = steps.first() {
+            Box::pin(keep(&self.session, self.channel, &step)).await?;
+            steps.recorded();
             match step {
                 Step::ToTarget(data) => onward.to_target.push(data),
                 Step::ToPerson(data) => to_person.push(data),
-                Step::Event(event) => Box::pin(keep_event(&self.session, self.channel, event)).await?,
-                Step::Keep { file, offset, data } => {
-                    self.session.record(Event::FileContent { file, offset, data }).await?;
-                }
-                // The keepers of the channel have seen everything already.
-                Step::Digest { .. } => {}
+                Step::Event(event) => self.session.add_moved(event.bytes),
                 Step::End { say } => {
                     self.session.say(&say).await?;
                     to_person.clear();
@@ -154,6 +158,8 @@ impl Files {
                         .unwrap_or_default();
                     break;
                 }
+                // The keepers of the channel have seen everything already.
+                Step::Keep { .. } | Step::Digest { .. } => {}
             }
         }
         // A suspended or ended session forwards nothing, whatever was decided a moment ago.
@@ -165,6 +171,17 @@ impl Files {
             }
         }
         Ok(onward)
+    }
+}
+
+/// Records a step that is evidence.
+async fn keep(session: &Session, channel: u32, step: &Step) -> Result<(), Ended> {
+    match step {
+        Step::Event(event) => record_event(session, channel, event.clone()).await,
+        Step::Keep { file, offset, data } => {
+            session.record(Event::FileContent { file: *file, offset: *offset, data: data.clone() }).await
+        }
+        Step::ToTarget(_) | Step::ToPerson(_) | Step::Digest { .. } | Step::End { .. } => Ok(()),
     }
 }
 

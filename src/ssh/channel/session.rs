@@ -21,7 +21,7 @@ use crate::{
     session::{
         control::Ended,
         end::End,
-        files::keep_event,
+        files::record_event,
         live::{Session, on_screen},
     },
     ssh::{
@@ -345,7 +345,7 @@ async fn kind_of(
         Ok(inspector) => Ok(Kind::Files(inspector)),
         Err(refused) => {
             // An error means that the session ended over it; the refusal stands either way.
-            keep_event(session, number, refused.event).await.unwrap_or_default();
+            record_event(session, number, refused.event).await.unwrap_or_default();
             Err(refused.say)
         }
     }
