@@ -40,7 +40,7 @@ impl Gateway {
             read_only: limits.read_only_files || !operate,
             may_upload: legible && into,
             may_download: legible && out,
-            paths: paths.unwrap_or_else(|_| PathRules::any()),
+            paths: paths.unwrap_or_else(|_| PathRules::none()),
             max_bytes: self.file_budget(grant).await,
             keep_uploads: true,
             numbers: session.file_numbers(),
@@ -56,17 +56,20 @@ impl Gateway {
         let grant = session.grant();
         let desktop = grant.desktop().cloned().unwrap_or_default();
         let paths = PathRules::parse(&desktop.drives_paths);
-        // Patterns that cannot be read allow nothing.
+        // Patterns that cannot be read allow nothing, and no folder's names either.
         let legible = paths.is_ok();
+        // Of the site as it is before anything is asked: whatever changes meanwhile is a change.
+        let standing =
+            if legible { self.standing(session, desktop.clone()) } else { Standing::new(|| false) };
         DesktopRules {
             files: self.file_rules(session).await,
             to_target: legible && desktop.drives_to_target,
             to_person: legible && desktop.drives_to_person,
             printers: desktop.printers,
-            paths: paths.unwrap_or_else(|_| PathRules::any()),
+            paths: paths.unwrap_or_else(|_| PathRules::none()),
             largest: desktop.drives_file_bytes,
             keep_downloads: grant.keep_full_bytes(),
-            standing: self.standing(session, desktop),
+            standing,
         }
     }
 

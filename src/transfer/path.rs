@@ -48,6 +48,12 @@ impl PathRules {
         Self::default()
     }
 
+    /// No path, and no folder's names.
+    pub(crate) fn none() -> Self {
+        // No name is empty, and no folder is directly above two that are.
+        Self(vec![vec![Vec::new(), Vec::new()]])
+    }
+
     /// Reads patterns; a bad one is an error and never a pattern that matches nothing.
     pub(crate) fn parse<S: AsRef<str>>(patterns: &[S]) -> Result<Self, BadPattern> {
         if patterns.len() > MAX_PATTERNS {
@@ -78,6 +84,15 @@ impl PathRules {
         let open_ended = |pattern: &Vec<Vec<u8>>| pattern.last().is_some_and(|last| last == b"**");
         self.0.is_empty() || self.0.iter().any(|p| open_ended(p) && reach_one(p, path) == Reach::Inside)
     }
+
+    /// Whether whatever is allowed below `to` is allowed below `from` (both in normal form), too.
+    pub(crate) fn no_more_below(&self, from: &[u8], to: &[u8]) -> bool {
+        let same = |pattern: &Vec<Vec<u8>>| {
+            let positions = live(pattern, to).into_iter().zip(live(pattern, from)).take(pattern.len());
+            positions.into_iter().all(|(to, from)| !to || from)
+        };
+        self.covers_below(from) || self.0.iter().all(same)
+    }
 }
 
 fn parse_one(pattern: &str) -> Result<Vec<Vec<u8>>, BadPattern> {
@@ -103,8 +118,9 @@ fn parse_one(pattern: &str) -> Result<Vec<Vec<u8>>, BadPattern> {
     Ok(names)
 }
 
-/// Runs all positions in the pattern side by side, so that no pattern costs more than its length per name.
-fn reach_one(pattern: &[Vec<u8>], path: &[u8]) -> Reach {
+/// The positions in the pattern that `path` leads to. They run side by side, so that no pattern costs more than its length per
+/// name.
+fn live(pattern: &[Vec<u8>], path: &[u8]) -> Vec<bool> {
     let end = pattern.len();
     let mut live = vec![false; end + 1];
     live[0] = true;
@@ -121,6 +137,12 @@ fn reach_one(pattern: &[Vec<u8>], path: &[u8]) -> Reach {
         spread(pattern, &mut next);
         live = next;
     }
+    live
+}
+
+fn reach_one(pattern: &[Vec<u8>], path: &[u8]) -> Reach {
+    let end = pattern.len();
+    let live = live(pattern, path);
     if live[end] {
         Reach::Inside
     } else if end > 0 && live[end - 1] {
@@ -247,6 +269,29 @@ mod tests {
         assert_eq!(PathRules::any().reach(b"/x"), Reach::Inside);
         assert_eq!(PathRules::parse(&["/"]).unwrap().reach(b"/"), Reach::Inside);
         assert_eq!(PathRules::parse(&["/"]).unwrap().reach(b"/a"), Reach::Outside);
+    }
+
+    #[test]
+    fn no_path_means_none() {
+        for path in ["/", "/a", "/a/b", "//"] {
+            assert!(PathRules::none().reach(path.as_bytes()) < Reach::Parent, "{path}");
+            assert!(!PathRules::none().covers_below(path.as_bytes()), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_new_name_that_allows_no_more_below_it_is_found() {
+        let rules = PathRules::parse(&["/srv/*", "/open/**", "/home/*/in/**/*.csv"]).unwrap();
+        for (from, to, no_more) in [
+            ("/srv/x", "/open/x", false),
+            ("/srv/a.part", "/srv/a", true),
+            ("/open/x", "/srv/x", true),
+            ("/open/x", "/open/y", true),
+            ("/home/vera/in/a.csv", "/home/vera/in/b.csv", true),
+            ("/srv/x", "/home/vera/in/x.csv", false),
+        ] {
+            assert_eq!(rules.no_more_below(from.as_bytes(), to.as_bytes()), no_more, "{from} {to}");
+        }
     }
 
     #[test]

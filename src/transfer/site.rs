@@ -20,6 +20,8 @@ pub(crate) enum Act {
     },
 }
 
+/// A name that would bring a folder to where more is allowed.
+const BELOW: &str = "it may be a folder, and by its new name more of what is in it would be allowed: move its files one by one";
 const RELATIVE: &str = "the path is relative and the home folder is not known: use an absolute path";
 
 /// A write of something that has no contents of its own.
@@ -75,6 +77,24 @@ impl FileRules {
     /// Whether everything below `path` (in normal form) may be used, whatever its name.
     pub(super) fn covers_below(&self, path: &[u8]) -> bool {
         !self.by_site() && self.paths.covers_below(path)
+    }
+
+    /// Whether what is called `from` may be called `to`, too, as far as it may be a folder, with which goes what is in it: that must
+    /// not be allowed by the new name if it was not by the old one.
+    pub(super) fn check_below(
+        &self,
+        (from, from_base): (&[u8], Option<&[u8]>),
+        (to, to_base): (&[u8], Option<&[u8]>),
+    ) -> Result<(), Why> {
+        if !self.paths.restrict() {
+            return Ok(());
+        }
+        let from = normalise(from, from_base).ok_or(RELATIVE)?;
+        let to = normalise(to, to_base).ok_or(RELATIVE)?;
+        match self.paths.no_more_below(&from, &to) {
+            true => Ok(()),
+            false => Err(BELOW.into()),
+        }
     }
 
     /// Whether `path`, relative to `base`, may be used: by the window's patterns, and by the site's policies for `acts`.

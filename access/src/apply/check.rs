@@ -22,6 +22,8 @@ const MAX_POLICY: usize = 256 * 1024;
 const MAX_KEY: usize = 16 * 1024;
 /// Longest host name (RFC 1035 §2.3.4).
 const MAX_HOST: usize = 253;
+/// Most patterns for paths on the drives of one desktop.
+const MAX_PATTERNS: usize = 256;
 /// Longest time for which recordings are kept, other than for ever.
 const MOST_DAYS: u32 = 36_500;
 const TOO_MANY_DAYS: &str = "is more than 36500 days: give at most that, or 0 for ever";
@@ -282,6 +284,11 @@ impl Check<'_> {
     fn drives(&mut self, asset: &Asset, desktop: &Desktop) {
         if let Some(error) = desktop.drives_paths.iter().find_map(|p| path_pattern(p).err()) {
             self.fault(ItemKind::Asset, &asset.name, "rdp", format!("drives_paths: {error}"));
+        }
+        if desktop.drives_paths.len() > MAX_PATTERNS {
+            let problem =
+                format!("drives_paths has more than {MAX_PATTERNS} patterns: use fewer, wider ones");
+            self.fault(ItemKind::Asset, &asset.name, "rdp", problem);
         }
         if desktop.drives_file_bytes == Some(0) {
             let problem = "no file is that small: give drives_file_bytes in bytes, or leave it out";

@@ -253,11 +253,13 @@ pub(crate) fn text(field: &'static str, s: &str, least: usize, most: usize) -> R
 /// A pattern that could never match would look like a permission and be none.
 pub(crate) fn path_pattern(pattern: &str) -> Result<(), RequestError> {
     text("path pattern", pattern, 1, LONGEST_FIELD)?;
-    if pattern.starts_with('/') && !pattern.split('/').any(|n| matches!(n, "." | "..")) {
+    let normal = |name: &str| !matches!(name, "" | "." | "..") && (name == "**" || !name.contains("**"));
+    if pattern.strip_prefix('/').is_some_and(|names| names.is_empty() || names.split('/').all(normal)) {
         return Ok(());
     }
-    let problem =
-        format!("{pattern:?} is not absolute, or holds . or ..: write it from / on, as in /srv/**/*.bin");
+    let problem = format!(
+        "{pattern:?} is not absolute, or holds an empty name, . or .., or ** inside a name: write it from / on, as in /srv/**/*.bin"
+    );
     Err(RequestError::Text { field: "path pattern", problem })
 }
 

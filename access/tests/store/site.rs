@@ -193,5 +193,18 @@ fn a_desktop_needs_an_rdp_endpoint_and_readable_fingerprints() {
     assert!(with(good.clone(), false).contains("has no rdp endpoint"));
     let found = with(Desktop { public_keys: vec!["aa:bb".into()], ..good.clone() }, true);
     assert!(found.starts_with("asset \"pump-hmi\": rdp: \"aa:bb\"… is no fingerprint"), "{found}");
-    assert!(with(Desktop { domain: Some("a b".into()), ..good }, true).contains("domain is no name"));
+    assert!(with(Desktop { domain: Some("a b".into()), ..good.clone() }, true).contains("domain is no name"));
+    let drives = |paths: &[&str], bytes: Option<u64>, used: bool| {
+        let drives_paths = paths.iter().map(ToString::to_string).collect();
+        let desktop =
+            Desktop { drives_to_target: used, drives_paths, drives_file_bytes: bytes, ..good.clone() };
+        with(desktop, true)
+    };
+    assert_eq!(drives(&["/share/**", "/*/out/*.csv"], Some(1), true), "");
+    for bad in ["share/*", "/share/x**.csv", "/share//a", "/share/", "/share/../a"] {
+        assert!(drives(&[bad], None, true).contains("drives_paths"), "{bad}");
+    }
+    assert!(drives(&["/share/*"; 257], None, true).contains("more than 256 patterns"));
+    assert!(drives(&["/share/*"], Some(0), true).contains("no file is that small"));
+    assert!(drives(&["/share/*"], None, false).contains("nobody may use"));
 }

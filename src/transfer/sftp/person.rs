@@ -304,9 +304,15 @@ impl State {
         let rule = self
             .may_change(makes)
             .and_then(|()| self.check(path, Reach::Inside, &acts))
-            .and_then(|()| to.map_or(Ok(()), |to| self.check(to, Reach::Inside, &[CHANGE])));
+            .and_then(|()| to.map_or(Ok(()), |to| self.check_other_name(path, to)));
         self.judge(operation, path, to, rule, out)?;
         Ok(changing(operation, path, to, note))
+    }
+
+    fn check_other_name(&self, from: &[u8], to: &[u8]) -> Result<(), Why> {
+        self.check(to, Reach::Inside, &[CHANGE])?;
+        let home = self.home.as_deref();
+        self.rules.check_below((from, home), (to, home))
     }
 
     fn set_attributes(
@@ -342,8 +348,11 @@ impl State {
 
     fn check_symlink(&self, link: &[u8], to: &[u8]) -> Result<(), Why> {
         self.check(link, Reach::Inside, &[CHANGE])?;
-        let link = normalise(link, self.home.as_deref());
-        self.rules.check(to, link.as_deref().map(parent), Reach::Inside, &self.any_use())
+        let home = self.home.as_deref();
+        let link_path = normalise(link, home);
+        let base = link_path.as_deref().map(parent);
+        self.rules.check(to, base, Reach::Inside, &self.any_use())?;
+        self.rules.check_below((to, base), (link, home))
     }
 
     /// What can be done with a file by another name that is made for it.

@@ -253,6 +253,22 @@ fn both_ends_of_a_rename_and_a_link_are_checked() {
 }
 
 #[test]
+fn no_other_name_of_a_folder_allows_more_of_what_is_in_it() {
+    let script = |kind, pair: [&str; 2]| greeted(vec![(Person, paths(kind, 1, &pair))]);
+    for (kind, pair, passes) in [
+        (18, ["/srv/locked", "/open/locked"], false),
+        (20, ["/srv/locked", "/open/link"], false),
+        (18, ["/srv/a.part", "/srv/a"], true),
+        (18, ["/open/new", "/srv/new"], true),
+        (18, ["/open/a", "/open/b"], true),
+        (20, ["/open/a", "/open/b"], true),
+    ] {
+        let log = run(rules_for(&["/srv/*", "/open/**"]), &script(kind, pair));
+        assert_eq!(log.events[0].refused.is_none(), passes, "{kind} {pair:?}");
+    }
+}
+
+#[test]
 fn the_budget_stops_an_upload_and_a_download_at_the_byte() {
     let log = run(
         rules_with_budget(10),
