@@ -35,6 +35,13 @@ pub enum Event {
     },
     /// Something was decided on files, or happened to them, that [`Files`](crate::Files) noted down.
     Files,
+    /// A message about devices is about to go on, without the contents of files.
+    DeviceMessage {
+        /// Which way.
+        direction: Direction,
+        /// All of it; of one with contents of a file what is before them.
+        bytes: Bytes,
+    },
     /// A device of the person's machine is shown to the target.
     DeviceShown {
         /// `drive` or `printer`.

@@ -51,20 +51,24 @@ pub enum Change<'a> {
     Remove,
     /// Set its size, bytes.
     Resize(u64),
+    /// Set how many bytes it has room for; it is cut to them where it is longer.
+    Allocate(u64),
     /// Set times or attributes.
     Attributes,
 }
 
-/// Decides on files, and follows them. `false` and `None` are refusals: the relay answers the target, and the person's
-/// machine never hears of it.
+/// Decides on files, and follows them. `false` and `None` are refusals, which the relay answers by itself: the person's machine
+/// never hears of it, or, where its answer was refused, the target never gets that.
 pub trait Files: Debug + Send {
     /// Whether the rules that all this is decided by are still in force: asked for what is about no contents, such as a
-    /// device that is shown, a size or a lock.
+    /// device that is shown or a size.
     fn stands(&self) -> bool;
     /// A file is to be opened: the number by which it is named from here on.
     fn open(&mut self, opening: &Opening<'_>) -> Option<u32>;
     /// Whether the person's machine opened it; a file that it did not open is over.
     fn opened(&mut self, file: u32, status: Result<(), u32>);
+    /// A part of a file is to be locked or let go.
+    fn lock(&mut self, file: u32) -> bool;
     /// Names in a folder are asked for.
     fn list(&mut self, file: u32) -> bool;
     /// Contents up to `end` are asked for.
@@ -99,6 +103,9 @@ impl Files for NoFiles {
         None
     }
     fn opened(&mut self, _file: u32, _status: Result<(), u32>) {}
+    fn lock(&mut self, _file: u32) -> bool {
+        false
+    }
     fn list(&mut self, _file: u32) -> bool {
         false
     }

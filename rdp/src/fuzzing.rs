@@ -135,7 +135,12 @@ pub fn fuzz_devices(bytes: &[u8]) {
         let Ok(passed) = devices.message(direction, message.to_vec(), &mut terms) else { return };
         for message in passed.to_person.iter().chain(&passed.to_target) {
             assert!(message.len() >= 4, "a message without its head");
+            let contents = passed.contents_from.and_then(|from| message.get(from..)).unwrap_or_default();
+            let told = contents.is_empty() || files.passing.iter().any(|passing| passing == contents);
+            // What says no is longer than its head, too.
+            assert!(told || contents == [0], "contents that nobody was told of");
         }
+        files.passing.clear();
     }
 }
 
@@ -144,6 +149,8 @@ pub fn fuzz_devices(bytes: &[u8]) {
 struct Witness {
     open: HashSet<u32>,
     last: u32,
+    /// What was allowed to pass, and has not been seen to.
+    passing: Vec<Bytes>,
 }
 
 impl Witness {
@@ -170,13 +177,17 @@ impl Files for Witness {
             self.open.remove(&file);
         }
     }
+    fn lock(&mut self, file: u32) -> bool {
+        self.is_open(file)
+    }
     fn list(&mut self, file: u32) -> bool {
         self.is_open(file)
     }
     fn ask(&mut self, file: u32, _end: u64) -> bool {
         self.is_open(file)
     }
-    fn pass(&mut self, file: u32, direction: Direction, _offset: u64, _data: &Bytes) -> bool {
+    fn pass(&mut self, file: u32, direction: Direction, _offset: u64, data: &Bytes) -> bool {
+        self.passing.push(data.clone());
         // What was asked for may come after the close.
         direction == Direction::ToTarget || self.is_open(file)
     }

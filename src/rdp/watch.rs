@@ -3,6 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use cofferdam_access::{
     audit::{Act, AuditEvent, AuditKind},
     store::StoreError,
@@ -18,7 +19,11 @@ use super::tap::{CHANNEL, Latest, TapQueue};
 use crate::{
     gateway::Gateway,
     session::{control::Ended, end::End, files::record_event, live::Session},
-    transfer::{FileEvent, Operation, Step, desktop::DesktopFiles, printable},
+    transfer::{
+        FileEvent, Operation, Step,
+        desktop::{CHANGED, DesktopFiles},
+        printable,
+    },
 };
 
 /// `PTRFLAGS_DOWN`, and the buttons that it is about (MS-RDPBCGR 2.2.8.1.1.3.1.1.3).
@@ -32,8 +37,14 @@ const WHEELS: u16 = 0x0200 | 0x0400;
 const NAME: usize = 64;
 /// Things that were refused or taken out of which each is noted once; more kinds than there are say that a peer plays.
 const NOTES: usize = 64;
-/// The same for files, whose names a target chooses: what it tries there must not hide what else it tries.
+/// The same for files.
 const NOTES_OF_FILES: usize = 256;
+/// Each how many microseconds it is written down how much of the window's bytes is used up.
+const NOTED_EVERY: i64 = 10_000_000;
+/// The channel, as recordings count them, of messages about devices.
+const DEVICES: u32 = CHANNEL + 1;
+const NOT_SHOWN: &str =
+    "the asset's site file does not allow it, or another one of that name or number is shown";
 const MORE: &str = "more was refused than is noted one by one";
 
 /// What was refused and has been noted.
@@ -55,10 +66,11 @@ impl Noted {
     }
 }
 
-/// What a refusal is about.
+/// What a refusal is about. Each has a list of its own, so that names which a peer makes up hide nothing else.
 #[derive(Debug, Clone, Copy)]
 enum About {
     Files,
+    Devices,
     Else,
 }
 
@@ -71,12 +83,18 @@ pub(super) struct Watcher {
     latest: Arc<Latest>,
     place: (u16, u16),
     buttons: u8,
-    noted: [Noted; 2],
+    noted: [Noted; 3],
     files: DesktopFiles,
     /// A refusal of a file whose event is recorded, and that is not noted yet.
     owed: Option<(String, String)>,
     /// Digests of contents of which no copy is kept, to the target and to the person.
     digests: [Option<StreamKeeper>; 2],
+    /// The same of messages about devices, which are kept.
+    messages: [Option<StreamKeeper>; 2],
+    /// When the window's bytes were last written down.
+    noted_bytes: i64,
+    /// The person has been told that the rules have changed.
+    told_changed: bool,
 }
 
 impl Watcher {
@@ -96,10 +114,13 @@ impl Watcher {
             latest,
             place: (0, 0),
             buttons: 0,
-            noted: [Noted::new(NOTES_OF_FILES), Noted::new(NOTES)],
+            noted: [Noted::new(NOTES_OF_FILES), Noted::new(NOTES), Noted::new(NOTES)],
             files,
             owed: None,
             digests: [None, None],
+            messages: [None, None],
+            noted_bytes: 0,
+            told_changed: false,
         }
     }
 
@@ -164,9 +185,7 @@ impl Watcher {
 
     /// Something did not pass: in the recording, and once in the audit log.
     async fn refused(&mut self, about: About, action: String, reason: &str) -> Result<(), Ended> {
-        let [files, others] = &self.noted;
-        let noted = if matches!(about, About::Files) { files } else { others };
-        let Some(action) = noted.word(&action) else { return Ok(()) };
+        let Some(action) = self.noted(about).word(&action) else { return Ok(()) };
         let decision = Decision {
             action: action.clone(),
             allowed: false,
@@ -178,18 +197,44 @@ impl Watcher {
             warn!(session = %self.session.id(), error = %e, "what a desktop was refused could not be audited");
         }
         // Only now: whoever is stopped meanwhile says it again.
-        let [files, others] = &mut self.noted;
-        let noted = if matches!(about, About::Files) { files } else { others };
-        noted.said.insert(action);
+        self.noted(about).said.insert(action);
         Ok(())
+    }
+
+    fn noted(&mut self, about: About) -> &mut Noted {
+        let [files, devices, others] = &mut self.noted;
+        match about {
+            About::Files => files,
+            About::Devices => devices,
+            About::Else => others,
+        }
     }
 
     /// A device of the person's machine that the target sees.
     async fn shown(&mut self, kind: &str, name: &str) -> Result<(), Ended> {
-        let action = format!("{kind} {name}");
+        let action = format!("{kind} {}", printable(name));
         let reasons = vec!["the asset's site file allows it".to_owned()];
         let decision = Decision { action, allowed: true, policies: Vec::new(), reasons };
         self.session.record(Recorded::Decision(Box::new(decision))).await
+    }
+
+    /// A message about devices: names, attributes and figures, which are nobody's contents and still say something.
+    async fn device_message(&mut self, direction: Direction, bytes: Bytes) -> Result<(), Ended> {
+        let session = self.session.clone();
+        let (way, at) = match direction {
+            Direction::ToTarget => (Way::ToTarget, 0),
+            Direction::ToPerson => (Way::ToPerson, 1),
+        };
+        if self.messages.iter().all(Option::is_none) {
+            let what = serde_json::json!({ "what": "devices" }).to_string();
+            session.record(Recorded::ChannelOpen { channel: DEVICES, what }).await?;
+        }
+        let Some(messages) = self.messages.get_mut(at) else { return Ok(()) };
+        let messages = messages.get_or_insert_with(|| {
+            let keep = session.grant().keep_full_bytes();
+            StreamKeeper::keeping(session.recorder().clone(), DEVICES, way, keep)
+        });
+        kept(&session, messages.record(&bytes, session.now().micros()).await)
     }
 
     /// What happened to files: recorded and counted, refusals audited. A step stays the next one until it is recorded, since a
@@ -210,7 +255,7 @@ impl Watcher {
         while self.files.next_step().is_some() || self.owed.is_some() {
             self.files().await.unwrap_or_default();
         }
-        for digest in &mut self.digests {
+        for digest in self.digests.iter_mut().chain(&mut self.messages) {
             if let Some(digest) = digest.take() {
                 kept(&self.session, digest.finish().await.map(drop)).unwrap_or_default();
             }
@@ -259,12 +304,22 @@ impl Watcher {
             Operation::Upload => self.session.heard_client(bytes),
             _ => self.session.heard_target(bytes),
         }
-        recorded
+        recorded?;
+        let now = self.session.now().micros();
+        if bytes > 0 && now.saturating_sub(self.noted_bytes) >= NOTED_EVERY {
+            // What a desktop moves in hours is not told only at its end.
+            self.noted_bytes = now;
+            self.gateway.note_files(&self.session).await;
+        }
+        Ok(())
     }
 
     /// Notes the refusal that is owed.
     async fn pay(&mut self) -> Result<(), Ended> {
         let Some((action, why)) = self.owed.clone() else { return Ok(()) };
+        if why == CHANGED && !std::mem::replace(&mut self.told_changed, true) {
+            self.session.say(CHANGED).await?;
+        }
         let noted = self.refused(About::Files, action, &why).await;
         self.owed = None;
         noted
@@ -300,10 +355,11 @@ impl Watcher {
             Event::Pointer(pointer) => self.pointer(pointer).await,
             Event::ClipboardText { direction, text } => self.clipboard(direction, text).await,
             Event::Files => self.files().await,
+            Event::DeviceMessage { direction, bytes } => self.device_message(direction, bytes).await,
             Event::DeviceShown { kind, name } => self.shown(kind, &name).await,
             Event::DeviceRefused { kind, name } => {
-                self.refused(About::Else, format!("{kind} {name}"), "the asset's site file does not allow it")
-                    .await
+                let action = format!("{kind} {}", printable(&name));
+                self.refused(About::Devices, action, NOT_SHOWN).await
             }
             Event::ChannelRefused { name } => {
                 self.refused(

@@ -94,9 +94,6 @@ pub trait Desktops: Send + Sync + fmt::Debug {
 pub(crate) fn settings_file(address: &str, user_name: &str, allowed: &Desktop) -> String {
     let clipboard = u8::from(allowed.clipboard_to_target || allowed.clipboard_to_person);
     let printers = u8::from(allowed.printers);
-    // Which drives are shared is the person's choice, where any may be: nothing is shared by a file that they only open.
-    let drives = allowed.drives_to_target || allowed.drives_to_person;
-    let drives = (!drives).then(|| "drivestoredirect:s:".to_owned());
     let lines = [
         format!("full address:s:{address}"),
         format!("username:s:{user_name}"),
@@ -111,6 +108,8 @@ pub(crate) fn settings_file(address: &str, user_name: &str, allowed: &Desktop) -
         "redirectsmartcards:i:0".to_owned(),
         "redirectwebauthn:i:0".to_owned(),
         "redirectlocation:i:0".to_owned(),
+        // Which drives are shared is the person's choice in the client, where any may be. Without this line it may be all.
+        "drivestoredirect:s:".to_owned(),
         "devicestoredirect:s:".to_owned(),
         "usbdevicestoredirect:s:".to_owned(),
         "camerastoredirect:s:".to_owned(),
@@ -121,7 +120,7 @@ pub(crate) fn settings_file(address: &str, user_name: &str, allowed: &Desktop) -
         "use multimon:i:0".to_owned(),
         "gatewayusagemethod:i:0".to_owned(),
     ];
-    lines.iter().chain(&drives).map(|line| format!("{line}\r\n")).collect()
+    lines.iter().map(|line| format!("{line}\r\n")).collect()
 }
 
 #[cfg(test)]
@@ -145,7 +144,7 @@ mod tests {
         };
         let text = settings_file("gw", "vera", &allowed);
         assert!(text.contains("redirectclipboard:i:1\r\n") && text.contains("redirectprinters:i:1\r\n"));
-        assert!(!text.contains("drivestoredirect"), "which drives is the person's choice");
+        assert!(text.contains("drivestoredirect:s:\r\n"), "which drives is the person's choice");
     }
 
     #[test]

@@ -370,6 +370,13 @@ impl Machine {
         }
         acts.extend(passed.events.into_iter().map(Act::Tell));
         acts.push(Act::Tell(Event::Files));
+        let ways = [(Direction::ToPerson, &passed.to_person), (Direction::ToTarget, &passed.to_target)];
+        for (direction, message) in ways.into_iter().flat_map(|(way, all)| all.iter().map(move |m| (way, m)))
+        {
+            let known = passed.contents_from.unwrap_or(message.len());
+            let bytes = Bytes::copy_from_slice(message.get(..known).unwrap_or(message));
+            acts.push(Act::Tell(Event::DeviceMessage { direction, bytes }));
+        }
         for (side, messages) in [(Side::Person, passed.to_person), (Side::Target, passed.to_target)] {
             for piece in messages.iter().flat_map(|message| chunks::pieces(message)) {
                 self.send(side, data.channel, &piece, acts)?;

@@ -248,14 +248,23 @@ where
         loop {
             self.judge_person(watch).await?;
             self.judge_target(watch).await?;
-            if !self.stand_in.as_ref().is_some_and(StandIn::has_more) {
+            if self.has_orders() || !self.stand_in.as_ref().is_some_and(StandIn::has_more) {
                 return Ok(());
             }
         }
     }
 
+    /// An order comes before what has been read and not looked at yet.
+    fn has_orders(&self) -> bool {
+        self.orders.has_changed().unwrap_or(true)
+    }
+
     async fn judge_person(&mut self, watch: &mut impl Watch) -> Result<(), Halt> {
-        while self.left.is_none() && self.target.has_room() && self.person.has_room_for_answers() {
+        while self.left.is_none()
+            && !self.has_orders()
+            && self.target.has_room()
+            && self.person.has_room_for_answers()
+        {
             let broken = |broken| Halt::Broken(Side::Person, broken);
             let Some(pdu) = self.next_of_person().map_err(broken)? else { break };
             let acts = self.machine.person(&pdu).map_err(broken)?;
@@ -270,6 +279,7 @@ where
 
     async fn judge_target(&mut self, watch: &mut impl Watch) -> Result<(), Halt> {
         while self.left.is_none()
+            && !self.has_orders()
             && self.person.has_room()
             && self.target.has_room()
             && !self.stand_in.as_ref().is_some_and(StandIn::has_more)

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::machine::{Act, Machine, Side};
+use super::machine::{Act, DEVICES, Machine, Side};
 use crate::{
     banner::{Area, updates},
-    channels::ChannelPolicy,
-    event::{Dropped, Event, Key},
+    channels::{ChannelPolicy, chunks},
+    event::{Direction, Dropped, Event, Key},
     fuzzing::{account, open_policy},
     mcs::{self, Data},
     rewrite::Broken,
@@ -296,4 +296,20 @@ fn what_a_target_packs_together_is_seen_and_recorded_one_by_one() {
     assert_eq!(seen, red, "before an end");
     let (seen, sent) = watched(&mut machine(), &[deactivate, draw(&red), synchronize].concat());
     assert_eq!((seen, sent.len()), (vec![0; 192], 2), "on a desktop that is no more");
+}
+
+#[test]
+fn what_goes_on_about_devices_is_told_before_it_does() {
+    let mut machine = machine();
+    // A target that begins: an announcement of version 1.13.
+    let announcement = b"rDnI\x01\0\x0d\0\x07\0\0\0";
+    let [chunk] = &chunks::pieces(announcement)[..] else { panic!("more than one chunk") };
+    let acts = machine.target(&from_target(DEVICES, chunk)).unwrap();
+    let bytes = Bytes::from_static(announcement);
+    let message = Event::DeviceMessage { direction: Direction::ToPerson, bytes };
+    let at = |is: &dyn Fn(&Act) -> bool| acts.iter().position(is).expect("it is missing");
+    let files = at(&|act| matches!(act, Act::Tell(Event::Files)));
+    let noted = at(&|act| matches!(act, Act::Tell(told) if *told == message));
+    let sent = at(&|act| matches!(act, Act::Send(..)));
+    assert!(files < sent && noted < sent, "{acts:?}");
 }

@@ -6,11 +6,26 @@ use aws_lc_rs::digest::{SHA256, digest};
 use cofferdam_rdp::{Opening, Place};
 
 use crate::transfer::flow::{Flow, Repeat, Room};
-use crate::transfer::{FileEvent, Operation, Step};
+use crate::transfer::{FileEvent, FileNumbers, Operation, Step};
 
 const READ_AGAIN: &str = "no hash: a part was read again, and whether it was the same is not known";
 const CUT: &str = "no hash: the file was cut to another size";
 const NOT_CONFIRMED: &str = "the person's machine did not confirm it";
+
+/// Contents of a file that pass one way.
+pub(super) struct Passing {
+    pub(super) flow: Flow,
+    /// Why no more passes.
+    pub(super) refused: Option<String>,
+    /// What its bytes are kept under: what is read and what is written are two things. None has passed before there is one.
+    number: Option<u32>,
+}
+
+impl Passing {
+    fn new(repeat: Repeat) -> Self {
+        Self { flow: Flow::new(repeat), refused: None, number: None }
+    }
+}
 
 /// A file between its opening and its close.
 pub(super) struct File {
@@ -23,9 +38,9 @@ pub(super) struct File {
     /// The person's machine has it open.
     pub(super) is_open: bool,
     /// What the target takes.
-    pub(super) up: Flow,
+    pub(super) up: Passing,
     /// What the target gives.
-    pub(super) down: Flow,
+    pub(super) down: Passing,
     folder: bool,
     /// It was opened as what is no folder.
     plain: bool,
@@ -40,8 +55,8 @@ pub(super) struct File {
     end: Option<u64>,
     /// SHA-256 of what was read, by place: what is read again may be something else.
     parts: HashMap<(u64, usize), [u8; 32]>,
+    /// What the person's machine said to something that was written.
     pub(super) error: Option<String>,
-    pub(super) refused: Option<String>,
     /// The size that the site's policies were asked for.
     pub(super) judged: u64,
     /// A copy of all that the target gave is kept.
@@ -59,8 +74,8 @@ impl File {
             closed_to_target,
             writes: opening.writes,
             is_open: false,
-            up: Flow::new(Repeat::Ignore),
-            down: Flow::new(Repeat::Spoils),
+            up: Passing::new(Repeat::Ignore),
+            down: Passing::new(Repeat::Spoils),
             folder: opening.folder == Some(true),
             plain: opening.folder == Some(false),
             made: opening.makes,
@@ -72,7 +87,6 @@ impl File {
             end: None,
             parts: HashMap::new(),
             error: None,
-            refused: None,
             judged: 0,
             copied: true,
             listed: false,
@@ -90,9 +104,33 @@ impl File {
     }
 
     /// What there is to say before it is opened: nothing where nothing can be other than before.
-    pub(super) fn starting(&self) -> Option<Step> {
-        let event = FileEvent { started: true, file: Some(self.number), ..self.opening()? };
-        Some(Step::Event(event))
+    pub(super) fn starting(&mut self, numbers: &FileNumbers) -> Option<Step> {
+        let event = self.opening()?;
+        let number = match event.operation {
+            Operation::Download => self.kept_under(Operation::Download, numbers),
+            _ => self.number,
+        };
+        Some(Step::Event(FileEvent { started: true, file: Some(number), ..event }))
+    }
+
+    /// The number that contents are kept under. The first way that they pass has the file's own.
+    pub(super) fn kept_under(&mut self, operation: Operation, numbers: &FileNumbers) -> u32 {
+        let (this, other) = match operation {
+            Operation::Upload => (&mut self.up, &self.down),
+            _ => (&mut self.down, &self.up),
+        };
+        let own = self.number;
+        *this.number.get_or_insert_with(|| if other.number.is_some() { numbers.next() } else { own })
+    }
+
+    /// What is said before the first of the contents that the target takes, so that they have a name whatever happens next.
+    pub(super) fn reading(&mut self, numbers: &FileNumbers) -> Option<Step> {
+        if self.up.number.is_some() {
+            return None;
+        }
+        let file = Some(self.kept_under(Operation::Upload, numbers));
+        let event = FileEvent::new(Operation::Upload, self.path.as_bytes());
+        Some(Step::Event(FileEvent { started: true, file, ..event }))
     }
 
     /// What opening it may do, where that is something.
@@ -111,14 +149,17 @@ impl File {
     pub(super) fn take(&mut self, offset: u64, data: &[u8], room: &mut Room, parts: &mut usize) -> bool {
         let known = self.parts.get(&(offset, data.len())).copied();
         let sum = digest(&SHA256, data).as_ref().try_into().unwrap_or([0; 32]);
+        let end = offset.saturating_add(data.len() as u64);
+        // A short answer was not the end, then.
+        self.end = self.end.filter(|known| *known >= end);
         if known == Some(sum) {
-            self.up.repeat(data.len());
+            self.up.flow.repeat(data.len());
             return false;
         }
-        if known.is_some() || offset < self.up.position() {
-            self.up.spoil(READ_AGAIN, room);
+        if known.is_some() || offset < self.up.flow.position() {
+            self.up.flow.spoil(READ_AGAIN, room);
         }
-        self.up.add(offset, data, room);
+        self.up.flow.add(offset, data, room);
         if known.is_none() && *parts > 0 {
             *parts -= 1;
             self.parts.insert((offset, data.len()), sum);
@@ -136,12 +177,24 @@ impl File {
 
     /// It has been cut or stretched to `size`.
     pub(super) fn resized(&mut self, size: u64, room: &mut Room) {
-        if size == 0 && self.down.bytes() == 0 {
+        if size == 0 && self.down.flow.bytes() == 0 {
             self.fresh = true;
-        } else if size < self.down.position() {
-            self.down.spoil(CUT, room);
+        } else {
+            self.cut(size, room);
         }
         self.size = Some(size);
+    }
+
+    /// There is room for `size` bytes now: fewer than there were cut it, more are not contents.
+    pub(super) fn allocated(&mut self, size: u64, room: &mut Room) {
+        self.cut(size, room);
+        self.size = self.size.map(|known| known.min(size));
+    }
+
+    fn cut(&mut self, size: u64, room: &mut Room) {
+        if size < self.down.flow.position() {
+            self.down.flow.spoil(CUT, room);
+        }
     }
 
     /// The person's machine did not open it.
@@ -166,38 +219,44 @@ impl File {
         *parts += self.parts.len();
         let plain = |operation| FileEvent::new(operation, self.path.as_bytes());
         let made = self.is_open && self.made;
+        let unconfirmed = || (!whole).then(|| NOT_CONFIRMED.to_owned());
         let folder = (made && self.folder).then(|| plain(Operation::Mkdir));
-        let download = (self.down.bytes() > 0 || made && !self.folder).then(|| self.download(whole));
-        let upload = (self.up.bytes() > 0).then(|| self.upload());
+        let download = (self.down.flow.bytes() > 0 || made && !self.folder).then(|| self.download(whole));
+        let upload = (self.up.flow.bytes() > 0).then(|| self.upload());
         // The person's machine removes it on its own when nobody closes it.
-        let removal = (self.is_open && self.removes).then(|| FileEvent {
-            error: (!whole).then(|| NOT_CONFIRMED.to_owned()),
-            ..plain(Operation::Remove)
-        });
-        out.extend([folder, download, upload, removal].into_iter().flatten().map(Step::Event));
-        self.up.release(room);
-        self.down.release(room);
+        let removal = (self.is_open && self.removes)
+            .then(|| FileEvent { error: unconfirmed(), ..plain(Operation::Remove) });
+        // What was said to begin comes to an end, though nothing came of it.
+        let said = folder.is_some() || download.is_some() || removal.is_some();
+        let nothing = (!said && self.is_open).then(|| self.opening()).flatten();
+        let nothing = nothing.map(|event| FileEvent { error: unconfirmed(), ..event });
+        out.extend([folder, download, upload, removal, nothing].into_iter().flatten().map(Step::Event));
+        self.up.flow.release(room);
+        self.down.flow.release(room);
     }
 
     fn upload(&self) -> FileEvent {
-        let got = self.up.position();
+        let (flow, refused) = (&self.up.flow, &self.up.refused);
+        let got = flow.position();
         let complete = self.end.is_some_and(|end| end <= got) || self.size == Some(got);
-        let undisturbed = self.up.spoilt().is_none() && self.error.is_none() && self.refused.is_none();
-        let whole = complete && undisturbed;
-        let note = self.up.spoilt().or((!whole).then_some("only a part of the file"));
+        let whole = complete && flow.spoilt().is_none() && refused.is_none();
+        let note = flow.spoilt().or((!whole).then_some("only a part of the file"));
         FileEvent {
-            bytes: self.up.bytes(),
-            sha256: self.up.digest(),
+            file: self.up.number,
+            refused: refused.clone(),
+            bytes: flow.bytes(),
+            sha256: flow.digest(),
             whole,
             note: note.map(str::to_owned),
-            ..self.event(Operation::Upload)
+            ..FileEvent::new(Operation::Upload, self.path.as_bytes())
         }
     }
 
     fn download(&self, closed: bool) -> FileEvent {
-        let undisturbed = closed && self.error.is_none() && self.refused.is_none() && self.in_flight == 0;
-        let short = self.size.is_some_and(|size| size > self.down.position());
-        let note = self.down.spoilt().or(match (undisturbed, self.fresh, short) {
+        let (flow, refused) = (&self.down.flow, &self.down.refused);
+        let undisturbed = closed && self.error.is_none() && refused.is_none() && self.in_flight == 0;
+        let short = self.size.is_some_and(|size| size > flow.position());
+        let note = flow.spoilt().or(match (undisturbed, self.fresh, short) {
             (false, ..) => Some("the person's machine did not confirm all of it"),
             (true, false, _) => Some("the file was not emptied first: older contents may follow"),
             (true, true, true) => Some("only a part of the file"),
@@ -205,20 +264,14 @@ impl File {
         });
         let copy = (!self.copied).then_some("not kept in full: larger than what the site keeps");
         FileEvent {
-            bytes: self.down.bytes(),
-            sha256: self.down.digest(),
+            file: self.down.number,
+            refused: refused.clone(),
+            error: self.error.clone(),
+            bytes: flow.bytes(),
+            sha256: flow.digest(),
             whole: note.is_none(),
             note: [note, copy].into_iter().flatten().map(str::to_owned).reduce(|a, b| format!("{a}; {b}")),
-            ..self.event(Operation::Download)
-        }
-    }
-
-    fn event(&self, operation: Operation) -> FileEvent {
-        FileEvent {
-            file: Some(self.number),
-            refused: self.refused.clone(),
-            error: self.error.clone(),
-            ..FileEvent::new(operation, self.path.as_bytes())
+            ..FileEvent::new(Operation::Download, self.path.as_bytes())
         }
     }
 }

@@ -8,7 +8,7 @@ mod file;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -19,7 +19,7 @@ use cofferdam_rdp::{Change, Direction, Files, Opening, Place};
 use super::flow::Room;
 use super::path::Reach;
 use super::site::{Act, CHANGE, Why};
-use super::{FileEvent, FileRules, OVER_BUDGET, Operation, PathRules, READ_ONLY, Step};
+use super::{FileEvent, FileRules, OVER_BUDGET, Operation, PathRules, READ_ONLY, Step, Unrecorded};
 use file::{File, alters};
 
 /// Parts of files that are remembered, so as to see that what is read again is the same.
@@ -30,9 +30,11 @@ const MAX_TOLD: usize = 1024;
 const NO_UPLOAD: &str = "the site does not let this desktop read files of the person's";
 const NO_DOWNLOAD: &str = "the site does not let this desktop write files of the person's";
 const NO_PRINTER: &str = "the site does not let this desktop print at the person's";
-const CHANGED: &str = "the site's rules for files on this desktop have changed: connect again";
+/// What the person is told, once, when the site has changed its rules in mid-session.
+pub(crate) const CHANGED: &str = "the site's rules for files on this desktop have changed: connect again";
 const OUTSIDE: &str = "the path is outside what the site allows on drives";
 const NOT_FOR_WRITING: &str = "the file was not opened for writing";
+const WHOLE_DRIVE: &str = "a drive as a whole is not the desktop's to rename or remove";
 const NO_CONTENTS: &str = "a folder has no contents";
 const ALL_BELOW: &str = "it may be a folder, and not all that can be in it is allowed: open it as a file";
 const UNANSWERED: &str = "the session ended before the person's machine answered";
@@ -92,13 +94,22 @@ struct State {
     room: Room,
     parts: usize,
     told: HashSet<(Operation, String)>,
-    steps: VecDeque<Step>,
+    steps: Unrecorded,
 }
 
 /// A change that the person's machine has not answered.
 struct Changing {
     event: FileEvent,
-    resize: Option<(u32, u64)>,
+    file: u32,
+    then: Then,
+}
+
+/// What is other once a change has been made.
+enum Then {
+    Nothing,
+    Size(u64),
+    Room(u64),
+    Path(String),
 }
 
 impl DesktopFiles {
@@ -111,19 +122,19 @@ impl DesktopFiles {
             room: Room::default(),
             parts: PARTS,
             told: HashSet::new(),
-            steps: VecDeque::new(),
+            steps: Unrecorded::default(),
         })))
     }
 
     /// What is to be recorded next, before anything goes on. It stays the next until [`Self::recorded`]: whoever records it may
     /// be stopped meanwhile.
     pub(crate) fn next_step(&self) -> Option<Step> {
-        self.state().steps.front().cloned()
+        self.state().steps.first()
     }
 
     /// The next step has been recorded.
     pub(crate) fn recorded(&self) {
-        self.state().steps.pop_front();
+        self.state().steps.recorded();
     }
 
     /// The desktop is gone: what was under way becomes steps.
@@ -131,7 +142,7 @@ impl DesktopFiles {
         let state = &mut *self.state();
         for (_, Changing { mut event, .. }) in std::mem::take(&mut state.changes) {
             event.error = Some(UNANSWERED.to_owned());
-            state.steps.push_back(Step::Event(event));
+            state.steps.push(Step::Event(event));
         }
         let mut files: Vec<File> = state.files.drain().map(|(_, file)| file).collect();
         files.sort_by_key(|file| file.number);
@@ -195,6 +206,9 @@ impl State {
             // Whether it is a folder shows only at the person's machine: its names may be needed on the way.
             self.check(place, path, Reach::Ancestor, &[])?;
         }
+        if opening.removes && is_drive(path) {
+            return Err(WHOLE_DRIVE.into());
+        }
         // Whoever removes a folder removes what is in it.
         if opening.removes && opening.folder != Some(false) {
             self.covers_below(place, path)?;
@@ -217,18 +231,19 @@ impl State {
         }
         let mut event = FileEvent::new(operation, path.as_bytes());
         event.refused = Some(why.into_owned());
-        self.steps.push_back(Step::Event(event));
+        self.steps.push(Step::Event(event));
     }
 
     /// Refuses contents of an open file; what follows of it is refused without another word.
     fn refuse(&mut self, number: u32, operation: Operation, why: Why) -> bool {
         let Some(file) = self.files.get_mut(&number) else { return false };
-        if file.refused.is_none() {
-            file.refused = Some(why.clone().into_owned());
+        let passing = if operation == Operation::Upload { &mut file.up } else { &mut file.down };
+        if passing.refused.is_none() {
+            passing.refused = Some(why.clone().into_owned());
             let mut event = FileEvent::new(operation, file.path.as_bytes());
             event.refused = Some(why.into_owned());
             event.file = Some(number);
-            self.steps.push_back(Step::Event(event));
+            self.steps.push(Step::Event(event));
         }
         false
     }
@@ -271,7 +286,7 @@ impl State {
 
     /// The target takes contents.
     fn upload(&mut self, number: u32, offset: u64, data: &Bytes) -> bool {
-        if self.files.get(&number).is_none_or(|file| file.refused.is_some()) {
+        if self.files.get(&number).is_none_or(|file| file.up.refused.is_some()) {
             return false;
         }
         let end = offset.saturating_add(data.len() as u64);
@@ -284,8 +299,11 @@ impl State {
         if data.is_empty() {
             return true;
         }
+        let numbers = &self.rules.files.numbers;
+        self.steps.extend(file.reading(numbers));
+        let number = file.kept_under(Operation::Upload, numbers);
         let data = data.clone();
-        self.steps.push_back(if fresh && self.rules.files.keep_uploads {
+        self.steps.push(if fresh && self.rules.files.keep_uploads {
             Step::Keep { file: number, offset, data }
         } else {
             Step::Digest { operation: Operation::Upload, data }
@@ -295,9 +313,11 @@ impl State {
 
     /// The target gives contents.
     fn download(&mut self, number: u32, offset: u64, data: &Bytes) -> bool {
-        let Some(file) = self.files.get(&number).filter(|file| file.refused.is_none()) else { return false };
+        let Some(file) = self.files.get(&number).filter(|file| file.down.refused.is_none()) else {
+            return false;
+        };
         // What is printed comes one after the other, whatever the offsets say.
-        let offset = if file.place == Place::Printer { file.down.bytes() } else { offset };
+        let offset = if file.place == Place::Printer { file.down.flow.bytes() } else { offset };
         let end = offset.saturating_add(data.len() as u64);
         let writable = match (file.is_folder(), file.writes) {
             (true, _) => Err(NO_CONTENTS.into()),
@@ -309,14 +329,15 @@ impl State {
             return self.refuse(number, Operation::Download, why);
         }
         let Some(file) = self.files.get_mut(&number) else { return false };
-        file.down.add(offset, data, &mut self.room);
+        file.down.flow.add(offset, data, &mut self.room);
         file.in_flight += 1;
         if data.is_empty() {
             return true;
         }
+        let number = file.kept_under(Operation::Download, &self.rules.files.numbers);
         let left = self.rules.keep_downloads.checked_sub(data.len() as u64).filter(|_| file.copied);
         let data = data.clone();
-        self.steps.push_back(match left {
+        self.steps.push(match left {
             Some(left) => {
                 self.rules.keep_downloads = left;
                 Step::Keep { file: number, offset, data }
@@ -339,6 +360,14 @@ impl State {
             _ => &[Act::Read],
         };
         self.check(file.place, &file.path, Reach::Inside, acts)?;
+        let whole = match change {
+            Change::Rename(to) => is_drive(&file.path) || is_drive(to),
+            Change::Remove => is_drive(&file.path),
+            _ => false,
+        };
+        if whole {
+            return Err(WHOLE_DRIVE.into());
+        }
         let below =
             |path: &str| if file.may_be_folder() { self.covers_below(file.place, path) } else { Ok(()) };
         match change {
@@ -348,10 +377,15 @@ impl State {
                 below(to)
             }
             Change::Remove => below(&file.path),
-            Change::Resize(size) => self.fits(size),
+            Change::Resize(size) | Change::Allocate(size) => self.fits(size),
             Change::Attributes => Ok(()),
         }
     }
+}
+
+/// Whether a path is that of a drive itself.
+fn is_drive(path: &str) -> bool {
+    path.rfind('/') == Some(0)
 }
 
 /// What a person's machine answered.
@@ -363,7 +397,7 @@ fn operation(change: Change<'_>) -> Operation {
     match change {
         Change::Rename(_) => Operation::Rename,
         Change::Remove => Operation::Remove,
-        Change::Resize(_) | Change::Attributes => Operation::SetAttributes,
+        Change::Resize(_) | Change::Allocate(_) | Change::Attributes => Operation::SetAttributes,
     }
 }
 
@@ -377,8 +411,8 @@ impl Files for DesktopFiles {
         match state.judge(opening) {
             Ok(closed_to_target) => {
                 let number = state.rules.files.numbers.next();
-                let file = File::new(number, opening, closed_to_target);
-                state.steps.extend(file.starting());
+                let mut file = File::new(number, opening, closed_to_target);
+                state.steps.extend(file.starting(&state.rules.files.numbers));
                 state.files.insert(number, file);
                 Some(number)
             }
@@ -406,6 +440,23 @@ impl Files for DesktopFiles {
         }
     }
 
+    fn lock(&mut self, file: u32) -> bool {
+        let mut state = self.state();
+        let Some(file) = state.files.get(&file) else { return false };
+        // It keeps others from the file, the person's own programs among them.
+        let path = file.path.clone();
+        let allowed = state
+            .may_give(file.place)
+            .and_then(|()| state.check(file.place, &path, Reach::Inside, &[Act::Read]));
+        match allowed {
+            Ok(()) => true,
+            Err(why) => {
+                state.tell(Operation::Other, &path, why);
+                false
+            }
+        }
+    }
+
     fn list(&mut self, number: u32) -> bool {
         let mut state = self.state();
         let Some(file) = state.files.get(&number) else { return false };
@@ -417,7 +468,7 @@ impl Files for DesktopFiles {
                     .get_mut(&number)
                     .is_some_and(|file| !std::mem::replace(&mut file.listed, true));
                 if first {
-                    state.steps.push_back(Step::Event(FileEvent::new(Operation::List, path.as_bytes())));
+                    state.steps.push(Step::Event(FileEvent::new(Operation::List, path.as_bytes())));
                 }
                 true
             }
@@ -433,7 +484,7 @@ impl Files for DesktopFiles {
         // How far the file reaches shows in the answer: clients ask for more than there is.
         let offered = state.files.get(&file).map_or(0, |file| file.judged);
         match state.may_reach(file, offered) {
-            Ok(()) => state.files.get(&file).is_some_and(|file| file.refused.is_none()),
+            Ok(()) => state.files.get(&file).is_some_and(|file| file.up.refused.is_none()),
             Err(why) => state.refuse(file, Operation::Upload, why),
         }
     }
@@ -473,33 +524,40 @@ impl Files for DesktopFiles {
             return None;
         }
         let mut event = FileEvent::new(operation(change), path.as_bytes());
-        let resize = match change {
+        let then = match change {
             Change::Rename(to) => {
                 event.to = Some(to.to_owned());
-                None
+                Then::Path(to.to_owned())
             }
             Change::Resize(size) => {
                 event.note = Some(format!("size {size}"));
-                Some((file, size))
+                Then::Size(size)
             }
-            Change::Remove | Change::Attributes => None,
+            Change::Allocate(size) => {
+                event.note = Some(format!("room for {size}"));
+                Then::Room(size)
+            }
+            Change::Remove | Change::Attributes => Then::Nothing,
         };
         let number = state.rules.files.numbers.next();
-        state.steps.push_back(Step::Event(FileEvent { started: true, ..event.clone() }));
-        state.changes.insert(number, Changing { event, resize });
+        state.steps.push(Step::Event(FileEvent { started: true, ..event.clone() }));
+        state.changes.insert(number, Changing { event, file, then });
         Some(number)
     }
 
     fn changed(&mut self, change: u32, status: Result<(), u32>) {
         let state = &mut *self.state();
-        let Some(Changing { mut event, resize }) = state.changes.remove(&change) else { return };
+        let Some(Changing { mut event, file, then }) = state.changes.remove(&change) else { return };
         event.error = said(status);
-        if let (None, Some((file, size))) = (&event.error, resize)
-            && let Some(file) = state.files.get_mut(&file)
-        {
-            file.resized(size, &mut state.room);
+        if let (None, Some(file)) = (&event.error, state.files.get_mut(&file)) {
+            match then {
+                Then::Nothing => {}
+                Then::Size(size) => file.resized(size, &mut state.room),
+                Then::Room(size) => file.allocated(size, &mut state.room),
+                Then::Path(path) => file.path = path,
+            }
         }
-        state.steps.push_back(Step::Event(event));
+        state.steps.push(Step::Event(event));
     }
 
     fn close(&mut self, file: u32, status: Result<(), u32>) {

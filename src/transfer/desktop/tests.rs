@@ -326,7 +326,9 @@ fn what_may_change_something_is_told_before_it_goes_on() {
     let mut files = DesktopFiles::new(rules());
     let read = opened(&mut files, reading("/share/read"));
     assert!(take(&mut files, read, 0, b"a"));
-    assert!(started(&files).is_empty(), "what is only read shows in its contents");
+    assert_eq!(started(&files), [(Operation::Upload, "/share/read".to_owned())], "before its first contents");
+    assert!(take(&mut files, read, 1, b"b"));
+    assert!(started(&files).is_empty(), "once");
     let folder = Opening { folder: Some(true), writes: false, empties: false, ..writing("/share/new") };
     for (opening, operation) in [
         (writing("/share/a"), Operation::Download),
@@ -341,6 +343,7 @@ fn what_may_change_something_is_told_before_it_goes_on() {
         (Change::Rename("/share/other"), Operation::Rename),
         (Change::Remove, Operation::Remove),
         (Change::Resize(3), Operation::SetAttributes),
+        (Change::Allocate(3), Operation::SetAttributes),
         (Change::Attributes, Operation::SetAttributes),
     ] {
         files.change(read, change).unwrap();
@@ -471,4 +474,114 @@ fn what_is_refused_costs_nothing_of_the_budget() {
     assert!(!files.pass(up, Direction::ToTarget, 0, &Bytes::from_static(b"a")));
     assert!(!give(&mut files, down, 0, b"a"));
     assert_eq!(budget.left(), 10);
+}
+
+#[test]
+fn what_is_read_and_what_is_written_through_one_opening_are_two_things() {
+    // A write that is refused says nothing of what was read.
+    let mut files = DesktopFiles::new(rules());
+    let read = opened(&mut files, reading("/share/a"));
+    assert!(take(&mut files, read, 0, b"pressure"));
+    assert!(!give(&mut files, read, 0, b"x"));
+    files.size(read, 8);
+    files.close(read, Ok(()));
+    let told = log(&files);
+    let upload = told.events.last().unwrap();
+    assert_eq!((upload.operation, upload.whole, upload.refused.as_ref()), (Operation::Upload, true, None));
+    // What cannot be read can be written.
+    let mut files = DesktopFiles::new(DesktopRules { to_target: false, ..rules() });
+    let both = opened(&mut files, Opening { reads: true, ..writing("/share/b") });
+    assert!(!files.ask(both, 1));
+    assert!(give(&mut files, both, 0, b"x"));
+    // The copies of the two are two.
+    let mut files = DesktopFiles::new(rules());
+    let both =
+        opened(&mut files, Opening { empties: false, makes: false, reads: true, ..writing("/share/c") });
+    assert!(take(&mut files, both, 0, b"pressure"));
+    assert!(give(&mut files, both, 0, b"00000000"));
+    files.taken(both, Err(0xc000_007f));
+    files.close(both, Ok(()));
+    let log = log(&files);
+    let [download, upload] = &log.events[..] else { panic!("{log:?}") };
+    let (written, taken) = (download.file.unwrap(), upload.file.unwrap());
+    assert_ne!(written, taken);
+    assert_eq!(log.kept, [(taken, 0, b"pressure".to_vec()), (written, 0, b"00000000".to_vec())]);
+    assert_eq!((upload.sha256, upload.error.as_ref()), (sha(b"pressure"), None));
+    assert!(download.error.is_some());
+}
+
+#[test]
+fn what_happens_after_a_new_name_happens_to_the_new_name() {
+    let mut files = DesktopFiles::new(rules());
+    let file = opened(&mut files, Opening { changes: true, ..writing("/share/a") });
+    let renamed = files.change(file, Change::Rename("/share/b")).unwrap();
+    files.changed(renamed, Ok(()));
+    let failed = files.change(file, Change::Rename("/share/c")).unwrap();
+    files.changed(failed, Err(0xc000_0022));
+    assert!(give(&mut files, file, 0, b"x"));
+    let removed = files.change(file, Change::Remove).unwrap();
+    files.changed(removed, Ok(()));
+    files.close(file, Ok(()));
+    let paths: Vec<_> = log(&files).events.into_iter().map(|e| (e.operation, e.path)).collect();
+    let expected = [
+        (Operation::Rename, "/share/a"),
+        (Operation::Rename, "/share/b"),
+        (Operation::Remove, "/share/b"),
+        (Operation::Download, "/share/b"),
+    ];
+    assert_eq!(paths, expected.map(|(operation, path)| (operation, path.to_owned())));
+}
+
+#[test]
+fn whatever_was_said_to_begin_is_said_to_end() {
+    for opening in [
+        Opening { changes: true, ..reading("/share/a") },
+        Opening { makes: false, empties: false, ..writing("/share/a") },
+    ] {
+        let mut files = DesktopFiles::new(rules());
+        let file = opened(&mut files, opening);
+        let begun = started(&files);
+        files.close(file, Ok(()));
+        let ended: Vec<_> = log(&files).events.into_iter().map(|e| (e.operation, e.path)).collect();
+        assert_eq!((begun.len(), &ended), (1, &begun), "{opening:?}");
+    }
+}
+
+#[test]
+fn a_drive_as_a_whole_is_neither_removed_nor_renamed() {
+    let mut files = DesktopFiles::new(rules());
+    assert_eq!(files.open(&Opening { removes: true, folder: Some(true), ..reading("/share") }), None);
+    let root = opened(&mut files, Opening { changes: true, ..reading("/share") });
+    let file = opened(&mut files, Opening { changes: true, ..reading("/share/a") });
+    assert_eq!(files.change(root, Change::Remove), None);
+    assert_eq!(files.change(root, Change::Rename("/share/x")), None);
+    assert_eq!(files.change(file, Change::Rename("/share")), None);
+}
+
+#[test]
+fn room_is_no_size_and_locks_are_for_who_may_write() {
+    let mut files = DesktopFiles::new(DesktopRules { largest: Some(8), ..rules() });
+    let file = opened(&mut files, writing("/share/a"));
+    assert_eq!(files.change(file, Change::Allocate(9)), None);
+    let room = files.change(file, Change::Allocate(8)).unwrap();
+    files.changed(room, Ok(()));
+    assert!(files.lock(file));
+    assert!(give(&mut files, file, 0, b"abcd"));
+    files.close(file, Ok(()));
+    assert!(log(&files).events.iter().any(|event| event.whole && event.sha256 == sha(b"abcd")));
+    let mut files = DesktopFiles::new(DesktopRules { to_person: false, ..rules() });
+    let file = opened(&mut files, reading("/share/a"));
+    assert!(!files.lock(file), "it keeps the person's own programs out");
+}
+
+#[test]
+fn a_short_answer_is_the_end_only_where_nothing_comes_behind_it() {
+    let mut files = DesktopFiles::new(rules());
+    let file = opened(&mut files, reading("/share/a"));
+    assert!(take(&mut files, file, 0, b"ab"));
+    files.ends(file, 2);
+    assert!(take(&mut files, file, 2, b"cd"));
+    files.close(file, Ok(()));
+    let log = log(&files);
+    assert_eq!((log.events[0].sha256, log.events[0].whole), (sha(b"abcd"), false));
 }

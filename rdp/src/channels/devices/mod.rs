@@ -52,6 +52,8 @@ pub(crate) struct Passed {
     pub(crate) to_person: Vec<Vec<u8>>,
     /// Messages that go to the target.
     pub(crate) to_target: Vec<Vec<u8>>,
+    /// Where the contents of a file begin in the one message that has any: those have been told to [`Files`].
+    pub(crate) contents_from: Option<usize>,
     /// Something was taken out.
     pub(crate) dropped: bool,
 }
@@ -128,6 +130,8 @@ enum Waiting {
         change: u32,
         /// Bytes that say what it is to be.
         len: u32,
+        /// The file that then has another path.
+        renames: Option<(u32, String)>,
     },
     Close {
         file: u32,

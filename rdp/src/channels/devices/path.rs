@@ -69,7 +69,8 @@ pub(super) fn normal(drive: &str, path: &str) -> Option<String> {
 /// Splits what a listing asks for into its folder and the pattern for names.
 pub(super) fn folder(path: &str) -> Option<(&str, &str)> {
     let (folder, pattern) = path.rsplit_once('\\')?;
-    (pattern != "." && pattern != ".." && !pattern.contains(['/', ':'])).then_some((folder, pattern))
+    let dots = !pattern.is_empty() && pattern.chars().all(|c| c == '.' || c == ' ');
+    (!dots && !pattern.contains(['/', ':'])).then_some((folder, pattern))
 }
 
 /// Whether a name means one file, whatever machine reads it.
@@ -94,7 +95,7 @@ fn device(name: &str) -> bool {
     numbered || DEVICES.contains(&stem.as_str())
 }
 
-/// A name as `LONGNA~1.TXT`, which stands for another one.
+/// A name as `LONGNA~1.TXT`, which stands for another one; some servers put one letter in the place of the number.
 fn short(name: &str) -> bool {
     let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
     let Some((head, number)) = stem.rsplit_once('~') else { return false };
@@ -102,7 +103,7 @@ fn short(name: &str) -> bool {
         && ending.chars().count() <= 3
         && !head.is_empty()
         && !number.is_empty()
-        && number.bytes().all(|b| b.is_ascii_digit())
+        && (number.bytes().all(|b| b.is_ascii_digit()) || number.len() == 1 && number.is_ascii())
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ pub(super) const DEVICE_REPLY: u16 = 0x6472;
 pub(super) const REQUEST: u16 = 0x4952;
 pub(super) const COMPLETION: u16 = 0x4943;
 
+/// Bytes of an answer before contents that were read: its head, and their length.
+pub(super) const ANSWERED: usize = 20;
+
 /// `RDPDR_DTYP_PRINT` and `RDPDR_DTYP_FILESYSTEM`.
 const PRINTER: u32 = 4;
 const DRIVE: u32 = 8;
@@ -181,7 +184,12 @@ fn dos_name(dos: &[u8]) -> String {
 fn printer(mut data: Reader<'_>) -> Option<(String, Vec<u8>)> {
     /// `RDPDR_PRINTER_ANNOUNCE_FLAG_XPSFORMAT`.
     const XPS: u32 = 0x10;
+    /// `RDPDR_PRINTER_ANNOUNCE_FLAG_ASCII`: names that are no UTF-16.
+    const ASCII: u32 = 0x1;
     let (flags, _code_page) = (data.u32()? & !XPS, data.u32()?);
+    if flags & ASCII != 0 {
+        return None;
+    }
     let mut lengths = [0usize; 4];
     for len in &mut lengths {
         *len = usize::try_from(data.u32()?).ok()?;

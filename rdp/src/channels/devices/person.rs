@@ -121,6 +121,8 @@ impl Devices {
             passed.dropped = true;
             return Ok(());
         };
+        let read = matches!(waiting, Waiting::Read { .. });
+        passed.contents_from = read.then_some(pdu::ANSWERED);
         let answer = if status == 0 {
             self.done(key, waiting, body, terms)?
         } else {
@@ -188,7 +190,12 @@ impl Devices {
                 let data = counted(&mut body)?;
                 answer::entry(class, data).filter(|_| !shut).map_or(denied, |data| listed(key, &data))
             }
-            Waiting::Change { change, len } => {
+            Waiting::Change { change, len, renames } => {
+                if let Some((file, path)) = renames
+                    && let Some(handle) = self.handles.values_mut().find(|handle| handle.file == file)
+                {
+                    handle.path = path;
+                }
                 files.changed(change, Ok(()));
                 completion(key, 0, &[&len.to_le_bytes(), &[0]])
             }

@@ -16,6 +16,8 @@ pub(super) const CONTENTS: usize = HEAD + 32;
 /// Most bytes that are read at once: what fits into the longest message.
 const MAX_READ: u32 = super::LIMIT as u32 - 1024;
 
+/// The last place in a file.
+const MAX_OFFSET: u64 = i64::MAX as u64;
 /// Most bytes of a buffer that comes with a question, which holds nothing.
 const MAX_QUERY: u32 = 4096;
 /// Most ranges that are locked at once.
@@ -75,6 +77,7 @@ pub(super) enum Request {
     Rename(String),
     Remove,
     Resize(u64),
+    Allocate(u64),
     Attributes,
     Lock,
     /// Nothing that anybody needs: control codes of devices, notices of changes, quotas, links.
@@ -154,6 +157,8 @@ fn plain(major: u32, message: &mut Vec<u8>) -> Option<Request> {
     Some(match major {
         CLOSE => Request::Close,
         READ if first > MAX_READ => return None,
+        // Negative places mean the end, or wherever the last one ended.
+        READ | WRITE if second > MAX_OFFSET => return None,
         READ => Request::Read { offset: second, len: first },
         WRITE => Request::Write { offset: second },
         QUERY_INFORMATION | QUERY_VOLUME => {
@@ -197,6 +202,9 @@ fn create(message: &mut Vec<u8>) -> Option<Create> {
     const WRITES: u32 = 0x2 | 0x4 | 0x1000_0000 | 0x4000_0000;
     // Extended attributes, children, attributes, removal, rights, owner, the audit's own.
     const CHANGES: u32 = 0x10 | 0x40 | 0x100 | 0x1_0000 | 0x4_0000 | 0x8_0000 | 0x1000_0000 | 0x0100_0000;
+    /// `FILE_APPEND_DATA` and `FILE_WRITE_DATA`.
+    const APPENDS: u32 = 0x4;
+    const WRITES_DATA: u32 = 0x2;
     /// `MAXIMUM_ALLOWED` and `FILE_GENERIC_READ`.
     const MAXIMUM: u32 = 0x0200_0000;
     const GENERIC_READ: u32 = 0x0012_0089;
@@ -221,6 +229,10 @@ fn create(message: &mut Vec<u8>) -> Option<Create> {
     message.truncate(HEAD + 32 + len);
     if access & MAXIMUM != 0 {
         access = access & !MAXIMUM | GENERIC_READ;
+    }
+    // Where contents go must not depend on how long the file is: by the right to append alone they go to its end.
+    if access & APPENDS != 0 {
+        access |= WRITES_DATA;
     }
     // Which file is open yet is nobody's to say.
     wipe(message, FILE..FILE + 4);
@@ -291,7 +303,10 @@ fn set(class: u32, buffer: &mut [u8]) -> Option<Request> {
             }
             None => Request::Remove,
         },
-        (19 | 20, 8) => Request::Resize(u64_at(buffer, 0)?),
+        (19 | 20, 8) => {
+            let size = u64_at(buffer, 0).filter(|size| *size <= MAX_OFFSET)?;
+            if class == 19 { Request::Allocate(size) } else { Request::Resize(size) }
+        }
         (4 | 13 | 19 | 20, _) => return None,
         _ => Request::Other,
     })

@@ -85,6 +85,7 @@ impl Devices {
         };
         match judged {
             Ok((waiting, onward)) => {
+                passed.contents_from = matches!(waiting, Waiting::Write { .. }).then_some(CONTENTS);
                 self.waiting.insert(key, waiting);
                 passed.to_person.push(onward.into());
             }
@@ -216,7 +217,8 @@ fn on_drive(
     let file = handle.file;
     let len = u32::try_from(onward.len().saturating_sub(CONTENTS)).map_err(|_| status::INVALID_PARAMETER)?;
     let change = |files: &mut dyn Files, change: Change<'_>| {
-        files.change(file, change).map(|change| Waiting::Change { change, len }).ok_or(status::ACCESS_DENIED)
+        let change = files.change(file, change).ok_or(status::ACCESS_DENIED)?;
+        Ok(Waiting::Change { change, len, renames: None })
     };
     let stands = |files: &mut dyn Files, waiting: Waiting| {
         if files.stands() { Ok(waiting) } else { Err(status::ACCESS_DENIED) }
@@ -228,7 +230,7 @@ fn on_drive(
         }
         Request::Look { class } => stands(files, Waiting::Look { file, class }),
         Request::Volume { class } => stands(files, Waiting::Volume { class }),
-        Request::Lock => stands(files, Waiting::Lock),
+        Request::Lock => files.lock(file).then_some(Waiting::Lock).ok_or(status::ACCESS_DENIED),
         Request::List { class, first } => {
             // Clients list the folder that the request names, whichever is open.
             let same = first.as_deref().is_none_or(|asked| {
@@ -240,10 +242,12 @@ fn on_drive(
         }
         Request::Rename(to) => {
             let to = normal(drive, &to, files)?;
-            change(files, Change::Rename(&to))
+            let change = files.change(file, Change::Rename(&to)).ok_or(status::ACCESS_DENIED)?;
+            Ok(Waiting::Change { change, len, renames: Some((file, to)) })
         }
         Request::Remove => change(files, Change::Remove),
         Request::Resize(size) => change(files, Change::Resize(size)),
+        Request::Allocate(size) => change(files, Change::Allocate(size)),
         Request::Attributes => change(files, Change::Attributes),
         Request::Create(_) | Request::Close | Request::Write { .. } | Request::Other => {
             Err(status::NOT_SUPPORTED)

@@ -56,6 +56,9 @@ impl Files for Notes {
     fn opened(&mut self, file: u32, status: Result<(), u32>) {
         self.note("opened", format!("{file} {}", status.is_ok()));
     }
+    fn lock(&mut self, file: u32) -> bool {
+        self.note("lock", file.to_string())
+    }
     fn list(&mut self, file: u32) -> bool {
         self.note("list", file.to_string())
     }

@@ -193,9 +193,12 @@ fn rules_that_no_longer_stand_show_no_device_no_size_and_no_lock() {
     scene.asks(question(1, 5, 5));
     scene.asks(question(2, 10, 3));
     scene.asks(list(40, 3, 1, "\\a\\*"));
-    scene.notes.no = ["stands"].into();
-    for number in 1..4 {
-        let passed = scene.say(ToTarget, answered(number, &[0; 24]));
+    scene.notes.no = ["stands", "lock"].into();
+    let mut entry = [0; 94].to_vec();
+    entry[60] = 2;
+    entry.extend(b"a\0");
+    for (number, data) in [(1, [0; 24].as_slice()), (2, &[0; 24]), (3, &entry)] {
+        let passed = scene.say(ToTarget, answered(number, data));
         assert_eq!(passed.to_target, [refusal((1, number), DENIED)], "asked before: {number}");
     }
     for (major, class) in [(5, 5), (10, 3), (17, 2)] {
