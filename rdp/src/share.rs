@@ -24,7 +24,7 @@ pub(crate) const UPDATE: u8 = 0x02;
 /// Protocol version in the upper bits of the type.
 const VERSION: u16 = 0x10;
 /// Share control and share data header together.
-const DATA_HEAD: usize = 18;
+pub(crate) const DATA_HEAD: usize = 18;
 
 /// One share control PDU, from its header on.
 #[derive(Debug, Clone, Copy)]

@@ -14,7 +14,8 @@ use crate::{
     mcs::{self, Data},
     opening::{self, Opened},
     rewrite::Broken,
-    wire::{Form, Pdu, put},
+    share,
+    wire::{Form, Pdu, put, u16_at},
 };
 
 /// Plays the client until its Client Info is with the target.
@@ -132,19 +133,21 @@ impl Ids {
     /// A PDU of the person, for the target. What the person has no name for reaches nothing.
     pub(super) fn to_target(&self, pdu: Pdu) -> Result<Pdu, Broken> {
         let find = |id| self.0.iter().find(|(person, _)| *person == id).map(|(_, target)| *target);
-        Ok(Pdu { bytes: translate(pdu.form, pdu.bytes, find)?, ..pdu })
+        Ok(Pdu { bytes: translate(pdu.form, pdu.bytes, opening::IO, find)?, ..pdu })
     }
 
     /// A PDU for the person.
     pub(super) fn to_person(&self, bytes: Bytes) -> Result<Bytes, Broken> {
         let form = if bytes.first() == Some(&3) { Form::Tpkt } else { Form::FastPath };
-        translate(form, bytes, |id| {
+        let io = self.0.iter().find(|(person, _)| *person == opening::IO).map(|(_, target)| *target);
+        translate(form, bytes, io.unwrap_or_default(), |id| {
             self.0.iter().find(|(_, target)| *target == id).map(|(person, _)| *person)
         })
     }
 }
 
-fn translate(form: Form, bytes: Bytes, find: impl Fn(u16) -> Option<u16>) -> Result<Bytes, Broken> {
+/// `io` is the desktop's own channel, as the sender has it.
+fn translate(form: Form, bytes: Bytes, io: u16, find: impl Fn(u16) -> Option<u16>) -> Result<Bytes, Broken> {
     // Where the user stands, and where the channels.
     let (user, channels): (usize, &[usize]) = match mcs::kind(&bytes).filter(|_| form == Form::Tpkt) {
         Some(mcs::REQUEST | mcs::INDICATION | JOIN) => (8, &[10]),
@@ -156,6 +159,7 @@ fn translate(form: Form, bytes: Bytes, find: impl Fn(u16) -> Option<u16>) -> Res
         Some(u16::from_be_bytes(*pair))
     };
     let mut out = BytesMut::from(&bytes[..]);
+    translate_share(&mut out, io, &find);
     let initiator = number(user).and_then(|id| id.checked_add(BASE)).ok_or(Broken("MCS user"))?;
     // The server itself is no user of ours, and is called the same on both sides.
     let initiator = match find(initiator) {
@@ -170,6 +174,34 @@ fn translate(form: Form, bytes: Bytes, find: impl Fn(u16) -> Option<u16>) -> Res
         put(&mut out, *at, &find(id).ok_or(Broken("MCS channel"))?.to_be_bytes());
     }
     Ok(out.freeze())
+}
+
+/// Identifiers in a share PDU: who sent it, whom it synchronises with, and who is given control (MS-RDPBCGR 2.2.8.1.1.1.1,
+/// 2.2.1.14.1, 2.2.1.15.1). One that nobody has a name for, as the server's, is the same on both sides.
+fn translate_share(pdu: &mut [u8], io: u16, find: impl Fn(u16) -> Option<u16>) {
+    const SYNCHRONIZE: u8 = 0x1f;
+    const CONTROL: u8 = 0x14;
+    let Some(kind @ (mcs::REQUEST | mcs::INDICATION)) = mcs::kind(pdu) else { return };
+    let Ok(Data { payload, channel, .. }) = mcs::data(pdu, kind) else { return };
+    if channel != io || !share::is_share(payload) {
+        return;
+    }
+    let Ok(shares) = share::split(payload) else { return };
+    let mut places = Vec::new();
+    let mut at = pdu.len() - payload.len();
+    for share in shares {
+        places.push(at + 4);
+        let data = (share.kind == share::DATA).then(|| share.data().ok()).flatten();
+        if data.is_some_and(|data| matches!(data.kind, SYNCHRONIZE | CONTROL)) {
+            places.push(at + share::DATA_HEAD + 2);
+        }
+        at += share.bytes.len();
+    }
+    for place in places {
+        if let Some(id) = u16_at(pdu, place).and_then(&find) {
+            put(pdu, place, &id.to_le_bytes());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -204,6 +236,33 @@ mod tests {
         assert_eq!(ids().to_person(joined(1007, 1005)).unwrap(), joined(1100, 1004));
         let fast = Bytes::from_static(&[0, 7, 1, 2, 0, 9, 9]);
         assert_eq!(ids().to_person(fast.clone()).unwrap(), fast);
+    }
+
+    #[test]
+    fn identifiers_in_share_pdus_are_each_sides_own_too() {
+        let share = |source: u16, kind: u8, user: u16| {
+            let body = [[4, 0], user.to_le_bytes(), [0xea, 3], [0, 0]].concat();
+            share::encode_data(share::ShareData { share_id: 7, source, kind, body: &body }).unwrap()
+        };
+        let sent = |kind, initiator, payload: &[u8]| {
+            mcs::encode(kind, Data { initiator, channel: 1003, payload }).unwrap()
+        };
+        // Synchronize, Control, and a pointer, whose body holds no identifier.
+        for (kind, translated) in [(0x1f, 1100), (0x14, 1100), (0x1b, 1007)] {
+            let heard = ids().to_person(sent(mcs::INDICATION, mcs::SERVER, &share(mcs::SERVER, kind, 1007)));
+            assert_eq!(
+                heard.unwrap(),
+                sent(mcs::INDICATION, mcs::SERVER, &share(mcs::SERVER, kind, translated))
+            );
+        }
+        let elsewhere = |channel| {
+            let payload = share(mcs::SERVER, 0x1f, 1007);
+            mcs::encode(mcs::INDICATION, Data { initiator: mcs::SERVER, channel, payload: &payload }).unwrap()
+        };
+        assert_eq!(ids().to_person(elsewhere(1004)).unwrap(), elsewhere(1005), "another channel's contents");
+        let said = Pdu { form: Form::Tpkt, bytes: sent(mcs::REQUEST, 1100, &share(1100, 0x1f, mcs::SERVER)) };
+        let onward = ids().to_target(said).unwrap().bytes;
+        assert_eq!(onward, sent(mcs::REQUEST, 1007, &share(1007, 0x1f, mcs::SERVER)));
     }
 
     #[test]
