@@ -33,6 +33,13 @@ pub enum Event {
         /// The text.
         text: String,
     },
+    /// Files are on the clipboard of the other side: their names, and nothing of what is in them.
+    ClipboardFiles {
+        /// To the target or to the person.
+        direction: Direction,
+        /// Where each is, as [`Opening::path`](crate::Opening::path) says it.
+        paths: Vec<String>,
+    },
     /// Something was decided on files, or happened to them, that [`Files`](crate::Files) noted down.
     Files,
     /// A message about devices is about to go on, without the contents of files.
@@ -174,7 +181,7 @@ pub enum Dropped {
     Multitransport,
     /// A request to draw nothing while the window is hidden: the recording goes on.
     SuppressOutput,
-    /// Clipboard content that is no text, or in a direction that is not allowed.
+    /// Clipboard content of a kind, or in a direction, that is not allowed.
     ClipboardContent,
     /// A message about devices that is not understood, or not due.
     DeviceMessage,

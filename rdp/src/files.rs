@@ -16,9 +16,11 @@ pub enum Place {
     Drive,
     /// It is a job for a printer of the person's machine.
     Printer,
+    /// It is on the clipboard of one side, and the other fetches it.
+    Clipboard,
 }
 
-/// A file or folder that a target wants to open.
+/// A file or folder that a target wants to open, or one on a clipboard whose contents are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opening<'a> {
     /// How it passes.
@@ -28,7 +30,7 @@ pub struct Opening<'a> {
     pub path: &'a str,
     /// Its contents, or a folder's names, may be asked for through it.
     pub reads: bool,
-    /// Contents may come through it.
+    /// Contents may come through it: of a file on the target's clipboard, which are the person's then.
     pub writes: bool,
     /// It may be removed, renamed or get other attributes through it.
     pub changes: bool,
@@ -63,6 +65,9 @@ pub trait Files: Debug + Send {
     /// Whether the rules that all this is decided by are still in force: asked for what is about no contents, such as a
     /// device that is shown or a size.
     fn stands(&self) -> bool;
+    /// The name of a file on a clipboard is about to be told to the other side, with its size where that is known. What is
+    /// refused is not in the list that goes on.
+    fn offer(&mut self, opening: &Opening<'_>, size: Option<u64>) -> bool;
     /// A file is to be opened: the number by which it is named from here on.
     fn open(&mut self, opening: &Opening<'_>) -> Option<u32>;
     /// Whether the person's machine opened it; a file that it did not open is over.
@@ -97,6 +102,9 @@ pub struct NoFiles;
 
 impl Files for NoFiles {
     fn stands(&self) -> bool {
+        false
+    }
+    fn offer(&mut self, _opening: &Opening<'_>, _size: Option<u64>) -> bool {
         false
     }
     fn open(&mut self, _opening: &Opening<'_>) -> Option<u32> {

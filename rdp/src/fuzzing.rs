@@ -9,6 +9,7 @@ use crate::{
     back::{BackConfig, Security},
     channels::{
         ChannelPolicy,
+        clipboard::Clipboard,
         devices::{Devices, Terms},
     },
     credssp,
@@ -48,6 +49,8 @@ pub(crate) fn open_policy() -> ChannelPolicy {
         sound: true,
         clipboard_to_target: true,
         clipboard_to_person: true,
+        clipboard_files_to_target: true,
+        clipboard_files_to_person: true,
         drives_to_target: true,
         drives_to_person: true,
         printers: true,
@@ -125,13 +128,8 @@ fn check(acts: Vec<Act>) {
 pub fn fuzz_devices(bytes: &[u8]) {
     let policy = open_policy();
     let (mut devices, mut files) = (Devices::default(), Witness::default());
-    let mut at = Reader(bytes);
-    for _ in 0..MAX_PDUS {
-        let Some((how, len)) = at.u8().zip(at.u16()) else { return };
-        let len = usize::from(len).min(at.0.len());
-        let Some(message) = at.take(len) else { return };
-        let direction = if how & 1 == 0 { Direction::ToTarget } else { Direction::ToPerson };
-        let mut terms = Terms { policy: &policy, frozen: how & 0x80 != 0, files: &mut files };
+    for (direction, frozen, message) in messages(bytes) {
+        let mut terms = Terms { policy: &policy, frozen, files: &mut files };
         let Ok(passed) = devices.message(direction, message.to_vec(), &mut terms) else { return };
         for message in passed.to_person.iter().chain(&passed.to_target) {
             assert!(message.len() >= 4, "a message without its head");
@@ -141,6 +139,32 @@ pub fn fuzz_devices(bytes: &[u8]) {
             assert!(told || contents == [0], "contents that nobody was told of");
         }
         files.passing.clear();
+    }
+}
+
+/// Which way each message of an input goes, whether the session is suspended then, and the message.
+fn messages(bytes: &[u8]) -> impl Iterator<Item = (Direction, bool, &[u8])> {
+    let mut at = Reader(bytes);
+    let next = move || {
+        let (how, len) = at.u8().zip(at.u16())?;
+        let message = at.take(usize::from(len).min(at.0.len()))?;
+        let direction = if how & 1 == 0 { Direction::ToTarget } else { Direction::ToPerson };
+        Some((direction, how & 0x80 != 0, message))
+    };
+    std::iter::from_fn(next).take(MAX_PDUS)
+}
+
+/// What both sides say on the clipboard's channel, whole messages in the form of [`fuzz_devices`]. The same holds.
+pub fn fuzz_clipboard(bytes: &[u8]) {
+    let policy = open_policy();
+    let (mut clipboard, mut files) = (Clipboard::default(), Witness::default());
+    for (direction, frozen, message) in messages(bytes) {
+        let mut terms = Terms { policy: &policy, frozen, files: &mut files };
+        let Ok(passed) = clipboard.message(direction, message, &mut terms) else { return };
+        for message in passed.forward.iter().chain(&passed.answer) {
+            let said = wire::u32_at(message, 4).and_then(|len| usize::try_from(len).ok());
+            assert_eq!(said, message.len().checked_sub(8), "a length that lies");
+        }
     }
 }
 
@@ -164,9 +188,13 @@ impl Files for Witness {
     fn stands(&self) -> bool {
         true
     }
-    fn open(&mut self, opening: &Opening<'_>) -> Option<u32> {
+    fn offer(&mut self, opening: &Opening<'_>, _size: Option<u64>) -> bool {
         let names: Vec<&str> = opening.path.split('/').collect();
         assert!(names.len() > 1 && !names.iter().any(|n| matches!(*n, "." | "..")), "{:?}", opening.path);
+        true
+    }
+    fn open(&mut self, opening: &Opening<'_>) -> Option<u32> {
+        self.offer(opening, None);
         self.last += 1;
         self.open.insert(self.last);
         Some(self.last)
@@ -228,12 +256,13 @@ mod tests {
     use proptest::prelude::*;
 
     type Target = fn(&[u8]);
-    const ALL: [(&str, Target); 5] = [
+    const ALL: [(&str, Target); 6] = [
         ("session", fuzz_session),
         ("beginning", fuzz_beginning),
         ("connect", fuzz_connect),
         ("credssp", fuzz_credssp),
         ("devices", fuzz_devices),
+        ("clipboard", fuzz_clipboard),
     ];
 
     /// Every input that is kept in `fuzz/corpus` for a target: what once broke something stays tried.

@@ -19,7 +19,7 @@ use crate::{
     session::live::Session,
     transfer::{
         Budget, FileRules, PathRules, SitePolicy,
-        desktop::{DesktopRules, Standing},
+        desktop::{ClipboardRules, DesktopRules, Standing},
         site::{Act, FilePolicy},
     },
 };
@@ -61,6 +61,13 @@ impl Gateway {
         // Of the site as it is before anything is asked: whatever changes meanwhile is a change.
         let standing =
             if legible { self.standing(session, desktop.clone()) } else { Standing::new(|| false) };
+        let copied = PathRules::parse(&desktop.clipboard_paths);
+        let clipboard = ClipboardRules {
+            to_target: copied.is_ok() && desktop.clipboard_files_to_target,
+            to_person: copied.is_ok() && desktop.clipboard_files_to_person,
+            paths: copied.unwrap_or_else(|_| PathRules::none()),
+            largest: desktop.clipboard_file_bytes,
+        };
         DesktopRules {
             files: self.file_rules(session).await,
             to_target: legible && desktop.drives_to_target,
@@ -68,6 +75,7 @@ impl Gateway {
             printers: desktop.printers,
             paths: paths.unwrap_or_else(|_| PathRules::none()),
             largest: desktop.drives_file_bytes,
+            clipboard,
             keep_downloads: grant.keep_full_bytes(),
             standing,
         }

@@ -121,6 +121,8 @@ fn policy(snapshot: &Snapshot, session: &Session) -> ChannelPolicy {
     policy.sound = desktop.sound;
     policy.clipboard_to_target = desktop.clipboard_to_target && passes(Direction::In);
     policy.clipboard_to_person = desktop.clipboard_to_person && passes(Direction::Out);
+    policy.clipboard_files_to_target = desktop.clipboard_files_to_target && passes(Direction::In);
+    policy.clipboard_files_to_person = desktop.clipboard_files_to_person && passes(Direction::Out);
     policy.drives_to_target = desktop.drives_to_target && passes(Direction::In);
     policy.drives_to_person = desktop.drives_to_person && passes(Direction::Out);
     policy.printers = desktop.printers && passes(Direction::Out);

@@ -172,13 +172,13 @@ impl Watcher {
         }
     }
 
-    async fn clipboard(&mut self, direction: Direction, text: String) -> Result<(), Ended> {
+    async fn clipboard(&mut self, format: &str, direction: Direction, text: String) -> Result<(), Ended> {
         let direction = match direction {
             Direction::ToTarget => Way::ToTarget,
             Direction::ToPerson => Way::ToPerson,
         };
         let size = text.len() as u64;
-        let note = Clipboard { channel: CHANNEL, direction, format: "text".into(), size, refused: None };
+        let note = Clipboard { channel: CHANNEL, direction, format: format.into(), size, refused: None };
         self.session.record(Recorded::Clipboard(Box::new(note))).await?;
         self.all(self.encoder.clipboard(&ClipboardText { direction, text })).await
     }
@@ -353,7 +353,11 @@ impl Watcher {
                 self.key(Key { code: unit, released: !down, extended: false, unicode: true }).await
             }
             Event::Pointer(pointer) => self.pointer(pointer).await,
-            Event::ClipboardText { direction, text } => self.clipboard(direction, text).await,
+            Event::ClipboardText { direction, text } => self.clipboard("text", direction, text).await,
+            // The names are what the other side learns, so that they are kept as text is; of contents see the files.
+            Event::ClipboardFiles { direction, paths } => {
+                self.clipboard("files", direction, paths.join("\n")).await
+            }
             Event::Files => self.files().await,
             Event::DeviceMessage { direction, bytes } => self.device_message(direction, bytes).await,
             Event::DeviceShown { kind, name } => self.shown(kind, &name).await,

@@ -92,7 +92,7 @@ pub trait Desktops: Send + Sync + fmt::Debug {
 /// A file for clients that read one (MS-RDPBCGR clients' `.rdp` settings): everything but the token. What policy would refuse
 /// anyway is turned off here, so that the client does not offer it.
 pub(crate) fn settings_file(address: &str, user_name: &str, allowed: &Desktop) -> String {
-    let clipboard = u8::from(allowed.clipboard_to_target || allowed.clipboard_to_person);
+    let clipboard = u8::from(allowed.any_clipboard());
     let printers = u8::from(allowed.printers);
     let lines = [
         format!("full address:s:{address}"),

@@ -22,7 +22,7 @@ const MAX_POLICY: usize = 256 * 1024;
 const MAX_KEY: usize = 16 * 1024;
 /// Longest host name (RFC 1035 §2.3.4).
 const MAX_HOST: usize = 253;
-/// Most patterns for paths on the drives of one desktop.
+/// Most patterns for paths on the drives, or the clipboard, of one desktop.
 const MAX_PATTERNS: usize = 256;
 /// Longest time for which recordings are kept, other than for ever.
 const MOST_DAYS: u32 = 36_500;
@@ -278,27 +278,47 @@ impl Check<'_> {
             let problem = "the domain is no name: write it as PLANT or plant.example, or leave it out";
             self.fault(ItemKind::Asset, &asset.name, "rdp", problem);
         }
-        self.drives(asset, desktop);
+        self.desktop_files(asset, desktop);
     }
 
-    fn drives(&mut self, asset: &Asset, desktop: &Desktop) {
-        if let Some(error) = desktop.drives_paths.iter().find_map(|p| path_pattern(p).err()) {
-            self.fault(ItemKind::Asset, &asset.name, "rdp", format!("drives_paths: {error}"));
-        }
-        if desktop.drives_paths.len() > MAX_PATTERNS {
-            let problem =
-                format!("drives_paths has more than {MAX_PATTERNS} patterns: use fewer, wider ones");
-            self.fault(ItemKind::Asset, &asset.name, "rdp", problem);
-        }
-        if desktop.drives_file_bytes == Some(0) {
-            let problem = "no file is that small: give drives_file_bytes in bytes, or leave it out";
-            self.fault(ItemKind::Asset, &asset.name, "rdp", problem);
-        }
+    /// The limits for files on drives and on the clipboard.
+    fn desktop_files(&mut self, asset: &Asset, desktop: &Desktop) {
         let drives = desktop.drives_to_target || desktop.drives_to_person;
-        if !drives && !desktop.drives_paths.is_empty() {
-            let problem =
-                "drives_paths limits drives that nobody may use: set drives_to_target or drives_to_person";
-            self.fault(ItemKind::Asset, &asset.name, "rdp", problem);
+        let clipboard = desktop.any_clipboard_files();
+        for (used, paths, bytes, [paths_key, bytes_key, switches]) in [
+            (
+                drives,
+                &desktop.drives_paths,
+                desktop.drives_file_bytes,
+                ["drives_paths", "drives_file_bytes", "drives_to_target or drives_to_person"],
+            ),
+            (
+                clipboard,
+                &desktop.clipboard_paths,
+                desktop.clipboard_file_bytes,
+                [
+                    "clipboard_paths",
+                    "clipboard_file_bytes",
+                    "clipboard_files_to_target or clipboard_files_to_person",
+                ],
+            ),
+        ] {
+            if let Some(error) = paths.iter().find_map(|p| path_pattern(p).err()) {
+                self.fault(ItemKind::Asset, &asset.name, "rdp", format!("{paths_key}: {error}"));
+            }
+            if paths.len() > MAX_PATTERNS {
+                let problem =
+                    format!("{paths_key} has more than {MAX_PATTERNS} patterns: use fewer, wider ones");
+                self.fault(ItemKind::Asset, &asset.name, "rdp", problem);
+            }
+            if bytes == Some(0) {
+                let problem = format!("no file is that small: give {bytes_key} in bytes, or leave it out");
+                self.fault(ItemKind::Asset, &asset.name, "rdp", problem);
+            }
+            if !used && !paths.is_empty() {
+                let problem = format!("{paths_key} limits files that nobody may use: set {switches}");
+                self.fault(ItemKind::Asset, &asset.name, "rdp", problem);
+            }
         }
     }
 

@@ -57,6 +57,18 @@ pub struct Desktop {
     /// Text that was copied on the desktop reaches the person.
     #[serde(skip_serializing_if = "is_false")]
     pub clipboard_to_person: bool,
+    /// Files that the person copied may be pasted on the desktop.
+    #[serde(skip_serializing_if = "is_false")]
+    pub clipboard_files_to_target: bool,
+    /// Files that were copied on the desktop may be pasted at the person's.
+    #[serde(skip_serializing_if = "is_false")]
+    pub clipboard_files_to_person: bool,
+    /// Only these files on the clipboard, `/clipboard/FOLDER/FILE` (`*` within a name, `**` across folders); empty: any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clipboard_paths: Vec<String>,
+    /// Largest file that passes by the clipboard, bytes; none: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clipboard_file_bytes: Option<u64>,
     /// The desktop may read files of the drives that the person shares.
     #[serde(skip_serializing_if = "is_false")]
     pub drives_to_target: bool,
@@ -80,12 +92,25 @@ impl Desktop {
         self.public_keys.iter().any(|k| PublicKeyPin::parse(k).as_ref() == Some(pin))
     }
 
-    /// Whether the same may be done with files and printers of the person's machine.
+    /// Whether anything may pass by the clipboard.
+    pub fn any_clipboard(&self) -> bool {
+        self.clipboard_to_target || self.clipboard_to_person || self.any_clipboard_files()
+    }
+
+    /// Whether files may pass by the clipboard.
+    pub fn any_clipboard_files(&self) -> bool {
+        self.clipboard_files_to_target || self.clipboard_files_to_person
+    }
+
+    /// Whether the same may be done with files, be they on the clipboard, on drives or for a printer.
     pub fn same_files(&self, other: &Self) -> bool {
-        let switches = |d: &Self| (d.drives_to_target, d.drives_to_person, d.printers);
-        switches(self) == switches(other)
+        let drives = |d: &Self| (d.drives_to_target, d.drives_to_person, d.printers, d.drives_file_bytes);
+        let clipboard =
+            |d: &Self| (d.clipboard_files_to_target, d.clipboard_files_to_person, d.clipboard_file_bytes);
+        drives(self) == drives(other)
+            && clipboard(self) == clipboard(other)
             && self.drives_paths == other.drives_paths
-            && self.drives_file_bytes == other.drives_file_bytes
+            && self.clipboard_paths == other.clipboard_paths
     }
 
     /// The pinned keys that can be read.
@@ -141,7 +166,28 @@ mod tests {
     fn nothing_but_the_screen_passes_unless_the_site_says_so() {
         let plain = Desktop::default();
         assert!(!plain.clipboard_to_target && !plain.clipboard_to_person && plain.public_keys.is_empty());
+        assert!(!plain.any_clipboard());
         assert!(!plain.trusts(&PublicKeyPin::of(b"any")));
         assert_eq!(serde_json::to_value(&plain).unwrap(), serde_json::json!({}));
+    }
+
+    #[test]
+    fn whatever_is_said_of_files_counts_when_it_is_asked_whether_that_has_changed() {
+        let plain = Desktop::default();
+        assert!(plain.same_files(&Desktop { clipboard_to_target: true, ..plain.clone() }), "no file");
+        let paths = vec!["/**".to_owned()];
+        for other in [
+            Desktop { clipboard_files_to_target: true, ..plain.clone() },
+            Desktop { clipboard_files_to_person: true, ..plain.clone() },
+            Desktop { clipboard_paths: paths.clone(), ..plain.clone() },
+            Desktop { clipboard_file_bytes: Some(1), ..plain.clone() },
+            Desktop { drives_to_target: true, ..plain.clone() },
+            Desktop { drives_to_person: true, ..plain.clone() },
+            Desktop { drives_paths: paths, ..plain.clone() },
+            Desktop { drives_file_bytes: Some(1), ..plain.clone() },
+            Desktop { printers: true, ..plain.clone() },
+        ] {
+            assert!(!plain.same_files(&other) && !other.same_files(&plain), "{other:?}");
+        }
     }
 }

@@ -207,4 +207,16 @@ fn a_desktop_needs_an_rdp_endpoint_and_readable_fingerprints() {
     assert!(drives(&["/share/*"; 257], None, true).contains("more than 256 patterns"));
     assert!(drives(&["/share/*"], Some(0), true).contains("no file is that small"));
     assert!(drives(&["/share/*"], None, false).contains("nobody may use"));
+    let limits = Desktop {
+        clipboard_paths: vec!["/clipboard/*.csv".into()],
+        clipboard_file_bytes: Some(1000),
+        ..good
+    };
+    assert!(with(limits.clone(), true).contains("clipboard_paths limits files that nobody may use"));
+    let used = Desktop { clipboard_files_to_person: true, ..limits };
+    assert_eq!(with(used.clone(), true), "");
+    let none = Desktop { clipboard_file_bytes: Some(0), ..used.clone() };
+    assert!(with(none, true).contains("clipboard_file_bytes in bytes"));
+    let unread = Desktop { clipboard_paths: vec!["a.csv".into()], ..used };
+    assert!(with(unread, true).contains("clipboard_paths: "));
 }

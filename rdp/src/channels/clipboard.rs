@@ -1,17 +1,24 @@
-//! The clipboard (MS-RDPECLIP), text only. What is offered is cut down to Unicode text, what is fetched is reported before
-//! it goes on, and each direction is allowed by itself. Files are never offered, so that nobody can ask for them.
+//! The clipboard (MS-RDPECLIP): text and files. What is offered is cut down to Unicode text and the one format that is a list
+//! of files, what is fetched is reported before it goes on, and each kind is allowed in each direction by itself. What is not
+//! allowed is never offered, so that nobody can ask for it. Clipboards are not locked: who copies something else ends what is
+//! still being fetched.
 
-use super::{ChannelPolicy, chunks::Partial};
+mod files;
+
+use super::{chunks::Partial, devices::Terms};
 use crate::{
     event::{Direction, Event},
     rewrite::Broken,
     wire::{Reader, u16_at, u32_at},
 };
+use files::{ClipFiles, MAX_PART};
 
-/// The longest message: a text of half a million characters.
-const LIMIT: usize = 1024 * 1024;
+/// The longest message: a text of half a million characters, or a part of a file and its head.
+const LIMIT: usize = MAX_PART as usize + 64;
 /// `CF_UNICODETEXT`.
 const TEXT: u32 = 13;
+/// The name of the format whose data are a list of files. Its number is the sender's choice.
+const FILES: &str = "FileGroupDescriptorW";
 
 const READY: u16 = 1;
 const LIST: u16 = 2;
@@ -19,16 +26,22 @@ const LIST_RESPONSE: u16 = 3;
 const DATA_REQUEST: u16 = 4;
 const DATA_RESPONSE: u16 = 5;
 const CAPABILITIES: u16 = 7;
+const FILE_REQUEST: u16 = 8;
+const FILE_RESPONSE: u16 = 9;
 const OK: u16 = 1;
 const FAIL: u16 = 2;
 /// `CB_USE_LONG_FORMAT_NAMES`.
 const LONG_NAMES: u32 = 2;
+/// `CB_STREAM_FILECLIP_ENABLED`, `CB_FILECLIP_NO_FILE_PATHS` and `CB_HUGE_FILE_SUPPORT_ENABLED`.
+const STREAMS: u32 = 4;
+const NO_PATHS: u32 = 8;
+const HUGE: u32 = 0x20;
 
 /// What becomes of one message.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Passed {
-    /// The message that goes on.
-    pub(crate) forward: Option<Vec<u8>>,
+    /// The messages that go on.
+    pub(crate) forward: Vec<Vec<u8>>,
     /// The message that goes back.
     pub(crate) answer: Option<Vec<u8>>,
     /// What is told before.
@@ -42,10 +55,29 @@ pub(crate) struct Passed {
 struct End {
     partial: Partial<LIMIT>,
     long_names: bool,
+    /// It can give and take files.
+    streams: bool,
     /// Its list was sent on, and the other side has not answered it.
     listed: bool,
-    /// It asked for the other side's text, and waits.
-    asked: bool,
+    /// It asked for what the other side has, and waits.
+    asked: Option<Asked>,
+    files: ClipFiles,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Text,
+    Files,
+}
+
+impl Terms<'_> {
+    fn may_text(&self, direction: Direction) -> bool {
+        !self.frozen && self.policy.clipboard(direction)
+    }
+
+    fn may_files(&self, direction: Direction) -> bool {
+        !self.frozen && self.policy.clipboard_files(direction)
+    }
 }
 
 /// A clipboard between two sides.
@@ -56,34 +88,48 @@ pub(crate) struct Clipboard {
 }
 
 impl Clipboard {
-    /// A chunk from one side. `frozen` holds everything back.
+    /// A chunk from one side.
     pub(crate) fn chunk(
         &mut self,
         direction: Direction,
         bytes: &[u8],
-        policy: &ChannelPolicy,
-        frozen: bool,
+        terms: &mut Terms<'_>,
     ) -> Result<Passed, Broken> {
-        let Some(message) = self.ends(direction).0.partial.add(bytes)? else { return Ok(Passed::default()) };
-        let read = || Some((u16_at(&message, 0)?, u16_at(&message, 2)?, message.get(8..)?));
-        let (kind, flags, body) = read().ok_or(Broken("clipboard"))?;
-        if u32_at(&message, 4).and_then(|len| usize::try_from(len).ok()).is_none_or(|len| len > body.len()) {
-            return Err(Broken("clipboard"));
+        match self.ends(direction).0.partial.add(bytes)? {
+            Some(message) => self.message(direction, &message, terms),
+            None => Ok(Passed::default()),
         }
-        let may = |direction| !frozen && policy.clipboard(direction);
+    }
+
+    /// A whole message from one side.
+    pub(crate) fn message(
+        &mut self,
+        direction: Direction,
+        message: &[u8],
+        terms: &mut Terms<'_>,
+    ) -> Result<Passed, Broken> {
+        let read = || Some((u16_at(message, 0)?, u16_at(message, 2)?, u32_at(message, 4)?));
+        let (kind, flags, len) = read().ok_or(Broken("clipboard"))?;
+        let body = message.get(8..).unwrap_or_default();
+        // Some targets write more than they say.
+        let said = usize::try_from(len).ok().and_then(|len| body.get(..len)).ok_or(Broken("clipboard"))?;
         Ok(match kind {
             READY if direction == Direction::ToPerson => forward(READY, 0, &[]),
-            CAPABILITIES => self.capabilities(direction, body),
-            LIST => self.list(direction, body, flags, may(direction)),
+            CAPABILITIES => self.capabilities(direction, body, terms),
+            LIST => self.list(direction, said, flags, terms),
             LIST_RESPONSE if std::mem::take(&mut self.ends(direction).1.listed) => {
                 forward(kind, flags & 3, &[])
             }
             // Who asks, asks for what goes the other way.
-            DATA_REQUEST => self.request(direction, body, may(opposite(direction))),
-            DATA_RESPONSE if std::mem::take(&mut self.ends(direction).1.asked) => {
-                response(direction, flags, body, may(direction))
-            }
-            _ => Passed { dropped: true, ..Passed::default() },
+            DATA_REQUEST => self.request(direction, body, terms),
+            DATA_RESPONSE => match self.ends(direction).1.asked.take() {
+                Some(Asked::Text) => response(direction, flags, body, terms.may_text(direction)),
+                Some(Asked::Files) => self.files(direction, flags, said, terms)?,
+                None => dropped(),
+            },
+            FILE_REQUEST => self.file_request(direction, said, terms)?,
+            FILE_RESPONSE => self.file_response(direction, flags, said, terms)?,
+            _ => dropped(),
         })
     }
 
@@ -95,46 +141,122 @@ impl Clipboard {
         }
     }
 
-    /// Long names of formats, and nothing about files.
-    fn capabilities(&mut self, direction: Direction, body: &[u8]) -> Passed {
+    /// Long names of formats, and files where they may go some way; then no list has whole paths.
+    fn capabilities(&mut self, direction: Direction, body: &[u8], terms: &Terms<'_>) -> Passed {
         // One general set of twelve bytes behind the number of sets (2.2.2.1.1.1).
-        let flags = u32_at(body, 12).unwrap_or(0) & LONG_NAMES;
-        self.ends(direction).0.long_names = flags != 0;
+        let all = u32_at(body, 12).unwrap_or(0);
+        let streams = all & STREAMS != 0 && terms.policy.any_clipboard_files();
+        let files = if streams { STREAMS | NO_PATHS | all & HUGE } else { 0 };
+        let flags = all & LONG_NAMES | files;
+        let (end, _) = self.ends(direction);
+        (end.long_names, end.streams) = (flags & LONG_NAMES != 0, streams);
         let body = [[1, 0, 0, 0], [1, 0, 12, 0], 2_u32.to_le_bytes(), flags.to_le_bytes()].concat();
         forward(CAPABILITIES, 0, &body)
     }
 
-    fn list(&mut self, direction: Direction, body: &[u8], flags: u16, may: bool) -> Passed {
+    fn list(&mut self, direction: Direction, body: &[u8], flags: u16, terms: &mut Terms<'_>) -> Passed {
         let long = self.person.long_names && self.target.long_names;
-        let text = offers_text(body, long);
-        if !may {
-            return Passed {
-                answer: Some(message(LIST_RESPONSE, OK, &[])),
-                dropped: true,
-                ..Passed::default()
-            };
+        let streams = long && self.person.streams && self.target.streams;
+        let (may_text, may_files) = (terms.may_text(direction), streams && terms.may_files(direction));
+        let offered = offered(body, long);
+        let text = offered.text && may_text;
+        let files = offered.files.filter(|_| may_files);
+        let (owner, _) = self.ends(direction);
+        // What was there before is not there any more.
+        let mut messages = owner.files.replace(files, terms.files);
+        if !may_text && !may_files {
+            let answer = Some(message(LIST_RESPONSE, OK, &[]));
+            return Passed { forward: messages, answer, event: None, dropped: true };
         }
-        self.ends(direction).0.listed = true;
+        owner.listed = true;
         let mut list = Vec::new();
         if text {
             list.extend(TEXT.to_le_bytes());
+            // The name is empty, so that it does not matter which characters it would have.
             list.resize(if long { 6 } else { 36 }, 0);
         }
-        // Names are empty, so that it does not matter which characters they would have.
-        forward(LIST, flags & 4, &list)
+        if let Some(number) = files {
+            list.extend(number.to_le_bytes());
+            list.extend(FILES.encode_utf16().chain([0]).flat_map(u16::to_le_bytes));
+        }
+        messages.push(message(LIST, flags & 4, &list));
+        // Somebody copied something, and nothing of it can be pasted.
+        let dropped = list.is_empty() && (offered.text || offered.files.is_some());
+        Passed { forward: messages, dropped, ..Passed::default() }
     }
 
-    fn request(&mut self, direction: Direction, body: &[u8], may: bool) -> Passed {
-        let (asking, _) = self.ends(direction);
-        if !may || asking.asked || u32_at(body, 0) != Some(TEXT) {
-            return Passed {
-                answer: Some(message(DATA_RESPONSE, FAIL, &[])),
-                dropped: true,
-                ..Passed::default()
-            };
-        }
-        asking.asked = true;
-        forward(DATA_REQUEST, 0, &TEXT.to_le_bytes())
+    fn request(&mut self, direction: Direction, body: &[u8], terms: &Terms<'_>) -> Passed {
+        let (asking, owner) = self.ends(direction);
+        let way = opposite(direction);
+        let asked = match u32_at(body, 0) {
+            Some(TEXT) if terms.may_text(way) => Some((Asked::Text, TEXT)),
+            Some(number) if owner.files.format == Some(number) && terms.may_files(way) => {
+                Some((Asked::Files, number))
+            }
+            _ => None,
+        };
+        let Some((asked, number)) = asked.filter(|_| asking.asked.is_none()) else {
+            return Passed { answer: Some(message(DATA_RESPONSE, FAIL, &[])), ..dropped() };
+        };
+        asking.asked = Some(asked);
+        forward(DATA_REQUEST, 0, &number.to_le_bytes())
+    }
+
+    /// The list of files that was asked for.
+    fn files(
+        &mut self,
+        direction: Direction,
+        flags: u16,
+        body: &[u8],
+        terms: &mut Terms<'_>,
+    ) -> Result<Passed, Broken> {
+        let files = &mut self.ends(direction).0.files;
+        let mut messages = files.replace(files.format, terms.files);
+        let may = flags & OK != 0 && terms.may_files(direction);
+        let listed = if may { files.listed(body, direction, terms.files)? } else { None };
+        let event = match listed {
+            Some(listed) => {
+                messages.push(message(DATA_RESPONSE, OK, &listed.bytes));
+                Some(Event::ClipboardFiles { direction, paths: listed.paths })
+            }
+            None => {
+                messages.push(message(DATA_RESPONSE, FAIL, &[]));
+                None
+            }
+        };
+        Ok(Passed { forward: messages, event, ..Passed::default() })
+    }
+
+    fn file_request(
+        &mut self,
+        direction: Direction,
+        body: &[u8],
+        terms: &mut Terms<'_>,
+    ) -> Result<Passed, Broken> {
+        let way = opposite(direction);
+        let may = terms.may_files(way);
+        let (_, owner) = self.ends(direction);
+        Ok(match owner.files.ask(body, way, may, terms.files)? {
+            Ok(onward) => Passed { forward: vec![onward], ..Passed::default() },
+            Err(answer) => Passed { answer: Some(answer), dropped: !may, ..Passed::default() },
+        })
+    }
+
+    fn file_response(
+        &mut self,
+        direction: Direction,
+        flags: u16,
+        body: &[u8],
+        terms: &mut Terms<'_>,
+    ) -> Result<Passed, Broken> {
+        let may = terms.may_files(direction);
+        let (owner, _) = self.ends(direction);
+        let answered = owner.files.answered(flags, body, direction, may, terms.files)?;
+        Ok(Passed {
+            dropped: answered.is_none(),
+            forward: answered.into_iter().collect(),
+            ..Passed::default()
+        })
     }
 }
 
@@ -160,20 +282,29 @@ fn opposite(direction: Direction) -> Direction {
     }
 }
 
-/// Whether a list of formats (2.2.3.1) has Unicode text in it.
-fn offers_text(body: &[u8], long: bool) -> bool {
+/// What is understood in a list of formats (2.2.3.1).
+#[derive(Debug, Default)]
+struct Offered {
+    text: bool,
+    /// The number of the list of files.
+    files: Option<u32>,
+}
+
+fn offered(body: &[u8], long: bool) -> Offered {
+    let mut offered = Offered::default();
     let mut at = Reader(body);
     while let Some(format) = at.u32() {
-        if format == TEXT {
-            return true;
-        }
+        offered.text |= format == TEXT;
         if long {
-            while at.u16().is_some_and(|unit| unit != 0) {}
+            let name: Vec<u16> = std::iter::from_fn(|| at.u16().filter(|unit| *unit != 0)).collect();
+            if format != TEXT && name.iter().copied().eq(FILES.encode_utf16()) {
+                offered.files.get_or_insert(format);
+            }
         } else if at.take(32).is_none() {
             break;
         }
     }
-    false
+    offered
 }
 
 fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
@@ -182,18 +313,33 @@ fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
 }
 
 fn forward(kind: u16, flags: u16, body: &[u8]) -> Passed {
-    Passed { forward: Some(message(kind, flags, body)), ..Passed::default() }
+    Passed { forward: vec![message(kind, flags, body)], ..Passed::default() }
+}
+
+fn dropped() -> Passed {
+    Passed { dropped: true, ..Passed::default() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channels::chunks::pieces;
+    use crate::channels::{ChannelPolicy, chunks::pieces};
     use crate::event::Direction::{ToPerson, ToTarget};
+    use crate::files::NoFiles;
     use proptest::prelude::*;
 
     fn policy(to_target: bool, to_person: bool) -> ChannelPolicy {
         ChannelPolicy { clipboard_to_target: to_target, clipboard_to_person: to_person, ..Default::default() }
+    }
+
+    fn chunk(
+        clipboard: &mut Clipboard,
+        direction: Direction,
+        bytes: &[u8],
+        policy: &ChannelPolicy,
+        frozen: bool,
+    ) -> Result<Passed, Broken> {
+        clipboard.chunk(direction, bytes, &mut Terms { policy, frozen, files: &mut NoFiles })
     }
 
     fn say(
@@ -204,7 +350,7 @@ mod tests {
     ) -> Passed {
         let mut passed = Passed::default();
         for piece in pieces(message) {
-            passed = clipboard.chunk(direction, &piece, policy, false).unwrap();
+            passed = chunk(clipboard, direction, &piece, policy, false).unwrap();
         }
         passed
     }
@@ -220,7 +366,7 @@ mod tests {
         for direction in [ToPerson, ToTarget] {
             let passed =
                 say(&mut clipboard, direction, &policy(true, true), &message(CAPABILITIES, 0, &body));
-            assert_eq!(passed.forward.unwrap()[20..], [2, 0, 0, 0], "nothing about files");
+            assert_eq!(passed.forward[0][20..], [2, 0, 0, 0], "nothing about files");
         }
         clipboard
     }
@@ -231,18 +377,18 @@ mod tests {
     }
 
     #[test]
-    fn text_is_reported_before_it_goes_on_and_files_are_never_offered() {
+    fn text_is_reported_before_it_goes_on_and_files_are_not_offered_unless_allowed() {
         let (mut clipboard, allowed) = (ready(), policy(true, false));
         let passed = say(&mut clipboard, ToTarget, &allowed, &files_and_text());
-        assert_eq!(passed.forward, Some(message(LIST, 0, &[13, 0, 0, 0, 0, 0])));
+        assert_eq!(passed.forward, [message(LIST, 0, &[13, 0, 0, 0, 0, 0])]);
         let passed = say(&mut clipboard, ToPerson, &allowed, &message(LIST_RESPONSE, OK, &[]));
-        assert_eq!(passed.forward, Some(message(LIST_RESPONSE, OK, &[])));
+        assert_eq!(passed.forward, [message(LIST_RESPONSE, OK, &[])]);
         let ask = message(DATA_REQUEST, 0, &[13, 0, 0, 0]);
-        assert_eq!(say(&mut clipboard, ToPerson, &allowed, &ask).forward, Some(ask));
+        assert_eq!(say(&mut clipboard, ToPerson, &allowed, &ask).forward, [ask]);
         let long = "a valve ".repeat(2000);
         let passed = say(&mut clipboard, ToTarget, &allowed, &message(DATA_RESPONSE, OK, &utf16(&long)));
         assert_eq!(passed.event, Some(Event::ClipboardText { direction: ToTarget, text: long.clone() }));
-        assert_eq!(passed.forward, Some(message(DATA_RESPONSE, OK, &utf16(&long))));
+        assert_eq!(passed.forward, [message(DATA_RESPONSE, OK, &utf16(&long))]);
         // Nobody asked a second time.
         assert!(say(&mut clipboard, ToTarget, &allowed, &message(DATA_RESPONSE, OK, &utf16("x"))).dropped);
     }
@@ -251,9 +397,9 @@ mod tests {
     fn a_direction_that_is_not_allowed_is_answered_here() {
         let (mut clipboard, allowed) = (ready(), policy(true, false));
         let passed = say(&mut clipboard, ToPerson, &allowed, &files_and_text());
-        assert_eq!((passed.forward, passed.answer), (None, Some(message(LIST_RESPONSE, OK, &[]))));
+        assert_eq!((passed.forward, passed.answer), (vec![], Some(message(LIST_RESPONSE, OK, &[]))));
         let passed = say(&mut clipboard, ToTarget, &allowed, &message(DATA_REQUEST, 0, &[13, 0, 0, 0]));
-        assert_eq!((passed.forward, passed.answer), (None, Some(message(DATA_RESPONSE, FAIL, &[]))));
+        assert_eq!((passed.forward, passed.answer), (vec![], Some(message(DATA_RESPONSE, FAIL, &[]))));
         assert!(
             say(&mut clipboard, ToPerson, &allowed, &message(DATA_RESPONSE, OK, &utf16("secret"))).dropped
         );
@@ -271,22 +417,22 @@ mod tests {
             assert!(say(&mut clipboard, ToTarget, &allowed, &message(kind, 0, &[0; 40])).dropped);
         }
         let ask = &pieces(&message(DATA_REQUEST, 0, &[13, 0, 0, 0]))[0];
-        assert!(clipboard.chunk(ToPerson, ask, &allowed, true).unwrap().forward.is_none());
+        assert!(chunk(&mut clipboard, ToPerson, ask, &allowed, true).unwrap().forward.is_empty());
         say(&mut clipboard, ToPerson, &allowed, &message(DATA_REQUEST, 0, &[13, 0, 0, 0]));
         let answer = &pieces(&message(DATA_RESPONSE, OK, &utf16("late")))[0];
-        let passed = clipboard.chunk(ToTarget, answer, &allowed, true).unwrap();
-        assert_eq!((passed.forward, passed.event), (Some(message(DATA_RESPONSE, FAIL, &[])), None));
+        let passed = chunk(&mut clipboard, ToTarget, answer, &allowed, true).unwrap();
+        assert_eq!((passed.forward, passed.event), (vec![message(DATA_RESPONSE, FAIL, &[])], None));
     }
 
     #[test]
     fn a_message_that_is_too_long_or_lies_about_its_length_is_refused() {
         let mut clipboard = ready();
         let huge = [u32::MAX.to_le_bytes().as_slice(), &[1, 0, 0, 0], &[0; 20]].concat();
-        assert!(clipboard.chunk(ToTarget, &huge, &policy(true, true), false).is_err());
+        assert!(chunk(&mut clipboard, ToTarget, &huge, &policy(true, true), false).is_err());
         let over = [8_u32.to_le_bytes().as_slice(), &[3, 0, 0, 0], &[0; 20]].concat();
-        assert!(clipboard.chunk(ToTarget, &over, &policy(true, true), false).is_err());
+        assert!(chunk(&mut clipboard, ToTarget, &over, &policy(true, true), false).is_err());
         let lies = pieces(&[5, 0, 1, 0, 0xff, 0, 0, 0]);
-        assert!(clipboard.chunk(ToTarget, &lies[0], &policy(true, true), false).is_err());
+        assert!(chunk(&mut clipboard, ToTarget, &lies[0], &policy(true, true), false).is_err());
     }
 
     proptest! {
@@ -296,9 +442,9 @@ mod tests {
             for (up, kind, body) in messages {
                 let direction = if up { ToTarget } else { ToPerson };
                 for piece in pieces(&message(kind, 1, &body)) {
-                    drop(clipboard.chunk(direction, &piece, &policy, false));
+                    drop(chunk(&mut clipboard, direction, &piece, &policy, false));
                 }
-                drop(clipboard.chunk(direction, &body, &policy, false));
+                drop(chunk(&mut clipboard, direction, &body, &policy, false));
             }
         }
     }

@@ -4,6 +4,8 @@ pub(crate) mod chunks;
 pub(crate) mod clipboard;
 pub(crate) mod devices;
 pub(crate) mod dynamic;
+#[cfg(test)]
+mod notes;
 
 use crate::{
     event::Direction,
@@ -24,6 +26,10 @@ pub struct ChannelPolicy {
     pub clipboard_to_target: bool,
     /// Text from the target's clipboard to the person's. Recorded.
     pub clipboard_to_person: bool,
+    /// The target may fetch files that are on the person's clipboard. Recorded.
+    pub clipboard_files_to_target: bool,
+    /// The person may fetch files that are on the target's clipboard. Recorded.
+    pub clipboard_files_to_person: bool,
     /// The target may read what is on drives that the person shares.
     pub drives_to_target: bool,
     /// The target may write to drives that the person shares, and change what is there.
@@ -54,9 +60,7 @@ impl ChannelPolicy {
             Some(Kind::Dynamic)
         } else if name.eq_ignore_ascii_case("rdpsnd") && self.sound {
             Some(Kind::Sound)
-        } else if name.eq_ignore_ascii_case("cliprdr")
-            && (self.clipboard_to_target || self.clipboard_to_person)
-        {
+        } else if name.eq_ignore_ascii_case("cliprdr") && (self.any_text() || self.any_clipboard_files()) {
             Some(Kind::Clipboard)
         } else if name.eq_ignore_ascii_case("rdpdr") && (self.drives() || self.printers) {
             Some(Kind::Devices)
@@ -71,6 +75,23 @@ impl ChannelPolicy {
             Direction::ToTarget => self.clipboard_to_target,
             Direction::ToPerson => self.clipboard_to_person,
         }
+    }
+
+    /// Whether files may go this way by the clipboard.
+    pub(crate) fn clipboard_files(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::ToTarget => self.clipboard_files_to_target,
+            Direction::ToPerson => self.clipboard_files_to_person,
+        }
+    }
+
+    fn any_text(&self) -> bool {
+        self.clipboard_to_target || self.clipboard_to_person
+    }
+
+    /// Whether files may go any way by the clipboard.
+    pub(crate) fn any_clipboard_files(&self) -> bool {
+        self.clipboard_files_to_target || self.clipboard_files_to_person
     }
 }
 

@@ -339,7 +339,8 @@ impl Machine {
         data: Data<'_>,
         acts: &mut Vec<Act>,
     ) -> Result<(), Broken> {
-        let passed = self.clipboard.chunk(direction, data.payload, &self.policy, self.frozen)?;
+        let mut terms = Terms { policy: &self.policy, frozen: self.frozen, files: &mut *self.files };
+        let passed = self.clipboard.chunk(direction, data.payload, &mut terms)?;
         let (on, back) = match direction {
             Direction::ToTarget => (Side::Target, Side::Person),
             Direction::ToPerson => (Side::Person, Side::Target),
@@ -348,8 +349,9 @@ impl Machine {
             self.dropped(Dropped::ClipboardContent, acts);
         }
         acts.extend(passed.event.map(Act::Tell));
-        for (side, message) in [(back, passed.answer), (on, passed.forward)] {
-            for piece in message.iter().flat_map(|message| chunks::pieces(message)) {
+        acts.push(Act::Tell(Event::Files));
+        for (side, messages) in [(back, passed.answer.into_iter().collect()), (on, passed.forward)] {
+            for piece in messages.iter().flat_map(|message| chunks::pieces(message)) {
                 self.send(side, data.channel, &piece, acts)?;
             }
         }

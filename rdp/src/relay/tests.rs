@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::machine::{Act, DEVICES, Machine, Side};
 use crate::{
     banner::{Area, updates},
-    channels::{ChannelPolicy, chunks},
+    channels::{ChannelPolicy, chunk, chunks},
     event::{Direction, Dropped, Event, Key},
     fuzzing::{account, open_policy},
     mcs::{self, Data},
@@ -64,6 +64,23 @@ fn input_is_told_before_it_goes_on() {
     assert!(
         matches!(&acts[..], [Act::Tell(Event::Key(told)), Act::Send(Side::Target, bytes)] if *told == key && bytes[..] == KEY_DOWN)
     );
+}
+
+#[test]
+fn what_is_on_the_clipboard_is_told_and_decided_on_before_it_goes_on() {
+    let mut machine = machine();
+    let clipboard = |kind: u8, flags: u8, body: &[u8]| {
+        let len = u32::try_from(body.len()).unwrap().to_le_bytes();
+        chunk(&[&[kind, 0, flags, 0][..], &len, body].concat())
+    };
+    machine.target(&from_target(1005, &clipboard(2, 0, &[&[13, 0, 0, 0][..], &[0; 32]].concat()))).unwrap();
+    machine.person(&from_person(1005, &clipboard(4, 0, &[13, 0, 0, 0]))).unwrap();
+    let acts = machine.target(&from_target(1005, &clipboard(5, 1, b"a\0b\0\0\0"))).unwrap();
+    let [Act::Tell(text), Act::Tell(files), Act::Send(Side::Person, _)] = &acts[..] else {
+        panic!("{acts:?}")
+    };
+    let expected = Event::ClipboardText { direction: Direction::ToPerson, text: "ab".to_owned() };
+    assert_eq!((text, files), (&expected, &Event::Files));
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! One file of the person's machine that a target has open, and what has passed.
+//! One file of the person's machine that a target has open, or of a clipboard that is being fetched, and what has passed.
 
 use std::collections::HashMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use cofferdam_rdp::{Opening, Place};
+use cofferdam_rdp::{Direction, Opening, Place};
 
 use crate::transfer::flow::{Flow, Repeat, Room};
 use crate::transfer::{FileEvent, FileNumbers, Operation, Step};
@@ -75,7 +75,12 @@ impl File {
             writes: opening.writes,
             is_open: false,
             up: Passing::new(Repeat::Ignore),
-            down: Passing::new(Repeat::Spoils),
+            // On a drive it is written, from a clipboard it is read.
+            down: Passing::new(if opening.place == Place::Clipboard {
+                Repeat::Ignore
+            } else {
+                Repeat::Spoils
+            }),
             folder: opening.folder == Some(true),
             plain: opening.folder == Some(false),
             made: opening.makes,
@@ -145,21 +150,36 @@ impl File {
         Some(FileEvent::new(operation, self.path.as_bytes()))
     }
 
-    /// The target takes `data`. Whether it is something that it did not have.
-    pub(super) fn take(&mut self, offset: u64, data: &[u8], room: &mut Room, parts: &mut usize) -> bool {
+    /// Whether the person fetches it, from the target's clipboard.
+    pub(super) fn is_fetched(&self) -> bool {
+        self.place == Place::Clipboard && self.writes
+    }
+
+    /// Somebody reads `data`, which goes in `direction`. Whether it is something that did not pass before.
+    pub(super) fn take(
+        &mut self,
+        direction: Direction,
+        (offset, data): (u64, &[u8]),
+        room: &mut Room,
+        parts: &mut usize,
+    ) -> bool {
+        let flow = match direction {
+            Direction::ToTarget => &mut self.up.flow,
+            Direction::ToPerson => &mut self.down.flow,
+        };
         let known = self.parts.get(&(offset, data.len())).copied();
         let sum = digest(&SHA256, data).as_ref().try_into().unwrap_or([0; 32]);
         let end = offset.saturating_add(data.len() as u64);
         // A short answer was not the end, then.
         self.end = self.end.filter(|known| *known >= end);
         if known == Some(sum) {
-            self.up.flow.repeat(data.len());
+            flow.repeat(data.len());
             return false;
         }
-        if known.is_some() || offset < self.up.flow.position() {
-            self.up.flow.spoil(READ_AGAIN, room);
+        if known.is_some() || offset < flow.position() {
+            flow.spoil(READ_AGAIN, room);
         }
-        self.up.flow.add(offset, data, room);
+        flow.add(offset, data, room);
         if known.is_none() && *parts > 0 {
             *parts -= 1;
             self.parts.insert((offset, data.len()), sum);
@@ -222,7 +242,7 @@ impl File {
         let unconfirmed = || (!whole).then(|| NOT_CONFIRMED.to_owned());
         let folder = (made && self.folder).then(|| plain(Operation::Mkdir));
         let download = (self.down.flow.bytes() > 0 || made && !self.folder).then(|| self.download(whole));
-        let upload = (self.up.flow.bytes() > 0).then(|| self.upload());
+        let upload = (self.up.flow.bytes() > 0).then(|| self.read(&self.up, Operation::Upload));
         // The person's machine removes it on its own when nobody closes it.
         let removal = (self.is_open && self.removes)
             .then(|| FileEvent { error: unconfirmed(), ..plain(Operation::Remove) });
@@ -235,24 +255,28 @@ impl File {
         self.down.flow.release(room);
     }
 
-    fn upload(&self) -> FileEvent {
-        let (flow, refused) = (&self.up.flow, &self.up.refused);
+    /// What was read.
+    fn read(&self, passing: &Passing, operation: Operation) -> FileEvent {
+        let (flow, refused) = (&passing.flow, &passing.refused);
         let got = flow.position();
         let complete = self.end.is_some_and(|end| end <= got) || self.size == Some(got);
         let whole = complete && flow.spoilt().is_none() && refused.is_none();
         let note = flow.spoilt().or((!whole).then_some("only a part of the file"));
         FileEvent {
-            file: self.up.number,
+            file: passing.number,
             refused: refused.clone(),
             bytes: flow.bytes(),
             sha256: flow.digest(),
             whole,
-            note: note.map(str::to_owned),
-            ..FileEvent::new(Operation::Upload, self.path.as_bytes())
+            note: both(note, self.not_copied().filter(|_| operation == Operation::Download)),
+            ..FileEvent::new(operation, self.path.as_bytes())
         }
     }
 
     fn download(&self, closed: bool) -> FileEvent {
+        if self.is_fetched() {
+            return self.read(&self.down, Operation::Download);
+        }
         let (flow, refused) = (&self.down.flow, &self.down.refused);
         let undisturbed = closed && self.error.is_none() && refused.is_none() && self.in_flight == 0;
         let short = self.size.is_some_and(|size| size > flow.position());
@@ -262,7 +286,6 @@ impl File {
             (true, true, true) => Some("only a part of the file"),
             (true, true, false) => None,
         });
-        let copy = (!self.copied).then_some("not kept in full: larger than what the site keeps");
         FileEvent {
             file: self.down.number,
             refused: refused.clone(),
@@ -270,10 +293,18 @@ impl File {
             bytes: flow.bytes(),
             sha256: flow.digest(),
             whole: note.is_none(),
-            note: [note, copy].into_iter().flatten().map(str::to_owned).reduce(|a, b| format!("{a}; {b}")),
+            note: both(note, self.not_copied()),
             ..FileEvent::new(Operation::Download, self.path.as_bytes())
         }
     }
+
+    fn not_copied(&self) -> Option<&'static str> {
+        (!self.copied).then_some("not kept in full: larger than what the site keeps")
+    }
+}
+
+fn both(one: Option<&str>, other: Option<&str>) -> Option<String> {
+    [one, other].into_iter().flatten().map(str::to_owned).reduce(|a, b| format!("{a}; {b}"))
 }
 
 /// Whether something on the person's machine may be other than before.

@@ -1,4 +1,5 @@
-//! Files of the person's machine that a desktop's target reads and writes: on drives, and as print jobs.
+//! Files of the person's machine that a desktop's target reads and writes: on drives, and as print jobs; and files on
+//! either side's clipboard, which the other fetches.
 //!
 //! What a target reads goes to the target: an upload, as over SSH. What it writes goes to the person: a download. The same
 //! rules hold, with the path on the person's machine in the place of the one on the target.
@@ -29,10 +30,13 @@ const MAX_TOLD: usize = 1024;
 
 const NO_UPLOAD: &str = "the site does not let this desktop read files of the person's";
 const NO_DOWNLOAD: &str = "the site does not let this desktop write files of the person's";
+const NO_COPY_IN: &str = "the site does not let this desktop fetch files that the person copied";
+const NO_COPY_OUT: &str = "the site does not let the person fetch files that were copied on this desktop";
 const NO_PRINTER: &str = "the site does not let this desktop print at the person's";
 /// What the person is told, once, when the site has changed its rules in mid-session.
 pub(crate) const CHANGED: &str = "the site's rules for files on this desktop have changed: connect again";
 const OUTSIDE: &str = "the path is outside what the site allows on drives";
+const NOT_COPIED: &str = "the name is none of those that the site allows on the clipboard";
 const NOT_FOR_WRITING: &str = "the file was not opened for writing";
 const WHOLE_DRIVE: &str = "a drive as a whole is not the desktop's to rename or remove";
 const NO_CONTENTS: &str = "a folder has no contents";
@@ -69,12 +73,42 @@ pub(crate) struct DesktopRules {
     pub(crate) printers: bool,
     /// Where on drives, as the site says.
     pub(crate) paths: PathRules,
-    /// Largest file, bytes.
+    /// Largest file on a drive or to a printer, bytes.
     pub(crate) largest: Option<u64>,
+    /// The same for files on the clipboard.
+    pub(crate) clipboard: ClipboardRules,
     /// Bytes of what goes to the person of which a copy is kept.
     pub(crate) keep_downloads: u64,
     /// Whether all this still is what the site says.
     pub(crate) standing: Standing,
+}
+
+/// What may be done with files on the clipboard of one desktop.
+#[derive(Debug, Clone)]
+pub(crate) struct ClipboardRules {
+    /// The target may fetch what the person copied.
+    pub(crate) to_target: bool,
+    /// The person may fetch what was copied on the target.
+    pub(crate) to_person: bool,
+    /// Which, as the site says.
+    pub(crate) paths: PathRules,
+    /// Largest file, bytes.
+    pub(crate) largest: Option<u64>,
+}
+
+impl DesktopRules {
+    /// Patterns of the site for files in this place, and what is said of others.
+    fn paths(&self, place: Place) -> Option<(&PathRules, &'static str)> {
+        match place {
+            Place::Drive => Some((&self.paths, OUTSIDE)),
+            Place::Clipboard => Some((&self.clipboard.paths, NOT_COPIED)),
+            Place::Printer => None,
+        }
+    }
+
+    fn largest(&self, place: Place) -> Option<u64> {
+        if place == Place::Clipboard { self.clipboard.largest } else { self.largest }
+    }
 }
 
 /// The files of one desktop; clones are the same.
@@ -161,11 +195,15 @@ impl DesktopFiles {
 }
 
 impl State {
-    fn may_take(&self) -> Result<(), Why> {
+    fn may_take(&self, place: Place) -> Result<(), Why> {
         let (rules, files) = (&self.rules, &self.rules.files);
-        match (files.read_only, rules.to_target && files.may_upload) {
+        let (allowed, why) = match place {
+            Place::Clipboard => (rules.clipboard.to_target, NO_COPY_IN),
+            Place::Drive | Place::Printer => (rules.to_target, NO_UPLOAD),
+        };
+        match (files.read_only, allowed && files.may_upload) {
             (true, _) => Err(READ_ONLY.into()),
-            (false, false) => Err(NO_UPLOAD.into()),
+            (false, false) => Err(why.into()),
             (false, true) => Ok(()),
         }
     }
@@ -173,7 +211,8 @@ impl State {
     fn may_give(&self, place: Place) -> Result<(), Why> {
         let (allowed, why) = match place {
             Place::Printer => (self.rules.printers, NO_PRINTER),
-            _ => (self.rules.to_person, NO_DOWNLOAD),
+            Place::Clipboard => (self.rules.clipboard.to_person, NO_COPY_OUT),
+            Place::Drive => (self.rules.to_person, NO_DOWNLOAD),
         };
         if allowed && self.rules.files.may_download { Ok(()) } else { Err(why.into()) }
     }
@@ -182,16 +221,31 @@ impl State {
         if !(self.rules.standing.0)() {
             return Err(CHANGED.into());
         }
-        if place == Place::Drive && self.rules.paths.reach(path.as_bytes()) < want {
-            return Err(OUTSIDE.into());
+        if let Some((paths, why)) = self.rules.paths(place)
+            && paths.reach(path.as_bytes()) < want
+        {
+            return Err(why.into());
         }
         self.rules.files.check(path.as_bytes(), None, want, acts)
     }
 
+    /// Whether the other side may be told that this is on a clipboard.
+    fn judge_offer(&self, opening: &Opening<'_>, size: Option<u64>) -> Result<(), Why> {
+        let (place, path) = (opening.place, opening.path);
+        let act = if opening.writes { Act::Read } else { Act::Write { size: size.unwrap_or(0) } };
+        if opening.writes { self.may_give(place) } else { self.may_take(place) }?;
+        // A folder may be on the way to what is allowed.
+        if opening.folder == Some(true) {
+            return self.check(place, path, Reach::Ancestor, &[]);
+        }
+        self.check(place, path, Reach::Inside, &[act])?;
+        self.fits(place, size.unwrap_or(0))
+    }
+
     /// Whether everything that may be below `path` is allowed, too.
     fn covers_below(&self, place: Place, path: &str) -> Result<(), Why> {
-        let (site, window) = (&self.rules.paths, &self.rules.files);
-        let site = place != Place::Drive || site.covers_below(path.as_bytes());
+        let window = &self.rules.files;
+        let site = self.rules.paths(place).is_none_or(|(paths, _)| paths.covers_below(path.as_bytes()));
         if site && window.covers_below(path.as_bytes()) { Ok(()) } else { Err(ALL_BELOW.into()) }
     }
 
@@ -213,7 +267,7 @@ impl State {
         if opening.removes && opening.folder != Some(false) {
             self.covers_below(place, path)?;
         }
-        let reads = self.may_take().and_then(|()| self.check(place, path, Reach::Inside, &[CHANGE]));
+        let reads = self.may_take(place).and_then(|()| self.check(place, path, Reach::Inside, &[CHANGE]));
         match reads {
             Ok(()) => Ok(None),
             Err(why) if opening.reads && opening.folder == Some(false) && !alters => Err(why),
@@ -257,7 +311,7 @@ impl State {
         if let Some(why) = &file.closed_to_target {
             return Err(why.clone().into());
         }
-        self.fits(end.max(file.size()))?;
+        self.fits(file.place, end.max(file.size()))?;
         if end > file.judged && self.rules.files.by_size() {
             self.check(file.place, &file.path, Reach::Inside, &[Act::Write { size: end }])?;
         }
@@ -267,11 +321,11 @@ impl State {
         Ok(())
     }
 
-    fn fits(&self, end: u64) -> Result<(), Why> {
+    fn fits(&self, place: Place, end: u64) -> Result<(), Why> {
         if !(self.rules.standing.0)() {
             return Err(CHANGED.into());
         }
-        match self.rules.largest.filter(|largest| end > *largest) {
+        match self.rules.largest(place).filter(|largest| end > *largest) {
             Some(largest) => {
                 Err(format!("the file is larger than the {largest} bytes that the site allows").into())
             }
@@ -295,7 +349,7 @@ impl State {
             return self.refuse(number, Operation::Upload, why);
         }
         let Some(file) = self.files.get_mut(&number) else { return false };
-        let fresh = file.take(offset, data, &mut self.room, &mut self.parts);
+        let fresh = file.take(Direction::ToTarget, (offset, data), &mut self.room, &mut self.parts);
         if data.is_empty() {
             return true;
         }
@@ -324,14 +378,26 @@ impl State {
             (false, false) => Err(NOT_FOR_WRITING.into()),
             (false, true) => Ok(()),
         };
-        let allowed = writable.and_then(|()| self.fits(end)).and_then(|()| self.within_budget(data.len()));
+        let place = file.place;
+        let allowed =
+            writable.and_then(|()| self.fits(place, end)).and_then(|()| self.within_budget(data.len()));
         if let Err(why) = allowed {
             return self.refuse(number, Operation::Download, why);
         }
         let Some(file) = self.files.get_mut(&number) else { return false };
-        file.down.flow.add(offset, data, &mut self.room);
-        file.in_flight += 1;
+        let mut fresh = true;
+        if file.is_fetched() {
+            // Nobody says that it arrived.
+            fresh = file.take(Direction::ToPerson, (offset, data), &mut self.room, &mut self.parts);
+        } else {
+            file.down.flow.add(offset, data, &mut self.room);
+            file.in_flight += 1;
+        }
         if data.is_empty() {
+            return true;
+        }
+        if !fresh {
+            self.steps.push(Step::Digest { operation: Operation::Download, data: data.clone() });
             return true;
         }
         let number = file.kept_under(Operation::Download, &self.rules.files.numbers);
@@ -356,7 +422,7 @@ impl State {
         // A second name is another way to the contents.
         let any_use = [Act::Read, CHANGE];
         let acts = match change {
-            Change::Rename(_) if self.may_take().is_ok() => any_use.as_slice(),
+            Change::Rename(_) if self.may_take(file.place).is_ok() => any_use.as_slice(),
             _ => &[Act::Read],
         };
         self.check(file.place, &file.path, Reach::Inside, acts)?;
@@ -377,7 +443,7 @@ impl State {
                 below(to)
             }
             Change::Remove => below(&file.path),
-            Change::Resize(size) | Change::Allocate(size) => self.fits(size),
+            Change::Resize(size) | Change::Allocate(size) => self.fits(file.place, size),
             Change::Attributes => Ok(()),
         }
     }
@@ -404,6 +470,17 @@ fn operation(change: Change<'_>) -> Operation {
 impl Files for DesktopFiles {
     fn stands(&self) -> bool {
         (self.state().rules.standing.0)()
+    }
+
+    fn offer(&mut self, opening: &Opening<'_>, size: Option<u64>) -> bool {
+        let state = &mut *self.state();
+        let judged = state.judge_offer(opening, size);
+        if let Err(why) = judged {
+            let operation = if opening.writes { Operation::Download } else { Operation::Upload };
+            state.tell(operation, opening.path, why);
+            return false;
+        }
+        true
     }
 
     fn open(&mut self, opening: &Opening<'_>) -> Option<u32> {
@@ -481,6 +558,11 @@ impl Files for DesktopFiles {
 
     fn ask(&mut self, file: u32, _end: u64) -> bool {
         let mut state = self.state();
+        if let Some(fetched) = state.files.get(&file).filter(|file| file.is_fetched()) {
+            let judged = state.fits(fetched.place, fetched.size());
+            let open = fetched.down.refused.is_none();
+            return judged.map_or_else(|why| state.refuse(file, Operation::Download, why), |()| open);
+        }
         // How far the file reaches shows in the answer: clients ask for more than there is.
         let offered = state.files.get(&file).map_or(0, |file| file.judged);
         match state.may_reach(file, offered) {

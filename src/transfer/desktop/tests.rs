@@ -1,5 +1,7 @@
 //! What a desktop's target does with files of the person's machine.
 
+mod clipboard;
+
 use super::*;
 use crate::transfer::Budget;
 use crate::transfer::testing::{Log, open_rules, rules_for, rules_of_a_site, sha};
@@ -12,6 +14,12 @@ fn rules() -> DesktopRules {
         printers: true,
         paths: PathRules::any(),
         largest: None,
+        clipboard: ClipboardRules {
+            to_target: true,
+            to_person: true,
+            paths: PathRules::any(),
+            largest: None,
+        },
         keep_downloads: 1 << 20,
         standing: Standing::new(|| true),
     }

@@ -3,7 +3,7 @@
 //! is answered here, so that neither side waits.
 
 mod answer;
-mod path;
+pub(super) mod path;
 mod pdu;
 mod person;
 mod request;

@@ -17,7 +17,7 @@ const NOT_IN_NAMES: &[char] = &['/', ':', '*', '?', '"', '<', '>', '|'];
 const DEVICES: [&str; 7] = ["CON", "PRN", "AUX", "NUL", "CLOCK$", "CONIN$", "CONOUT$"];
 
 /// The text in a UTF-16 field that may end in zeros. `None`: no UTF-16, too long, or with a zero inside.
-pub(super) fn text(bytes: &[u8]) -> Option<String> {
+pub(crate) fn text(bytes: &[u8]) -> Option<String> {
     if !bytes.len().is_multiple_of(2) || bytes.len() > 2 * MAX_UNITS + 2 {
         return None;
     }
@@ -45,7 +45,7 @@ pub(super) fn one_separator(message: &mut [u8], at: usize) {
 }
 
 /// The path below `drive` in normal form, `/DRIVE/FOLDER/FILE`. `None`: it is not one that can be judged.
-pub(super) fn normal(drive: &str, path: &str) -> Option<String> {
+pub(crate) fn normal(drive: &str, path: &str) -> Option<String> {
     let mut normal = format!("/{drive}");
     let inner = match path.strip_prefix('\\') {
         Some(inner) => inner,
