@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use cofferdam_vault::rotation::password::PasswordPolicy;
 use cofferdam_vault::rotation::plugin::{
-    Described, Identity, Launcher, Plugin, PluginDependent, PluginHelper, PluginRotator,
+    Confined, Described, Identity, Launcher, Plugin, PluginDependent, PluginHelper, PluginRotator,
 };
 use cofferdam_vault::rotation::{Dependent as _, Fault, FindingKind, OnDrift, Reason, Rotator as _, State};
 use cofferdam_vault::{SecretBytes, SystemEntropy};
@@ -327,4 +327,63 @@ async fn a_plug_in_beyond_its_memory_does_not_take_the_machines() {
     );
     stage.plugin.memory = 400 << 20;
     assert_eq!(stage.rotator().verify(&secret("x")).await, Err(Fault::Denied("no memory".into())));
+}
+
+/// A program that is no plug-in, in the same sandbox.
+fn confined(stage: &Stage, arguments: &[&str]) -> Confined {
+    Confined {
+        launcher: stage.plugin.launcher.clone(),
+        program: stage.plugin.executable.clone(),
+        arguments: arguments.iter().map(ToString::to_string).collect(),
+        environment: vec![("OMP_THREAD_LIMIT".into(), "1".into())],
+        folder: stage.plugin.folder.clone(),
+        memory: 1 << 30,
+        patience: Duration::from_secs(20),
+    }
+}
+
+#[tokio::test]
+async fn a_program_of_the_system_answers_from_the_sandbox_and_gives_way() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let stage = Stage::new(&format!(
+        "#!/bin/bash\necho \"$# $1 $OMP_THREAD_LIMIT $(nice)\"; wc -c; cat ../vault.key\n\
+         if (echo >/dev/tcp/127.0.0.1/{port}); then echo connected; fi\nexit 0\n"
+    ));
+    let input = vec![7; 300_000];
+    let said = confined(&stage, &["a b;c", "--"]).answer(&input, 1000).await.unwrap();
+    assert_eq!(String::from_utf8(said).unwrap(), "2 a b;c 1 19\n300000\n");
+}
+
+#[tokio::test]
+async fn a_program_that_floods_hangs_or_fails_gives_no_answer_and_is_gone_afterwards() {
+    let cases: [(&str, &str); 4] = [
+        ("#!/bin/sh\ncat /dev/zero\n", "more than 1000 bytes"),
+        ("#!/bin/sh\necho half\necho no such language >&2\nexit 1\n", "no such language"),
+        ("#!/bin/sh\necho half\nkill -9 $$\n", "failed: half"),
+        ("#!/bin/sh\nsleep 7541 &\nsleep 7542\n", "did not answer"),
+    ];
+    for (script, expected) in cases {
+        let stage = Stage::new(script);
+        let mut program = confined(&stage, &[]);
+        if expected == "did not answer" {
+            program.patience = Duration::from_millis(1500);
+        }
+        let why = program.answer(&vec![0; 200_000], 1000).await.unwrap_err();
+        assert!(why.contains(expected), "{why}");
+    }
+    // One that nobody waits for any more is ended, too.
+    let stage = Stage::new("#!/bin/sh\necho >started\nsleep 7542\n");
+    let program = confined(&stage, &[]);
+    tokio::select! {
+        answer = program.answer(b"", 1000) => panic!("{answer:?}"),
+        () = async { while !stage.own("started").exists() { tokio::time::sleep(Duration::from_millis(5)).await } } => {}
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let left = Command::new("pgrep").args(["-f", "sleep 754[12]"]).output().unwrap();
+    assert!(left.stdout.is_empty(), "left: {}", String::from_utf8_lossy(&left.stdout));
+    let mut missing = confined(&stage, &[]);
+    missing.program = stage.folder.path().join("missing");
+    let why = missing.answer(b"", 1000).await.unwrap_err();
+    assert!(why.contains("missing") && !why.contains('{'), "{why}");
 }

@@ -70,6 +70,15 @@ pub(super) struct Order {
     pub(super) memory: u64,
     pub(super) seconds: u64,
     pub(super) identity: Option<Identity>,
+    /// What the program is given besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) arguments: Vec<String>,
+    /// Added to what every program has in its environment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) environment: Vec<(String, String)>,
+    /// It gives way to everything else that wants the processor.
+    #[serde(default)]
+    pub(super) gives_way: bool,
 }
 
 /// The command of our own binary that starts plug-ins. `arguments` is what follows the command's name: the order, and
@@ -95,17 +104,29 @@ pub fn launcher_main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode 
 fn launch(order: &Order) -> String {
     match lock_in(order) {
         Ok(()) => {
-            let error = Command::new(&order.program)
+            let error = becomes(order)
+                .args(&order.arguments)
                 .env_clear()
                 .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
                 .env("LC_ALL", "C.UTF-8")
                 .env("HOME", &order.folder)
                 .env("TMPDIR", &order.folder)
+                .envs(order.environment.iter().map(|(name, value)| (name, value)))
                 .exec();
             format!("{} cannot be run: {error}", order.program.display())
         }
         Err(why) => why,
     }
+}
+
+/// The program, by way of the system's own `nice` where it is to give way: what lowers a priority without `unsafe`.
+fn becomes(order: &Order) -> Command {
+    if !order.gives_way {
+        return Command::new(&order.program);
+    }
+    let mut nice = Command::new("/usr/bin/nice");
+    nice.args(["-n", "19"]).arg(&order.program);
+    nice
 }
 
 fn lock_in(order: &Order) -> Result<(), String> {

@@ -3,6 +3,7 @@
 //! What it is asked and what it answers is in `docs/rotation-plugin.md`. It is started by [`launcher_main`], which the
 //! program's own binary offers as a command: that process locks itself in and then becomes the plug-in.
 
+mod confined;
 mod launcher;
 mod protocol;
 mod run;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use confined::Confined;
 pub use launcher::{Identity, launcher_main};
 use protocol::{Answer, Operation, Request};
 pub use run::{Launcher, Plugin};

@@ -51,7 +51,13 @@ pub struct Plugin {
 }
 
 /// The process group of a plug-in; whatever is left of it is killed with this.
-struct Group(Option<Pid>);
+pub(super) struct Group(Option<Pid>);
+
+impl Group {
+    pub(super) fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
+    }
+}
 
 impl Drop for Group {
     /// Its leader has not been waited for at that time, so that the number cannot be another's.
@@ -68,7 +74,7 @@ impl Plugin {
     pub(super) async fn ask(&self, request: &Request<'_>) -> Result<Answer, Fault> {
         let line = request.line()?;
         let mut child = self.start()?;
-        let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
+        let group = Group::of(&child);
         let talked = tokio::time::timeout(self.patience, talk(&mut child, &line)).await;
         drop(group);
         // Killed, it is soon gone.
@@ -95,10 +101,19 @@ impl Plugin {
             memory: self.memory,
             seconds: self.patience.as_secs().saturating_add(1),
             identity: self.identity,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            gives_way: false,
         };
-        let order = serde_json::to_string(&order).map_err(|e| broken(e.to_string()))?;
-        Command::new(&self.launcher.program)
-            .args(&self.launcher.arguments)
+        self.launcher.start(&order).map_err(|e| broken(e.to_string()))
+    }
+}
+
+impl Launcher {
+    pub(super) fn start(&self, order: &Order) -> std::io::Result<Child> {
+        let order = serde_json::to_string(order)?;
+        Command::new(&self.program)
+            .args(&self.arguments)
             .arg(order)
             .env_clear()
             // A name space of its own can only be made by a process with one thread; the allocator would start another.
@@ -109,7 +124,6 @@ impl Plugin {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|e| broken(e.to_string()))
     }
 }
 
@@ -169,7 +183,7 @@ async fn first_line(mut from: impl AsyncRead + Unpin) -> Option<Vec<u8>> {
     }
 }
 
-async fn collect(mut from: impl AsyncRead + Unpin, into: &mut Vec<u8>) {
+pub(super) async fn collect(mut from: impl AsyncRead + Unpin, into: &mut Vec<u8>) {
     let mut buffer = [0; 4096];
     while let Ok(count) = from.read(&mut buffer).await {
         let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else { return };
