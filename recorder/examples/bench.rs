@@ -1,5 +1,5 @@
 //! Measures the recorder: `benches/recorder/run [--folder DIR] [--hours N] [PART…]`, the parts being shell, writer, digest, many,
-//! large, search and desktop. Prints one line for each figure; the load is synthetic and the same each time.
+//! large, search, desktop and ocr (which needs Tesseract). Prints one line for each figure; the load is synthetic and the same each time.
 //!
 //! What recording costs a relay cannot be measured by switching it off, for there is no such switch. It is the processor
 //! time for each GiB that digest and writer (random data: kept in full) print here, as a share of what the gateway takes
@@ -9,6 +9,8 @@
 
 #[path = "parts/desktop.rs"]
 mod desktop;
+#[path = "parts/ocr.rs"]
+mod ocr;
 
 use bytes::Bytes;
 use cofferdam_recorder::*;
@@ -510,6 +512,9 @@ async fn main() {
     }
     if wanted("desktop") {
         desktop::desktop(&in_memory).await;
+    }
+    if wanted("ocr") {
+        ocr::ocr(&in_memory).await;
     }
     std::fs::remove_dir_all(memory).ok();
     std::fs::remove_dir_all(&folder).ok();

@@ -1,6 +1,7 @@
 //! The index beside a recording: its text for search, and snapshots of its screens for seeking.
 //! Encrypted under a key derived from the recording's data key, so that exactly those who can read
-//! the recording can read its index; made from the recording, and made anew from it at any time.
+//! the recording can read its index; made from the recording, and made anew from it at any time. What was read off a
+//! desktop's pictures stands in a file of the same form, under a key of its own.
 //!
 //! `magic · salt · chunk … · u64 offset of the directory chunk`; a chunk is `u8 kind · u32 number ·
 //! u32 plain length · u32 body length · body`, its body zstd and then AES-256-GCM with the chunk's
@@ -11,7 +12,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, BufWriter, Write},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::{
@@ -19,7 +20,6 @@ use crate::{
     codec::{Cursor, put_varint},
     error::ReadError,
     header::Hash,
-    keys::Key,
     lines::{LineKind, LineReader, TextLine},
     read::Recording,
     render::Screen,
@@ -27,8 +27,8 @@ use crate::{
     wire::TAG_LEN,
 };
 
-const MAGIC: [u8; 8] = *b"COFIDX\0\x03";
-const PURPOSE: &[u8] = b"cofferdam recording index v1";
+/// Length of what a file begins with.
+const MAGIC: usize = 8;
 const SALT: usize = 32;
 const CHUNK_HEAD: usize = 13;
 /// Longest plain text of a chunk that a reader accepts: the largest screen's dump and some.
@@ -43,6 +43,39 @@ const MAX_SNAPSHOTS: usize = 20_000;
 const TEXT: u8 = 1;
 const SNAPSHOT: u8 = 2;
 const DIRECTORY: u8 = 3;
+
+/// A side file of this form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The index.
+    Index,
+    /// What was read off a desktop's pictures.
+    Ocr,
+}
+
+impl Side {
+    const fn magic(self) -> [u8; MAGIC] {
+        match self {
+            Self::Index => *b"COFIDX\0\x03",
+            Self::Ocr => *b"COFOCR\0\x01",
+        }
+    }
+
+    /// Keeps one from being passed off as the other.
+    const fn purpose(self) -> &'static [u8] {
+        match self {
+            Self::Index => b"cofferdam recording index v1",
+            Self::Ocr => b"cofferdam recording ocr v1",
+        }
+    }
+
+    fn path(self, recording: &Recording) -> PathBuf {
+        match self {
+            Self::Index => recording.index_path(),
+            Self::Ocr => recording.ocr_path(),
+        }
+    }
+}
 
 /// Where a snapshot stands and what it shows.
 #[derive(Debug, Clone, Copy)]
@@ -62,11 +95,11 @@ struct Cipher {
 }
 
 impl Cipher {
-    fn new(data: &Key, salt: &[u8], header: Hash) -> Result<Self, ReadError> {
-        let key = data.derive(salt, PURPOSE)?;
+    fn new(side: Side, recording: &Recording, salt: &[u8]) -> Result<Self, ReadError> {
+        let key = recording.keys()?.data.derive(salt, side.purpose())?;
         let key =
             UnboundKey::new(&AES_256_GCM, key.bytes()).map_err(|_| ReadError::Limit("the index key"))?;
-        Ok(Self { key: LessSafeKey::new(key), header })
+        Ok(Self { key: LessSafeKey::new(key), header: *recording.digest() })
     }
 
     fn nonce(number: u32) -> Nonce {
@@ -89,46 +122,60 @@ pub fn build_index(recording: &Recording) -> Result<(), ReadError> {
 
 /// Makes the index, and what a catalogue says of its text.
 pub(crate) fn build_index_and_filter(recording: &Recording) -> Result<Filter, ReadError> {
-    let path = recording.index_path();
+    make(recording, Side::Index, |mut writer| {
+        let mut builder = Builder::new();
+        let mut reader = LineReader::default();
+        let mut lines = Vec::new();
+        let mut events = recording.events()?;
+        while let Some(event) = events.next() {
+            // Damage is the verifier's to report; what can be read can be found.
+            let Ok(event) = event else { continue };
+            reader.event(&event, &mut lines);
+            builder.text(&mut writer, &mut lines)?;
+            builder.snapshots(&mut writer, &reader, event.at, events.stream_place())?;
+        }
+        reader.finish(&mut lines);
+        builder.text(&mut writer, &mut lines)?;
+        builder.finish(writer)
+    })
+}
+
+/// Keeps what was read off a desktop's pictures; answers what a catalogue says of it.
+pub(crate) fn write_ocr(recording: &Recording, mut lines: Vec<TextLine>) -> Result<Filter, ReadError> {
+    make(recording, Side::Ocr, |mut writer| {
+        let mut builder = Builder::new();
+        builder.text(&mut writer, &mut lines)?;
+        builder.finish(writer)
+    })
+}
+
+/// Writes a side file, which takes the place of an older one once it is whole.
+fn make(
+    recording: &Recording,
+    side: Side,
+    write: impl FnOnce(Writer) -> Result<(File, Filter), ReadError>,
+) -> Result<Filter, ReadError> {
+    let path = side.path(recording);
     // Two may make the same index at once; whichever is done last stays.
     let mut random = [0; 8];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| ReadError::Limit("randomness"))?;
-    let fresh = path.with_extension(format!("cofidx.{}.new", hex::encode(random)));
+    let ending = path.extension().unwrap_or_default().to_string_lossy();
+    let fresh = path.with_extension(format!("{ending}.{}.new", hex::encode(random)));
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh);
     let made = file.map_err(ReadError::Export).and_then(|file| {
-        let (file, filter) = write_index(recording, file)?;
+        let (file, filter) = write(Writer::start(recording, side, file)?)?;
         file.sync_all().map_err(ReadError::Export)?;
         std::fs::rename(&fresh, &path).map_err(ReadError::Export)?;
         Ok(filter)
     });
     if made.is_err() {
-        // The half-made index helps nobody; the first error is the one to report.
+        // The half-made file helps nobody; the first error is the one to report.
         std::fs::remove_file(&fresh).ok();
+    } else if !recording.path().exists() {
+        // It was deleted, or went to an object store, in the meantime.
+        std::fs::remove_file(&path).ok();
     }
     made
-}
-
-fn write_index(recording: &Recording, file: File) -> Result<(File, Filter), ReadError> {
-    let mut salt = [0; SALT];
-    aws_lc_rs::rand::fill(&mut salt).map_err(|_| ReadError::Limit("randomness"))?;
-    let cipher = Cipher::new(&recording.keys()?.data, &salt, *recording.digest())?;
-    let mut writer = Writer { out: BufWriter::new(file), offset: 0, number: 0, cipher };
-    writer.put(&MAGIC)?;
-    writer.put(&salt)?;
-    let mut builder = Builder::new();
-    let mut reader = LineReader::default();
-    let mut lines = Vec::new();
-    let mut events = recording.events()?;
-    while let Some(event) = events.next() {
-        // Damage is the verifier's to report; what can be read can be found.
-        let Ok(event) = event else { continue };
-        reader.event(&event, &mut lines);
-        builder.text(&mut writer, &mut lines)?;
-        builder.snapshots(&mut writer, &reader, event.at, events.stream_place())?;
-    }
-    reader.finish(&mut lines);
-    builder.text(&mut writer, &mut lines)?;
-    builder.finish(writer)
 }
 
 struct Writer {
@@ -139,6 +186,16 @@ struct Writer {
 }
 
 impl Writer {
+    fn start(recording: &Recording, side: Side, file: File) -> Result<Self, ReadError> {
+        let mut salt = [0; SALT];
+        aws_lc_rs::rand::fill(&mut salt).map_err(|_| ReadError::Limit("randomness"))?;
+        let cipher = Cipher::new(side, recording, &salt)?;
+        let mut writer = Self { out: BufWriter::new(file), offset: 0, number: 0, cipher };
+        writer.put(&side.magic())?;
+        writer.put(&salt)?;
+        Ok(writer)
+    }
+
     fn put(&mut self, bytes: &[u8]) -> Result<(), ReadError> {
         self.offset += bytes.len() as u64;
         self.out.write_all(bytes).map_err(ReadError::Export)
@@ -326,12 +383,12 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Opens the index of an unlocked recording; `None` where there is none, or one that does not
+    /// Opens a side file of an unlocked recording; `None` where there is none, or one that does not
     /// belong to it.
-    pub(crate) fn open(recording: &Recording) -> Result<Option<Self>, ReadError> {
-        match open_file(&recording.index_path()) {
+    pub(crate) fn open(recording: &Recording, side: Side) -> Result<Option<Self>, ReadError> {
+        match open_file(side, &side.path(recording)) {
             Ok(Some((file, salt, size))) => {
-                let cipher = Cipher::new(&recording.keys()?.data, &salt, *recording.digest())?;
+                let cipher = Cipher::new(side, recording, &salt)?;
                 Ok(Some(Self { file, cipher, size }))
             }
             Ok(None) => Ok(None),
@@ -368,7 +425,7 @@ impl Index {
 
     /// Calls `each` with every line until it says stop; `false`: the index is damaged.
     pub(crate) fn lines(&self, mut each: impl FnMut(i64, LineKind, u32, &str) -> bool) -> bool {
-        let mut offset = (MAGIC.len() + SALT) as u64;
+        let mut offset = (MAGIC + SALT) as u64;
         let mut texts = 0;
         while offset < self.size {
             let Some((kind, _, _, body_len)) = self.head(offset) else { return false };
@@ -405,14 +462,14 @@ impl Index {
     }
 }
 
-fn open_file(path: &Path) -> io::Result<Option<(File, [u8; SALT], u64)>> {
+fn open_file(side: Side, path: &Path) -> io::Result<Option<(File, [u8; SALT], u64)>> {
     let file = File::open(path)?;
-    let mut head = [0; MAGIC.len() + SALT];
+    let mut head = [0; MAGIC + SALT];
     let got = Source::read_at(&file, &mut head, 0)?;
     let mut c = Cursor::new(head.get(..got).unwrap_or_default());
-    let (magic, salt) = (c.array::<8>(), c.array::<SALT>());
+    let (magic, salt) = (c.array::<MAGIC>(), c.array::<SALT>());
     let size = file.size()?;
-    Ok(salt.filter(|_| magic == Some(MAGIC)).map(|salt| (file, salt, size)))
+    Ok(salt.filter(|_| magic == Some(side.magic())).map(|salt| (file, salt, size)))
 }
 
 /// The screen of a channel as it was at a time: from the index's snapshots where there is an index,
@@ -421,7 +478,7 @@ fn open_file(path: &Path) -> io::Result<Option<(File, [u8; SALT], u64)>> {
 /// # Errors
 /// When the recording is locked or damaged before that time.
 pub fn screen_at(recording: &Recording, channel: u32, time: i64) -> Result<Screen, ReadError> {
-    let snapshot = Index::open(recording)?.and_then(|index| index.snapshot(channel, time));
+    let snapshot = Index::open(recording, Side::Index)?.and_then(|index| index.snapshot(channel, time));
     let (mut screen, mut events) = match snapshot {
         Some((screen, stream)) => (screen, recording.events_at(stream)?),
         None => (Screen::default(), recording.events()?),

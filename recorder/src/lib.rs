@@ -50,8 +50,9 @@ mod writer;
 
 pub use cast::{CastCode, CastEvent, CastLines, CastVersion};
 pub use desktop::{
-    Changed, ClipboardText, DesktopEncoder, DesktopPlayer, DesktopScreen, DesktopStream, Key, MAX_AREA,
-    MAX_SIDE, Order, Pixels, Pointed, TILE, Typed, VideoOptions, export_still, export_video, typed,
+    Changed, ClipboardText, DesktopEncoder, DesktopPlayer, DesktopReader, DesktopScreen, DesktopStream, Key,
+    MAX_AREA, MAX_SIDE, OcrLimits, OcrRead, Order, Pixels, Pointed, TILE, Typed, Unread, VideoOptions,
+    export_still, export_video, typed,
 };
 pub use error::{ReadError, RecordError, RecorderStopped};
 pub use event::{

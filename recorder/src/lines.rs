@@ -49,11 +49,13 @@ pub enum LineKind {
     Clipboard,
     /// It was typed on a desktop: only for whoever may read masked input, and never in an index.
     Typed,
+    /// A program read it off a desktop's picture after the session: it may have misread.
+    Ocr,
 }
 
 impl LineKind {
     /// All kinds, each at the place that its number in an index names.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Screen,
         Self::Command,
         Self::Notice,
@@ -67,6 +69,7 @@ impl LineKind {
         Self::Resize,
         Self::Clipboard,
         Self::Typed,
+        Self::Ocr,
     ];
 
     /// Its name, for programs: `screen`, `command`, `notice`, …
@@ -85,12 +88,13 @@ impl LineKind {
             Self::Resize => "resize",
             Self::Clipboard => "clipboard",
             Self::Typed => "typed",
+            Self::Ocr => "ocr",
         }
     }
 
-    /// Whether it is something that happened, rather than text on the terminal or from the keyboard.
+    /// Whether it is something that happened, rather than text on a screen or from the keyboard.
     pub const fn is_mark(self) -> bool {
-        !matches!(self, Self::Screen | Self::Typed)
+        !matches!(self, Self::Screen | Self::Typed | Self::Ocr)
     }
 }
 

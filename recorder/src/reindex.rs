@@ -8,7 +8,7 @@ use std::{
 use crate::{
     catalogue::{self, Filter},
     error::ReadError,
-    index::{Index, build_index_and_filter},
+    index::{Index, Side, build_index_and_filter},
     keys::{Identity, Recipients},
     read::{Recording, list, recipients_of},
     writer::RECORDING,
@@ -90,13 +90,20 @@ fn of_one(
 ) -> Result<(crate::RecordingId, Filter, Recipients), ReadError> {
     let mut recording = Recording::open(path)?;
     recording.unlock(identity)?;
-    let filter = match (anew, of_index(&recording)?) {
+    let mut filter = match (anew, of_index(&recording)?) {
         (false, Some(filter)) => filter,
         _ => {
             done.indexes += 1;
             build_index_and_filter(&recording)?
         }
     };
+    // What was read off pictures is no part of the index, and is not made anew with it.
+    if let Some(read) = Index::open(&recording, Side::Ocr)? {
+        read.lines(|_, _, _, text| {
+            filter.add(text);
+            true
+        });
+    }
     // What the key file lists is not signed: it can take a reader away, and never bring one in.
     let (read, reveal) = recipients_of(path)?;
     let may = |name: &String| read.contains(name) || reveal.contains(name);
@@ -106,7 +113,7 @@ fn of_one(
 
 /// What a catalogue says of a recording, from its index; `None` where that does not fit.
 fn of_index(recording: &Recording) -> Result<Option<Filter>, ReadError> {
-    let Some(index) = Index::open(recording)? else { return Ok(None) };
+    let Some(index) = Index::open(recording, Side::Index)? else { return Ok(None) };
     let mut filter = Filter::new();
     let whole = index.lines(|_, _, _, text| {
         filter.add(text);

@@ -7,7 +7,7 @@ use crate::{
     catalogue,
     read::side_file,
     storage::replace_file,
-    writer::{INDEX, KEYS},
+    writer::{INDEX, KEYS, OCR},
 };
 
 pub(crate) const HOLD: &str = ".hold";
@@ -16,7 +16,9 @@ pub(crate) const GONE: &str = ".gone";
 /// Longest reason of a hold, in bytes.
 const MAX_REASON: usize = 4096;
 /// Everything that belongs to a recording beside itself.
-const SIDES: [&str; 4] = [KEYS, INDEX, ".torn", ".lost"];
+const SIDES: [&str; 5] = [KEYS, INDEX, OCR, ".torn", ".lost"];
+/// Those of them that others make of a recording while it is deleted; they look afterwards whether it is still there.
+const MADE: [&str; 2] = [INDEX, OCR];
 
 /// A failure to delete a recording.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +91,9 @@ pub fn delete(path: &Path) -> Result<(), DeleteError> {
         remove(&side_file(path, side))?;
     }
     remove(path)?;
+    for side in MADE {
+        remove(&side_file(path, side))?;
+    }
     match fs::File::open(path.parent().unwrap_or(Path::new("."))) {
         Ok(folder) => Ok(folder.sync_all()?),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),

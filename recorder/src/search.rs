@@ -1,6 +1,7 @@
 //! Who did what, to which machine, at which second: search over many recordings.
 
 use std::{
+    cell::Cell,
     collections::HashSet,
     fs::File,
     ops::ControlFlow,
@@ -18,7 +19,7 @@ use crate::{
     desktop::{DesktopPlayer, typed},
     error::ReadError,
     header::Header,
-    index::Index,
+    index::{Index, Side},
     keys::Identity,
     lines::{LineKind, LineReader, TextLine},
     read::Recording,
@@ -123,8 +124,8 @@ pub struct Searched {
     pub skipped: Vec<(PathBuf, String)>,
 }
 
-/// Searches one unlocked recording: its index, or itself where there is none. Lines come in the
-/// order of time, as good as; `each` says when it has enough.
+/// Searches one unlocked recording: what was typed on a desktop, its index (itself where there is none), and what was read
+/// off its pictures. The lines of each come in the order of time, as good as; `each` says when it has enough.
 ///
 /// # Errors
 /// When the recording is locked or cannot be read.
@@ -134,42 +135,63 @@ pub fn search_recording(
     mut each: impl FnMut(TextLine) -> ControlFlow<()>,
 ) -> Result<(), ReadError> {
     let needle = query.text.to_lowercase();
-    let mut enough = false;
-    if query.kinds.wants(LineKind::Typed) && DesktopPlayer::plays(recording.header()) {
-        typed(recording, |line| {
-            if !query.matches(&needle, line.at, line.kind, &line.text) {
-                return ControlFlow::Continue(());
-            }
-            let told = each(line);
-            enough = told.is_break();
-            told
+    let enough = Cell::new(false);
+    let mut give = |line: TextLine| {
+        let told = each(line);
+        enough.set(told.is_break());
+        told
+    };
+    let desktop = DesktopPlayer::plays(recording.header());
+    if query.kinds.wants(LineKind::Typed) && desktop {
+        typed(recording, |line| match query.matches(&needle, line.at, line.kind, &line.text) {
+            true => give(line),
+            false => ControlFlow::Continue(()),
         })?;
     }
-    if enough || query.kinds == Kinds::Only(LineKind::Typed) {
-        return Ok(());
-    }
-    if let Some(index) = Index::open(recording)? {
-        // Given out only once the index proved whole, or there are more than anybody reads.
-        let mut found = Vec::new();
-        let whole = index.lines(|at, kind, channel, text| {
-            if query.matches(&needle, at, kind, text) {
-                found.push(TextLine { at, channel, kind, text: text.to_owned() });
-            }
-            found.len() < MAX_HITS
-        });
-        if whole {
-            for line in found {
-                if each(line).is_break() {
-                    break;
+    let apart = [LineKind::Typed, LineKind::Ocr].map(Kinds::Only);
+    if !enough.get() && !apart.contains(&query.kinds) {
+        match matching(recording, Side::Index, query, &needle)? {
+            Some(found) => {
+                for line in found {
+                    if give(line).is_break() {
+                        return Ok(());
+                    }
                 }
             }
-            return Ok(());
+            None => render(recording, |line| match query.matches(&needle, line.at, line.kind, &line.text) {
+                true => give(line),
+                false => ControlFlow::Continue(()),
+            })?,
         }
     }
-    render(recording, |line| match query.matches(&needle, line.at, line.kind, &line.text) {
-        true => each(line),
-        false => ControlFlow::Continue(()),
-    })
+    // Last: it is the most, and it may be misread.
+    if !enough.get() && query.kinds.wants(LineKind::Ocr) && desktop {
+        for line in matching(recording, Side::Ocr, query, &needle)?.unwrap_or_default() {
+            if give(line).is_break() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The lines of a side file that match; `None` where there is none that fits.
+fn matching(
+    recording: &Recording,
+    side: Side,
+    query: &Query,
+    needle: &str,
+) -> Result<Option<Vec<TextLine>>, ReadError> {
+    let Some(index) = Index::open(recording, side)? else { return Ok(None) };
+    // Given out only once the file proved whole, or there are more than anybody reads.
+    let mut found = Vec::new();
+    let whole = index.lines(|at, kind, channel, text| {
+        if query.matches(needle, at, kind, text) {
+            found.push(TextLine { at, channel, kind, text: text.to_owned() });
+        }
+        found.len() < MAX_HITS
+    });
+    Ok(whole.then_some(found))
 }
 
 /// All text of an unlocked recording, rendered now.

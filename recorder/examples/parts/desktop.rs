@@ -17,10 +17,10 @@ const SECOND: i64 = 1_000_000;
 const FRAME: i64 = 100_000;
 
 /// A screen that is painted, and the tiles that were painted on.
-struct Paint {
+pub(super) struct Paint {
     pixels: Vec<u8>,
     dirty: BTreeSet<u32>,
-    glyphs: Vec<[u8; 128]>,
+    pub(super) glyphs: Vec<[u8; 128]>,
 }
 
 impl Paint {
@@ -125,17 +125,17 @@ impl Terminal {
 }
 
 /// One session that is painted and recorded.
-struct Desk<'a> {
+pub(super) struct Desk<'a> {
     bench: &'a Bench,
-    session: SessionRecorder,
+    pub(super) session: SessionRecorder,
     encoder: DesktopEncoder,
-    paint: Paint,
+    pub(super) paint: Paint,
     at: i64,
     took: Duration,
 }
 
 impl<'a> Desk<'a> {
-    async fn start(bench: &'a Bench, service: &RecorderService, id: &str) -> Self {
+    pub(super) async fn start(bench: &'a Bench, service: &RecorderService, id: &str) -> Self {
         bench.now.store(T0, Ordering::Relaxed);
         let session = service.start(Header { protocol: "rdp".into(), ..header(id) }).await.unwrap();
         Self {
@@ -175,7 +175,7 @@ impl<'a> Desk<'a> {
 
 /// An administrator at a terminal: commands typed key by key, what they print, time to read it, the pointer now and then, a
 /// window that opens every five minutes, a clock.
-async fn hour(desk: &mut Desk<'_>, seed: u64) {
+pub(super) async fn hour(desk: &mut Desk<'_>, seed: u64) {
     let mut random = Random(seed);
     let (cols, rows) = (120, 40);
     let mut terminal = Terminal::new(cols, rows);

@@ -5,6 +5,7 @@
 //!   are, so that a seek unpacks each place of the picture once.
 //! - [`DesktopStream`] brings the same to a browser, and small pictures along the recording.
 //! - [`export_still`] and [`export_video`] give out pictures.
+//! - [`DesktopReader`] has the text read off them.
 //!
 //! Invariant: what was typed and what went through the clipboard is masked input; the other events do not tell it.
 //! Invariant: no size in an event is trusted: a picture beyond [`MAX_SIDE`] or [`MAX_AREA`] is refused.
@@ -12,6 +13,7 @@
 mod encoder;
 mod export;
 mod keys;
+mod ocr;
 mod pixels;
 mod player;
 mod screen;
@@ -22,6 +24,7 @@ mod tile;
 pub use encoder::{Changed, DesktopEncoder};
 pub use export::{VideoOptions, export_still, export_video};
 pub use keys::{ClipboardText, Key, Typed, typed};
+pub use ocr::{DesktopReader, OcrLimits, OcrRead, Unread};
 pub use pixels::{Order, Pixels};
 pub use player::DesktopPlayer;
 pub(crate) use player::is_picture;

@@ -16,7 +16,7 @@ use crate::{
     sign::VerifyingKey,
     storage::Source,
     wire::Mask,
-    writer::{INDEX, IndexEntry, KEYS, RECORDING, SealInfo, parse_index},
+    writer::{INDEX, IndexEntry, KEYS, OCR, RECORDING, SealInfo, parse_index},
 };
 
 /// Most places that are remembered of a recording without an index.
@@ -81,6 +81,11 @@ impl Recording {
     /// The side file with the search index.
     pub fn index_path(&self) -> PathBuf {
         self.side(INDEX)
+    }
+
+    /// The side file with what was read off a desktop's pictures.
+    pub fn ocr_path(&self) -> PathBuf {
+        self.side(OCR)
     }
 
     fn side(&self, ending: &str) -> PathBuf {

@@ -229,7 +229,7 @@ impl Archive {
         if !self.store.erase(id).await? {
             return Err(RemoteError::Unknown(id.to_string()));
         }
-        for ending in [RECORDING, writer::KEYS, writer::INDEX, ".torn"] {
+        for ending in [RECORDING, writer::KEYS, writer::INDEX, writer::OCR, ".torn"] {
             match fs::remove_file(self.copy(id, ending)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(local("removing a copy")(e)),
                 _ => {}

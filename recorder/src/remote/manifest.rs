@@ -38,7 +38,7 @@ pub(super) struct Part {
 /// A file that belongs to the recording, cut into parts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredFile {
-    /// `recording`, or the ending of a side file: `cofidx`, `torn`.
+    /// `recording`, or the ending of a side file: `cofidx`, `cofocr`, `torn`.
     pub(super) name: String,
     /// Bytes of the whole.
     pub(super) bytes: u64,

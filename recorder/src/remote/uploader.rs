@@ -17,18 +17,21 @@ use super::{
     store::{Put, RemoteStore},
 };
 use crate::{
-    header::{RecordingId, sha256_one},
+    desktop::DesktopPlayer,
+    header::{Header, RecordingId, sha256_one},
     keys::MAX_KEY_FILE,
     retention::{GONE, HOLD as HELD},
-    writer::{Backlog, Core, INDEX, KEYS, RECORDING, RecorderService, lock},
+    writer::{Backlog, Core, INDEX, KEYS, OCR, RECORDING, RecorderService, lock},
 };
 
 /// The side files that are cut into parts like the recording.
-const SIDES: [&str; 2] = [INDEX, ".torn"];
+const SIDES: [&str; 3] = [INDEX, OCR, ".torn"];
 /// Everything beside a recording that goes with it.
-const ALL_SIDES: [&str; 5] = [KEYS, INDEX, ".torn", ".lost", HELD];
+const ALL_SIDES: [&str; 6] = [KEYS, INDEX, OCR, ".torn", ".lost", HELD];
 /// How long the index of a sealed recording is waited for, in microseconds.
 const INDEX_PATIENCE: i64 = 120_000_000;
+/// How long what is read off a desktop's pictures is waited for. Nothing else waits: every byte of the recording is stored.
+const OCR_PATIENCE: i64 = 3_600_000_000;
 /// The pause after a round in which everything went well; also how often the backlog is measured.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 /// The longest pause after rounds that failed.
@@ -345,16 +348,20 @@ impl Uploader {
             round.parts += 1;
         }
         match progress.sealed {
-            Some(since) if !self.index_may_come(id, now.saturating_sub(since)) => {
+            Some(since) if !self.more_may_come(&spooled.listed.header, now.saturating_sub(since)) => {
                 self.finish(id, &spooled, &progress.ends).await
             }
             _ => Ok(false),
         }
     }
 
-    /// Whether the index is still being made.
-    fn index_may_come(&self, id: &RecordingId, waited: i64) -> bool {
-        self.core.config.index && waited < INDEX_PATIENCE && !self.path(id, INDEX).exists()
+    /// Whether a side file is still being made.
+    fn more_may_come(&self, header: &Header, waited: i64) -> bool {
+        let config = &self.core.config;
+        let missing = |ending| !self.path(&header.id, ending).exists();
+        let read = config.ocr && DesktopPlayer::plays(header);
+        (config.index && waited < INDEX_PATIENCE && missing(INDEX))
+            || (read && waited < OCR_PATIENCE && missing(OCR))
     }
 
     /// What an earlier run has stored of a recording: where its parts end. What is in them is looked at before anything

@@ -41,6 +41,9 @@ pub struct RecorderConfig {
     /// Whether the index of each recording is made when it is sealed. It is encrypted to the same
     /// readers; without it search and seeking read the recording itself.
     pub index: bool,
+    /// Whether somebody reads desktops' pictures afterwards ([`crate::DesktopReader`]), for whom a recording that goes to an
+    /// object store waits an hour.
+    pub ocr: bool,
     /// Is told of each checkpoint.
     pub on_checkpoint: Option<CheckpointHook>,
 }
@@ -62,6 +65,7 @@ impl RecorderConfig {
             threads: 2,
             journal_bytes: 64 << 20,
             index: true,
+            ocr: false,
             on_checkpoint: None,
         }
     }

@@ -41,6 +41,8 @@ pub(crate) const RECORDING: &str = ".cofrec";
 pub(crate) const KEYS: &str = ".cofkeys";
 /// File name ending of a recording's index.
 pub(crate) const INDEX: &str = ".cofidx";
+/// File name ending of what was read off a desktop's pictures.
+pub(crate) const OCR: &str = ".cofocr";
 /// File name ending of the shared journal.
 pub(crate) const JOURNAL: &str = ".cofjrn";
 

@@ -7,6 +7,7 @@ mod desktop;
 mod disk;
 mod exports;
 mod faulty_store;
+mod ocr;
 mod reindex;
 mod remote;
 mod remote_deleted;
