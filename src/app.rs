@@ -34,6 +34,7 @@ use crate::{
         write_findings,
     },
     keys::{self, KeyProcess, KnownGate, RemoteFactors, follow_gate},
+    ocr::read_desktops,
     privileges,
     rdp::{self, tokens::Issuer},
     session::{end::End, registry::Registry},
@@ -280,6 +281,10 @@ pub(crate) async fn start(
     let archive = context.archive().map_err(AppError::new)?;
     tokio::spawn(keep_house(gateway.clone(), config.recordings.clone(), archive.clone(), quit.clone()));
     tokio::spawn(watch_recorder(gateway.clone(), quit.clone()));
+    if let Some(ocr) = &config.ocr {
+        let reader = context.desktop_reader(ocr).map_err(AppError::new)?;
+        tokio::spawn(read_desktops(gateway.clone(), ocr.clone(), reader, quit.clone()));
+    }
     let limits = listener::Limits {
         connections: config.ssh.max_connections as usize,
         waiting_per_source: config.ssh.max_connections_per_source as usize,
@@ -417,6 +422,7 @@ fn open_recorder(
 ) -> Result<RecorderService, AppError> {
     let recipients = context.recipients().map_err(AppError::new)?;
     let mut settings = RecorderConfig::new(&config.recordings.dir, recipients);
+    settings.ocr = config.ocr.is_some();
     settings.low_space = config.recordings.min_free_bytes;
     settings.fail_after = Duration::from_secs(config.recordings.freeze_seconds.into());
     settings.total_queue_bytes = usize::try_from(config.recordings.queue_bytes).unwrap_or(usize::MAX);

@@ -22,8 +22,8 @@ use cofferdam_access::{
     totp::TotpSecret,
 };
 use cofferdam_recorder::{
-    Archive, CheckpointSigner, Identity, Recipient, Recipients, RecordError, RecordingId, RemoteError,
-    RemoteStore, S3Settings,
+    Archive, CheckpointSigner, DesktopReader, Identity, OcrLimits, Recipient, Recipients, RecordError,
+    RecordingId, RemoteError, RemoteStore, S3Settings,
 };
 use cofferdam_vault::{
     CaError, Context as Sealed, Entropy, KeyFileError, KeyringDocument, SealError, Sealer, SecretBytes,
@@ -34,7 +34,7 @@ use cofferdam_vault::{
 use zeroize::Zeroizing;
 
 use crate::{
-    config::{Config, StoreUrl},
+    config::{Config, Ocr, StoreUrl},
     keys::{KnownGate, RemoteFactors, RemoteSigner, recording_signer, root_of},
 };
 
@@ -340,6 +340,16 @@ impl Context {
         let not_one = || ContextError::NotAKey { path: path.clone(), what: "age identity" };
         let text = keyfile::load(path)?.to_text().map_err(|_| not_one())?;
         Identity::from_key_file(text.expose()).map(Some).map_err(|_| not_one())
+    }
+
+    /// What has the text on recorded desktops read.
+    ///
+    /// # Errors
+    /// [`ContextError::NoReplayIdentity`] when this process may not read recordings.
+    pub(crate) fn desktop_reader(&self, ocr: &Ocr) -> Result<DesktopReader, ContextError> {
+        let limits = OcrLimits { every: i64::from(ocr.every_seconds) * 1_000_000, most: ocr.max_pictures };
+        let folder = self.config.recordings.dir.clone();
+        Ok(DesktopReader::new(folder, self.replay_identity()?, self.recipients()?, limits))
     }
 
     /// The object store that recordings go to, where there is one.

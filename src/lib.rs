@@ -15,6 +15,7 @@ mod forms;
 pub mod fuzzing;
 mod gateway;
 mod keys;
+mod ocr;
 mod privileges;
 mod rdp;
 mod records;

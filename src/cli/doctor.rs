@@ -15,7 +15,7 @@ use super::{
     output::{Reply, Table, bytes, joined},
     usage::{Room, Usage},
 };
-use crate::{config::Config, context::Context};
+use crate::{config::Config, context::Context, ocr::Tesseract};
 
 /// Before this no correct clock can stand: 2026-01-01.
 const EARLIEST: Timestamp = Timestamp::from_seconds(1_767_225_600);
@@ -65,6 +65,7 @@ pub(crate) async fn run(path: &Path) -> Result<Reply, CliError> {
             let context = Context::new(config);
             keys(&context, &mut found);
             space(&context, &mut found);
+            text_on_desktops(&context, &mut found).await;
             match context.probe_remote_store().await {
                 Ok(true) => {
                     found.note(Grade::Ok, "object store", "takes, lists, returns and deletes objects")
@@ -156,6 +157,18 @@ fn space(context: &Context, found: &mut Findings) {
             found.note(grade, "free space", text);
         }
         Err(e) => found.note(Grade::Fail, "free space", e.to_string()),
+    }
+}
+
+/// Whether the text on desktops can be read, where that is wanted.
+async fn text_on_desktops(context: &Context, found: &mut Findings) {
+    let Some(ocr) = &context.config.ocr else { return };
+    match Tesseract::new(ocr).check().await {
+        Ok(()) => {
+            let languages = ocr.languages.join(", ");
+            found.note(Grade::Ok, "text on desktops", format!("{} reads {languages}", ocr.program.display()));
+        }
+        Err(why) => found.note(Grade::Fail, "text on desktops", why),
     }
 }
 

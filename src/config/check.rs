@@ -4,7 +4,7 @@ use super::{
     Config, StoreUrl,
     document::Document,
     problem::{Fault, Problem},
-    settings::{Rdp, S3, Unseal, Web},
+    settings::{Ocr, Rdp, S3, Unseal, Web},
 };
 use cofferdam_recorder::S3Settings;
 
@@ -65,6 +65,9 @@ pub(super) fn values(config: &Config, document: &Document, problems: &mut Vec<Pr
     }
     if let Some(s3) = &config.s3 {
         store_names(s3, &mut add);
+    }
+    if let Some(ocr) = &config.ocr {
+        text_on_desktops(ocr, config.recordings.replay_identity_file.is_some(), &mut add);
     }
     if matches!(config.store.url, StoreUrl::Sqlite(_)) && config.store.password_file.is_some() {
         let why = "an SQLite database has no password";
@@ -127,6 +130,20 @@ fn desktops(rdp: &Rdp, has_web: bool, add: &mut impl FnMut(&str, Fault)) {
     }
 }
 
+/// What reads the text on desktops.
+fn text_on_desktops(ocr: &Ocr, replays: bool, add: &mut impl FnMut(&str, Fault)) {
+    if !replays {
+        let why = "it reads recordings with the replay identity";
+        add("ocr.program", Fault::Contradiction { other: "recordings.replay_identity_file", why });
+    }
+    let named =
+        |l: &String| (2..=32).contains(&l.len()) && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if ocr.languages.is_empty() || ocr.languages.len() > 8 || !ocr.languages.iter().all(named) {
+        let why = "give 1 to 8 names as `tesseract --list-langs` shows them, such as \"eng\"";
+        add("ocr.languages", Fault::Unfit(why));
+    }
+}
+
 /// What names a place in the object store.
 fn store_names(s3: &S3, add: &mut impl FnMut(&str, Fault)) {
     let bucket = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
@@ -181,6 +198,12 @@ fn numbers(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
             ("rdp.max_connections", rdp.max_connections.into(), 1, 100_000),
             ("rdp.max_connections_per_source", rdp.max_connections_per_source.into(), 1, 100_000),
             ("rdp.login_grace_seconds", rdp.login_grace_seconds.into(), 5, 600),
+        ]);
+    }
+    if let Some(ocr) = &config.ocr {
+        all.extend([
+            ("ocr.every_seconds", ocr.every_seconds.into(), 1, 3600),
+            ("ocr.max_pictures", ocr.max_pictures.into(), 1, 100_000),
         ]);
     }
     if let Some(s3) = &config.s3 {

@@ -7,11 +7,11 @@ use serde::{
 };
 
 use super::settings::{
-    Audit, Dangerous, Limits, Mail, Rdp, Recordings, Run, S3, Site, Ssh, Store, Vault, Web, Webhook,
+    Audit, Dangerous, Limits, Mail, Ocr, Rdp, Recordings, Run, S3, Site, Ssh, Store, Vault, Web, Webhook,
 };
 
 /// Every section with its keys, in the order of the types.
-pub(super) fn sections() -> [(&'static str, &'static [&'static str]); 14] {
+pub(super) fn sections() -> [(&'static str, &'static [&'static str]); 15] {
     [
         ("site", fields_of::<Site>()),
         ("ssh", fields_of::<Ssh>()),
@@ -23,6 +23,7 @@ pub(super) fn sections() -> [(&'static str, &'static [&'static str]); 14] {
         ("audit", fields_of::<Audit>()),
         ("recordings", fields_of::<Recordings>()),
         ("s3", fields_of::<S3>()),
+        ("ocr", fields_of::<Ocr>()),
         ("vault", fields_of::<Vault>()),
         ("limits", fields_of::<Limits>()),
         ("run", fields_of::<Run>()),

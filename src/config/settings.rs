@@ -39,6 +39,9 @@ pub(crate) struct Config {
     /// Where finished recordings go; absent: they stay in their folder.
     #[serde(default)]
     pub(crate) s3: Option<S3>,
+    /// What reads the text on recorded desktops; absent: nothing does.
+    #[serde(default)]
+    pub(crate) ocr: Option<Ocr>,
     /// Keys that seal secrets and sign certificates.
     pub(crate) vault: Vault,
     /// Bounds on what one process carries.
@@ -288,6 +291,24 @@ pub(crate) struct S3 {
     pub(crate) cache_bytes: u64,
 }
 
+/// `[ocr]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ocr {
+    /// Tesseract's whole path.
+    #[serde(default = "default_ocr_program")]
+    pub(crate) program: PathBuf,
+    /// What the text is written in, by Tesseract's names.
+    #[serde(default = "default_ocr_languages")]
+    pub(crate) languages: Vec<String>,
+    /// Pictures of one recording are at least so far apart, seconds.
+    #[serde(default = "default_ocr_every_seconds")]
+    pub(crate) every_seconds: u32,
+    /// Most pictures of one recording.
+    #[serde(default = "default_ocr_max_pictures")]
+    pub(crate) max_pictures: u32,
+}
+
 /// `[vault]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -493,6 +514,18 @@ fn default_part_seconds() -> u32 {
 fn default_timeout_seconds() -> u32 {
     60
 }
+fn default_ocr_program() -> PathBuf {
+    "/usr/bin/tesseract".into()
+}
+fn default_ocr_languages() -> Vec<String> {
+    vec!["eng".to_owned()]
+}
+fn default_ocr_every_seconds() -> u32 {
+    10
+}
+fn default_ocr_max_pictures() -> u32 {
+    2000
+}
 fn default_share_seconds() -> u32 {
     600
 }
@@ -568,6 +601,7 @@ impl Config {
             .chain(rdp)
             .chain(mail)
             .chain(hook)
+            .chain(self.ocr.iter_mut().map(|ocr| &mut ocr.program))
             .chain(sqlite);
         for path in all {
             *path = folder.join(&*path);

@@ -144,6 +144,36 @@ fn desktops_that_cannot_be_served_are_refused() {
     assert!(without_web.contains("add [web], or leave [rdp] out"), "{without_web}");
 }
 
+#[test]
+fn the_defaults_for_text_on_desktops_are_what_the_example_says_and_what_cannot_be_is_refused() {
+    let path = Path::new("/etc/cofferdam/cofferdam.toml");
+    assert!(Config::parse(&Config::example(), path).unwrap().ocr.is_none(), "it is off");
+    let ocr = Config::parse(&(Config::example() + "\n[ocr]\n"), path).unwrap().ocr.unwrap();
+    assert_eq!((ocr.program.as_path(), ocr.languages), (Path::new("/usr/bin/tesseract"), vec!["eng".into()]));
+    assert_eq!((ocr.every_seconds, ocr.max_pictures), (10, 2000));
+    for line in [
+        "program = \"/usr/bin/tesseract\"",
+        "languages = [\"eng\"]",
+        "every_seconds = 10",
+        "max_pictures = 2000",
+    ] {
+        assert!(Config::example().contains(&format!("# {line}\n")), "{line}");
+    }
+    let with = |lines: &str| faults(|text| format!("{text}\n[ocr]\n{lines}"));
+    assert_eq!(with("languages = [\"deu\", \"chi_sim\"]"), "");
+    for languages in ["[]", "[\"\"]", "[\"eng+deu\"]", "[\"../../x\"]", "[\"--help\"]"] {
+        let said = with(&format!("languages = {languages}"));
+        assert!(said.contains("ocr.languages: give 1 to 8 names"), "{said}");
+    }
+    assert!(with("every_seconds = 0").contains("ocr.every_seconds: 0 is out of range"));
+    let closed =
+        faults(|text| swap("replay_identity_file = \"keys/replay_identity\"\n", "\n")(text) + "\n[ocr]\n");
+    assert!(
+        closed.contains("ocr.program: does not go together with recordings.replay_identity_file"),
+        "{closed}"
+    );
+}
+
 /// The example with its `[s3]` switched on.
 fn with_s3(text: &str) -> String {
     let (before, s3) = text.split_once("# [s3]").unwrap();

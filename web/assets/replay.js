@@ -65,7 +65,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     }
   };
 
-  const marks = rows.filter((row) => row.dataset.kind !== "screen" && row.dataset.kind !== "resize");
+  const marks = rows.filter((row) => !["screen", "ocr", "resize"].includes(row.dataset.kind));
   for (const row of marks) {
     const group = document.createElementNS("http://www.w3.org/2000/svg", "g");
     group.setAttribute("class", [...row.classList].find((name) => name.startsWith("t-")) ?? "t-info");

@@ -204,7 +204,7 @@ fn line(started: Timestamp, line: &RecordedLine) -> Line {
     let tone = match line.kind {
         "finding" => "t-bad",
         "suspend" | "forward" => "t-warn",
-        "command" | "screen" => "",
+        "command" | "screen" | "ocr" => "",
         _ => "t-info",
     };
     // The kind stands before it already.
