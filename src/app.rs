@@ -34,7 +34,7 @@ use crate::{
         write_findings,
     },
     keys::{self, KeyProcess, KnownGate, RemoteFactors, follow_gate},
-    ocr::read_desktops,
+    ocr::{Tesseract, read_desktops},
     privileges,
     rdp::{self, tokens::Issuer},
     session::{end::End, registry::Registry},
@@ -283,7 +283,8 @@ pub(crate) async fn start(
     tokio::spawn(watch_recorder(gateway.clone(), quit.clone()));
     if let Some(ocr) = &config.ocr {
         let reader = context.desktop_reader(ocr).map_err(AppError::new)?;
-        tokio::spawn(read_desktops(gateway.clone(), ocr.clone(), reader, quit.clone()));
+        let program = Tesseract::new(ocr, &config.vault);
+        tokio::spawn(read_desktops(gateway.clone(), program, reader, quit.clone()));
     }
     let limits = listener::Limits {
         connections: config.ssh.max_connections as usize,

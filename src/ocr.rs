@@ -17,7 +17,11 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::{config::Ocr, gateway::Gateway, rotation::PLUGIN_COMMAND};
+use crate::{
+    config::{Ocr, Vault},
+    gateway::Gateway,
+    rotation::PLUGIN_COMMAND,
+};
 
 /// How often it is looked whether a desktop's recording was finished.
 const LOOK: Duration = Duration::from_secs(15);
@@ -37,12 +41,16 @@ const LAYOUT: &str = "6";
 pub(crate) struct Tesseract {
     program: PathBuf,
     languages: Vec<String>,
+    /// Where sockets are: the program runs as our own user, and they listen to that.
+    hidden: Vec<PathBuf>,
 }
 
 impl Tesseract {
     /// Starts nothing yet.
-    pub(crate) fn new(ocr: &Ocr) -> Self {
-        Self { program: ocr.program.clone(), languages: ocr.languages.clone() }
+    pub(crate) fn new(ocr: &Ocr, vault: &Vault) -> Self {
+        let sockets = vault.operator_socket().parent().map(ToOwned::to_owned);
+        let hidden = sockets.into_iter().chain(["/run".into()]).collect();
+        Self { program: ocr.program.clone(), languages: ocr.languages.clone(), hidden }
     }
 
     /// Whether it can be used.
@@ -89,6 +97,7 @@ impl Tesseract {
             // One thread: several take more of the processor for the same.
             environment: vec![("OMP_THREAD_LIMIT".to_owned(), "1".to_owned())],
             folder: folder.path().to_owned(),
+            hidden: self.hidden.clone(),
             memory: MEMORY,
             patience: PATIENCE,
         };
@@ -100,12 +109,11 @@ impl Tesseract {
 /// Has each desktop's recording read once it is finished, one after the other, until `stop`.
 pub(crate) async fn read_desktops(
     gateway: Arc<Gateway>,
-    ocr: Ocr,
+    program: Tesseract,
     reader: DesktopReader,
     stop: CancellationToken,
 ) {
-    let reading =
-        Reading { gateway, program: Tesseract::new(&ocr), reader: Arc::new(Mutex::new(reader)), stop };
+    let reading = Reading { gateway, program, reader: Arc::new(Mutex::new(reader)), stop };
     // Broken off or not: whatever was begun is ended with this.
     reading.stop.run_until_cancelled(reading.go_on()).await;
 }
@@ -145,7 +153,10 @@ impl Reading {
                 if let Err(why) = self.read(path.clone()).await {
                     warn!(path = %path.display(), error = %why, "the text on a desktop could not be kept; it is tried again");
                     pause = LATER;
-                    break;
+                    let failed = self.blocking(move |reader| Ok(reader.failed(&path))).await;
+                    if failed.is_err() || self.program.check().await.is_err() {
+                        break;
+                    }
                 }
             }
             tokio::time::sleep(pause).await;

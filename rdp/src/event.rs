@@ -42,7 +42,8 @@ pub enum Event {
     },
     /// Something was decided on files, or happened to them, that [`Files`](crate::Files) noted down.
     Files,
-    /// A message about devices is about to go on, without the contents of files.
+    /// A message about devices, or about files on a clipboard, is about to go on: without the contents of files, and without names
+    /// that [`Event::ClipboardFiles`] has.
     DeviceMessage {
         /// Which way.
         direction: Direction,

@@ -163,7 +163,7 @@ fn space(context: &Context, found: &mut Findings) {
 /// Whether the text on desktops can be read, where that is wanted.
 async fn text_on_desktops(context: &Context, found: &mut Findings) {
     let Some(ocr) = &context.config.ocr else { return };
-    match Tesseract::new(ocr).check().await {
+    match Tesseract::new(ocr, &context.config.vault).check().await {
         Ok(()) => {
             let languages = ocr.languages.join(", ");
             found.note(Grade::Ok, "text on desktops", format!("{} reads {languages}", ocr.program.display()));

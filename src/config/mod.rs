@@ -25,7 +25,7 @@ use document::Document;
 pub(crate) use files::trusted;
 pub(crate) use portable::Portable;
 pub(crate) use problem::ConfigError;
-pub(crate) use settings::{Config, Ocr, Recordings};
+pub(crate) use settings::{Config, Ocr, Recordings, Vault};
 pub(crate) use store_url::StoreUrl;
 pub(crate) use template::Template;
 

@@ -41,7 +41,7 @@ const NOTES: usize = 64;
 const NOTES_OF_FILES: usize = 256;
 /// Each how many microseconds it is written down how much of the window's bytes is used up.
 const NOTED_EVERY: i64 = 10_000_000;
-/// The channel, as recordings count them, of messages about devices.
+/// The channel, as recordings count them, of messages about devices and copied files.
 const DEVICES: u32 = CHANNEL + 1;
 const NOT_SHOWN: &str =
     "the asset's site file does not allow it, or another one of that name or number is shown";
@@ -226,7 +226,7 @@ impl Watcher {
             Direction::ToPerson => (Way::ToPerson, 1),
         };
         if self.messages.iter().all(Option::is_none) {
-            let what = serde_json::json!({ "what": "devices" }).to_string();
+            let what = serde_json::json!({ "what": "messages about devices and copied files" }).to_string();
             session.record(Recorded::ChannelOpen { channel: DEVICES, what }).await?;
         }
         let Some(messages) = self.messages.get_mut(at) else { return Ok(()) };

@@ -337,9 +337,29 @@ fn confined(stage: &Stage, arguments: &[&str]) -> Confined {
         arguments: arguments.iter().map(ToString::to_string).collect(),
         environment: vec![("OMP_THREAD_LIMIT".into(), "1".into())],
         folder: stage.plugin.folder.clone(),
+        hidden: Vec::new(),
         memory: 1 << 30,
         patience: Duration::from_secs(20),
     }
+}
+
+#[tokio::test]
+async fn a_socket_with_a_name_is_not_there_for_a_program_of_the_system() {
+    let sockets = tempfile::tempdir().unwrap();
+    let path = sockets.path().join("operate");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let stage = Stage::new(&format!(
+        "#!/usr/bin/python3\nimport socket\ntry:\n  socket.socket(socket.AF_UNIX).connect('{}')\n  print('connected')\n\
+         except OSError as fault:\n  print(type(fault).__name__)\n",
+        path.display()
+    ));
+    let mut program = confined(&stage, &[]);
+    program.hidden = vec![sockets.path().to_owned(), "/run".into(), "/there is none".into()];
+    let said = String::from_utf8(program.answer(b"", 1000).await.unwrap()).unwrap();
+    assert!(["FileNotFoundError\n", "PermissionError\n"].contains(&said.as_str()), "{said}");
+    assert!(listener.accept().is_err(), "somebody connected");
+    assert!(path.exists(), "hidden from the program alone");
 }
 
 #[tokio::test]
@@ -360,7 +380,7 @@ async fn a_program_that_floods_hangs_or_fails_gives_no_answer_and_is_gone_afterw
     let cases: [(&str, &str); 4] = [
         ("#!/bin/sh\ncat /dev/zero\n", "more than 1000 bytes"),
         ("#!/bin/sh\necho half\necho no such language >&2\nexit 1\n", "no such language"),
-        ("#!/bin/sh\necho half\nkill -9 $$\n", "failed: half"),
+        ("#!/bin/sh\necho half\nkill -9 $$\n", "failed: it does not say why"),
         ("#!/bin/sh\nsleep 7541 &\nsleep 7542\n", "did not answer"),
     ];
     for (script, expected) in cases {

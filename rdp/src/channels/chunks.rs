@@ -8,16 +8,42 @@ const PIECE: usize = 1600;
 /// `CHANNEL_FLAG_SHOW_PROTOCOL`.
 const SHOW: u32 = 0x10;
 
+/// The longest message that is let pass by where it is too long to be kept, and how much of its beginning is kept.
+const LONGEST: usize = 64 * 1024 * 1024;
+const BEGINNING: usize = 64;
+
 /// A message of at most `LIMIT` bytes that arrives in pieces.
 #[derive(Debug, Default)]
 pub(super) struct Partial<const LIMIT: usize> {
     bytes: Vec<u8>,
+    seen: usize,
     total: usize,
 }
 
+/// A message that has arrived.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Arrived {
+    Whole(Vec<u8>),
+    /// It was too long: its beginning.
+    Cut(Vec<u8>),
+}
+
 impl<const LIMIT: usize> Partial<LIMIT> {
-    /// Takes a chunk; answers with the message once it is whole.
+    /// Takes a chunk; answers with the message once it is whole. One that is too long is an error.
     pub(super) fn add(&mut self, chunk: &[u8]) -> Result<Option<Vec<u8>>, Broken> {
+        match self.within(chunk, LIMIT)? {
+            Some(Arrived::Whole(message)) => Ok(Some(message)),
+            Some(Arrived::Cut(_)) => Err(Broken("size of a channel's message")),
+            None => Ok(None),
+        }
+    }
+
+    /// The same, where of a message that is too long for `LIMIT` its beginning is enough.
+    pub(super) fn add_or_cut(&mut self, chunk: &[u8]) -> Result<Option<Arrived>, Broken> {
+        self.within(chunk, LONGEST)
+    }
+
+    fn within(&mut self, chunk: &[u8], longest: usize) -> Result<Option<Arrived>, Broken> {
         let mut at = Reader(chunk);
         let (total, flags) = at.u32().zip(at.u32()).ok_or(Broken("channel header"))?;
         if compressed(chunk) {
@@ -25,20 +51,25 @@ impl<const LIMIT: usize> Partial<LIMIT> {
         }
         if flags & FIRST != 0 {
             self.bytes.clear();
+            self.seen = 0;
             self.total = usize::try_from(total)
                 .ok()
-                .filter(|len| *len <= LIMIT)
+                .filter(|len| *len <= longest)
                 .ok_or(Broken("size of a channel's message"))?;
         }
-        if self.bytes.len() + at.0.len() > self.total {
+        self.seen += at.0.len();
+        if self.seen > self.total {
             return Err(Broken("channel chunk"));
         }
-        self.bytes.extend_from_slice(at.0);
+        let cut = self.total > LIMIT;
+        let room = if cut { BEGINNING.saturating_sub(self.bytes.len()) } else { LIMIT };
+        self.bytes.extend(at.0.iter().take(room));
         if flags & LAST == 0 {
             return Ok(None);
         }
         self.total = 0;
-        Ok(Some(std::mem::take(&mut self.bytes)))
+        let message = std::mem::take(&mut self.bytes);
+        Ok(Some(if cut { Arrived::Cut(message) } else { Arrived::Whole(message) }))
     }
 }
 

@@ -5,7 +5,10 @@
 
 mod files;
 
-use super::{chunks::Partial, devices::Terms};
+use super::{
+    chunks::{Arrived, Partial},
+    devices::Terms,
+};
 use crate::{
     event::{Direction, Event},
     rewrite::Broken,
@@ -95,10 +98,27 @@ impl Clipboard {
         bytes: &[u8],
         terms: &mut Terms<'_>,
     ) -> Result<Passed, Broken> {
-        match self.ends(direction).0.partial.add(bytes)? {
-            Some(message) => self.message(direction, &message, terms),
+        match self.ends(direction).0.partial.add_or_cut(bytes)? {
+            Some(Arrived::Whole(message)) => self.message(direction, &message, terms),
+            Some(Arrived::Cut(beginning)) => self.too_long(direction, &beginning, terms),
             None => Ok(Passed::default()),
         }
+    }
+
+    /// A message of which there is more than is kept: what was asked for is answered with no, so that nobody waits.
+    fn too_long(
+        &mut self,
+        direction: Direction,
+        beginning: &[u8],
+        terms: &mut Terms<'_>,
+    ) -> Result<Passed, Broken> {
+        let Some(kind @ (DATA_RESPONSE | FILE_RESPONSE)) = u16_at(beginning, 0) else { return Ok(dropped()) };
+        if kind == DATA_RESPONSE && self.ends(direction).0.files.format.is_some() {
+            files::say_too_many(terms.files);
+        }
+        let number = beginning.get(8..12).filter(|_| kind == FILE_RESPONSE).unwrap_or_default();
+        let passed = self.message(direction, &message(kind, FAIL, number), terms)?;
+        Ok(Passed { dropped: true, ..passed })
     }
 
     /// A whole message from one side.
@@ -211,9 +231,17 @@ impl Clipboard {
         terms: &mut Terms<'_>,
     ) -> Result<Passed, Broken> {
         let files = &mut self.ends(direction).0.files;
-        let mut messages = files.replace(files.format, terms.files);
         let may = flags & OK != 0 && terms.may_files(direction);
         let listed = if may { files.listed(body, direction, terms.files)? } else { None };
+        // Whoever asks for the same once more ends nothing that is being fetched.
+        let same = listed.as_ref().is_some_and(|listed| files.is(listed));
+        let mut messages = if same { Vec::new() } else { files.replace(files.format, terms.files) };
+        let listed = listed.map(|mut listed| {
+            if !same {
+                files.take(&mut listed);
+            }
+            listed
+        });
         let event = match listed {
             Some(listed) => {
                 messages.push(message(DATA_RESPONSE, OK, &listed.bytes));
@@ -310,6 +338,17 @@ fn offered(body: &[u8], long: bool) -> Offered {
 fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
     [kind.to_le_bytes().as_slice(), &flags.to_le_bytes(), &len.to_le_bytes(), body].concat()
+}
+
+/// What a recording has of a message besides the text and the contents that it has anyway: of a list of files (`listed`), whose
+/// names it has masked, everything but those.
+pub(crate) fn noted(message: &[u8], listed: bool) -> Vec<u8> {
+    match u16_at(message, 0) {
+        Some(DATA_RESPONSE) if listed => files::without_names(message),
+        Some(DATA_RESPONSE) => message.iter().take(8).copied().collect(),
+        Some(FILE_RESPONSE) => message.iter().take(20).copied().collect(),
+        _ => message.to_vec(),
+    }
 }
 
 fn forward(kind: u16, flags: u16, body: &[u8]) -> Passed {

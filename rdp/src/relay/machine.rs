@@ -15,7 +15,7 @@ use crate::{
     banner::{self, Area},
     channels::{
         ChannelPolicy, Kind, chunks,
-        clipboard::Clipboard,
+        clipboard::{self, Clipboard},
         devices::{Devices, Terms},
         dynamic::Dynamic,
     },
@@ -341,16 +341,26 @@ impl Machine {
     ) -> Result<(), Broken> {
         let mut terms = Terms { policy: &self.policy, frozen: self.frozen, files: &mut *self.files };
         let passed = self.clipboard.chunk(direction, data.payload, &mut terms)?;
-        let (on, back) = match direction {
-            Direction::ToTarget => (Side::Target, Side::Person),
-            Direction::ToPerson => (Side::Person, Side::Target),
+        let (on, back, back_way) = match direction {
+            Direction::ToTarget => (Side::Target, Side::Person, Direction::ToPerson),
+            Direction::ToPerson => (Side::Person, Side::Target, Direction::ToTarget),
         };
         if passed.dropped {
             self.dropped(Dropped::ClipboardContent, acts);
         }
+        let listed = matches!(passed.event, Some(Event::ClipboardFiles { .. }));
         acts.extend(passed.event.map(Act::Tell));
         acts.push(Act::Tell(Event::Files));
-        for (side, messages) in [(back, passed.answer.into_iter().collect()), (on, passed.forward)] {
+        let (answers, forward): (Vec<_>, _) = (passed.answer.into_iter().collect(), passed.forward);
+        if self.policy.any_clipboard_files() {
+            for (way, message) in
+                answers.iter().map(|m| (back_way, m)).chain(forward.iter().map(|m| (direction, m)))
+            {
+                let bytes = clipboard::noted(message, listed).into();
+                acts.push(Act::Tell(Event::DeviceMessage { direction: way, bytes }));
+            }
+        }
+        for (side, messages) in [(back, answers), (on, forward)] {
             for piece in messages.iter().flat_map(|message| chunks::pieces(message)) {
                 self.send(side, data.channel, &piece, acts)?;
             }

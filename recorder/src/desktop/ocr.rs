@@ -4,7 +4,7 @@
 //! stood shorter than two pictures are apart may be missing, and no seal covers it.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -16,7 +16,7 @@ use crate::{
     index::write_ocr,
     keys::{Identity, Recipients},
     lines::{LineKind, TextLine},
-    read::{Recording, listed, side_file},
+    read::{Recording, listed, recipients_of, side_file},
     writer::{OCR, RECORDING},
 };
 
@@ -30,6 +30,8 @@ use words::{Line, lines_of};
 const REST: i64 = 1_000_000;
 /// Pictures that the program could not read; after so many the rest of a recording is left out.
 const MOST_FAILED: u32 = 10;
+/// How often a recording is tried that cannot be done for reasons that may pass.
+const MOST_TRIES: u32 = 3;
 /// Most text of one recording, in bytes; what comes after is left out.
 const MOST_TEXT: usize = 8 << 20;
 
@@ -74,13 +76,23 @@ pub struct DesktopReader {
     limits: OcrLimits,
     /// Recordings that need no look any more: no desktop, or not to be read here.
     passed: HashSet<String>,
+    /// How often one was tried in vain.
+    tried: HashMap<String, u32>,
     catalogue: Option<catalogue::Writer>,
 }
 
 impl DesktopReader {
     /// For the recordings that `identity` can read. What the catalogue says of their text is for `recipients`.
     pub fn new(folder: PathBuf, identity: Identity, recipients: Recipients, limits: OcrLimits) -> Self {
-        Self { folder, identity, recipients, limits, passed: HashSet::new(), catalogue: None }
+        Self {
+            folder,
+            identity,
+            recipients,
+            limits,
+            passed: HashSet::new(),
+            tried: HashMap::new(),
+            catalogue: None,
+        }
     }
 
     /// The sealed desktops that were not read yet, the newest first.
@@ -109,8 +121,19 @@ impl DesktopReader {
             here.insert(name);
         }
         self.passed.retain(|name| here.contains(name));
+        self.tried.retain(|name, _| here.contains(name));
         pending.sort_unstable_by(|a, b| b.cmp(a));
         Ok(pending)
+    }
+
+    /// Reading this one failed for reasons that may pass: after a few times it is left, until there is another reader.
+    pub fn failed(&mut self, path: &Path) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let tried = self.tried.entry(name.clone()).or_default();
+        *tried += 1;
+        if *tried >= MOST_TRIES {
+            self.passed.insert(name);
+        }
     }
 
     /// Has the pictures of a recording read, and keeps the text beside it. `program` is given a picture as PGM, and answers
@@ -143,7 +166,19 @@ impl DesktopReader {
             return Ok(None);
         }
         let Watch { lines, read, .. } = watch;
+        if read.pictures == 0 && read.failed > 0 {
+            // That says more of the program, or of this machine, than of the recording.
+            let why = read.trouble.unwrap_or_else(|| "no picture could be read".to_owned());
+            return Err(ReadError::Export(std::io::Error::other(why)));
+        }
         let filter = write_ocr(&recording, lines)?;
+        // The catalogue tells its readers nothing of recordings that they cannot read. Without an entry it is found all the same,
+        // only later.
+        let (may_read, may_reveal) = recipients_of(path)?;
+        let mut readers = self.recipients.read.iter().chain(&self.recipients.reveal).map(ToString::to_string);
+        if !readers.all(|reader| may_read.contains(&reader) || may_reveal.contains(&reader)) {
+            return Ok(Some(read));
+        }
         // One that failed is not gone on with.
         let mut open = match self.catalogue.take().filter(catalogue::Writer::is_there) {
             Some(open) => open,
@@ -152,6 +187,10 @@ impl DesktopReader {
         };
         open.add(&recording.header().id, filter)?;
         self.catalogue = Some(open);
+        if !path.exists() {
+            // It was deleted, and forgotten, while it was read.
+            catalogue::forget(&self.folder, &recording.header().id.to_string()).map_err(ReadError::Export)?;
+        }
         Ok(Some(read))
     }
 }

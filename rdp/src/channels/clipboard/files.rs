@@ -27,6 +27,8 @@ const ROOT: &str = "clipboard";
 /// Bytes of one file's description (2.2.5.2.3.1), and of its name: 260 characters with the zero at the end.
 const DESCRIPTION: usize = 592;
 const NAME: usize = 520;
+/// Bytes of a description before the name.
+const BEFORE_NAME: usize = DESCRIPTION - NAME;
 /// `FD_ATTRIBUTES`, `FD_WRITESTIME`, `FD_FILESIZE`, `FD_PROGRESSUI`.
 const ATTRIBUTES: u32 = 0x4;
 const WRITTEN: u32 = 0x20;
@@ -92,6 +94,7 @@ enum Asked {
 /// A list of files as it goes on.
 #[derive(Debug)]
 pub(super) struct Listed {
+    list: Vec<Offered>,
     pub(super) bytes: Vec<u8>,
     pub(super) paths: Vec<String>,
 }
@@ -118,7 +121,7 @@ impl ClipFiles {
 
     /// The owner gives its list, and contents would go in `direction`. `None`: nothing of it may go on.
     pub(super) fn listed(
-        &mut self,
+        &self,
         body: &[u8],
         direction: Direction,
         files: &mut dyn Files,
@@ -127,10 +130,10 @@ impl ClipFiles {
         let mut at = Reader(body);
         let count = at.u32().and_then(|count| usize::try_from(count).ok()).ok_or(wrong)?;
         if count > MAX_FILES {
-            files.refused(&format!("/{ROOT}"), TOO_MANY);
+            say_too_many(files);
             return Ok(None);
         }
-        let mut described = Vec::new();
+        let (mut list, mut described) = (Vec::new(), Vec::new());
         for index in 0..count {
             let index = u32::try_from(index).map_err(|_| wrong)?;
             let description = at.take(DESCRIPTION).ok_or(wrong)?;
@@ -138,16 +141,30 @@ impl ClipFiles {
                 Ok((offered, bytes)) => {
                     if files.offer(&offered.opening(direction), offered.size) {
                         described.extend(bytes);
-                        self.list.push(offered);
+                        list.push(offered);
                     }
                 }
                 Err(name) => files.refused(&format!("/{ROOT}/{name}"), NOT_ONE_FILE),
             }
         }
-        let count = u32::try_from(self.list.len()).map_err(|_| wrong)?;
-        let paths = self.list.iter().map(|file| file.path.clone()).collect();
+        let count = u32::try_from(list.len()).map_err(|_| wrong)?;
+        let paths = list.iter().map(|file| file.path.clone()).collect();
         let bytes = [count.to_le_bytes().as_slice(), &described].concat();
-        Ok((count > 0).then_some(Listed { bytes, paths }))
+        Ok((count > 0).then_some(Listed { list, bytes, paths }))
+    }
+
+    /// Whether these are the files that are here.
+    pub(super) fn is(&self, listed: &Listed) -> bool {
+        let same = |(here, there): (&Offered, &Offered)| {
+            (here.index, &here.path, here.folder) == (there.index, &there.path, there.folder)
+                && (there.size.is_none() || there.size == here.size)
+        };
+        self.list.len() == listed.list.len() && self.list.iter().zip(&listed.list).all(same)
+    }
+
+    /// These files are here from now on.
+    pub(super) fn take(&mut self, listed: &mut Listed) {
+        self.list = std::mem::take(&mut listed.list);
     }
 
     /// Somebody asks for a size or for contents, which would go in `direction`: what the owner is asked, or what is answered.
@@ -245,7 +262,11 @@ impl Offered {
         }
     }
 
+    /// Whether this can be its size, which the list may have said already.
     fn has_size(&mut self, size: u64, files: &mut dyn Files) -> bool {
+        if self.size.is_some_and(|listed| listed != size) {
+            return false;
+        }
         self.size = Some(size);
         if let Some(open) = &self.open {
             files.size(open.number, size);
@@ -329,7 +350,7 @@ fn described_file(index: u32, description: &[u8]) -> Option<Result<(Offered, Vec
     let attributes = given(ATTRIBUTES, 36)? & KNOWN_ATTRIBUTES;
     let written = [given(WRITTEN, 56)?, given(WRITTEN, 60)?];
     let (high, low) = (given(SIZED, 64)?, given(SIZED, 68)?);
-    let name = description.get(72..)?;
+    let name = description.get(BEFORE_NAME..)?;
     let end = name.as_chunks::<2>().0.iter().position(|unit| *unit == [0, 0]);
     let name = name.get(..end.map_or(NAME, |end| 2 * end))?;
     let Some(path) = end.and_then(|_| absolute(name)) else { return Some(Err(shown(name))) };
@@ -352,6 +373,19 @@ fn absolute(name: &[u8]) -> Option<String> {
 fn shown(name: &[u8]) -> String {
     let units: Vec<u16> = name.as_chunks().0.iter().map(|unit| u16::from_le_bytes(*unit)).collect();
     String::from_utf16_lossy(&units)
+}
+
+/// There are more files than a list may have.
+pub(super) fn say_too_many(files: &mut dyn Files) {
+    files.refused(&format!("/{ROOT}"), TOO_MANY);
+}
+
+/// A whole message with a list of ours, without the names.
+pub(super) fn without_names(message: &[u8]) -> Vec<u8> {
+    let (head, entries) = message.split_at_checked(12).unwrap_or((message, &[]));
+    let (entries, _) = entries.as_chunks::<DESCRIPTION>();
+    let before = entries.iter().flat_map(|entry| entry.iter().take(BEFORE_NAME).copied());
+    head.iter().copied().chain(before).collect()
 }
 
 /// Contents, or a size.

@@ -16,6 +16,7 @@ use super::run::{Group, Launcher, collect};
 const LOOK: Duration = Duration::from_millis(5);
 /// Longest complaint that is passed on, characters.
 const COMPLAINT: usize = 200;
+const SILENT: &str = "it does not say why";
 
 /// A program, locked in as a plug-in is, without network, and giving way to whatever else wants the processor.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct Confined {
     pub environment: Vec<(String, String)>,
     /// The one folder that it may write to, and where it runs.
     pub folder: PathBuf,
+    /// Folders that it sees empty, such as those with sockets.
+    pub hidden: Vec<PathBuf>,
     /// Most memory, in bytes.
     pub memory: u64,
     /// How long it may take, on the clock and of the processor.
@@ -53,6 +56,7 @@ impl Confined {
             arguments: self.arguments.clone(),
             environment: self.environment.clone(),
             gives_way: true,
+            hidden: self.hidden.clone(),
         };
         let mut child = self.launcher.start(&order).map_err(|e| format!("it cannot be started: {e}"))?;
         let group = Group::of(&child);
@@ -109,8 +113,10 @@ async fn talk(child: &mut Child, input: &[u8], most: usize) -> Result<Vec<u8>, S
     };
     match ended(leader).await {
         Some(WaitStatus::Exited(_, 0)) => Ok(answer),
-        // What could not be locked in says so in the program's place.
-        _ if complaints.is_empty() => Err(format!("it failed: {}", complaint(&answer))),
+        // What could not be locked in says so in the program's place. What the program says itself is content.
+        _ if complaints.is_empty() => {
+            Err(format!("it failed: {}", launchers(&answer).unwrap_or_else(|| SILENT.to_owned())))
+        }
         _ => Err(format!("it failed: {}", complaint(&complaints))),
     }
 }
@@ -134,11 +140,18 @@ async fn all(from: impl AsyncRead + Unpin, most: usize) -> Option<Vec<u8>> {
     (said.len() <= most).then_some(said)
 }
 
-/// The last line of what it said; of the launcher's answer, why.
+/// Why the launcher did not start it, where this is its answer.
+fn launchers(said: &[u8]) -> Option<String> {
+    let answer = serde_json::from_slice::<serde_json::Value>(said).ok()?;
+    Some(shown(answer.get("message")?.as_str()?))
+}
+
+/// The last line of what it complained of.
 fn complaint(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said);
-    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it does not say why");
-    let answer = serde_json::from_str::<serde_json::Value>(line).ok();
-    let why = answer.as_ref().and_then(|answer| answer.get("message")?.as_str());
-    why.unwrap_or(line).chars().filter(|c| !c.is_control()).take(COMPLAINT).collect()
+    shown(text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or(SILENT))
+}
+
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(COMPLAINT).collect()
 }

@@ -18,6 +18,7 @@ use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _, RulesetStatus, Scope, path_beneath_rules,
 };
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
@@ -79,6 +80,9 @@ pub(super) struct Order {
     /// It gives way to everything else that wants the processor.
     #[serde(default)]
     pub(super) gives_way: bool,
+    /// Folders that are empty to it: before Linux 7.1 Landlock leaves sockets with a name to whoever may open them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) hidden: Vec<PathBuf>,
 }
 
 /// The command of our own binary that starts plug-ins. `arguments` is what follows the command's name: the order, and
@@ -138,9 +142,13 @@ fn lock_in(order: &Order) -> Result<(), String> {
     }
     std::env::set_current_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     umask(Mode::from_bits_truncate(0o077));
+    let hidden = there(&order.hidden)?;
     if !order.network {
-        without_network()?;
+        without_network(!hidden.is_empty())?;
+    } else if !hidden.is_empty() {
+        return Err("folders are hidden only from a program without network".into());
     }
+    hide(&hidden)?;
     become_user(order.identity)?;
     limits(order)?;
     files(order, &program, &folder)
@@ -170,10 +178,13 @@ fn whole(path: &Path) -> Result<PathBuf, String> {
 }
 
 /// An empty network: not even the loopback of this machine. Who is not root makes a user name space for it, in which it is
-/// still nobody else.
-fn without_network() -> Result<(), String> {
+/// still nobody else. `mounts`: what it sees of files is its own, too.
+fn without_network(mounts: bool) -> Result<(), String> {
     let (user, group) = (getuid(), getgid());
     let mut flags = CloneFlags::CLONE_NEWNET;
+    if mounts {
+        flags |= CloneFlags::CLONE_NEWNS;
+    }
     if !geteuid().is_root() {
         flags |= CloneFlags::CLONE_NEWUSER;
     }
@@ -189,6 +200,26 @@ fn without_network() -> Result<(), String> {
         map("gid_map", format!("{group} {group} 1"))?;
     }
     Ok(())
+}
+
+/// Those of the folders that there are, without links.
+fn there(folders: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+    folders.iter().filter(|folder| folder.exists()).map(|folder| whole(folder)).collect()
+}
+
+/// Puts an empty folder in the place of each, for this process and what it starts.
+fn hide(folders: &[PathBuf]) -> Result<(), String> {
+    if folders.is_empty() {
+        return Ok(());
+    }
+    let nothing: Option<&str> = None;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    let failed = |e| format!("folders cannot be hidden from it ({e})");
+    mount(nothing, "/", nothing, private, nothing).map_err(failed)?;
+    let empty = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+    folders
+        .iter()
+        .try_for_each(|folder| mount(Some("none"), folder, Some("tmpfs"), empty, nothing).map_err(failed))
 }
 
 fn become_user(identity: Option<Identity>) -> Result<(), String> {

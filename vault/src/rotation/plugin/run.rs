@@ -104,6 +104,7 @@ impl Plugin {
             arguments: Vec::new(),
             environment: Vec::new(),
             gives_way: false,
+            hidden: Vec::new(),
         };
         self.launcher.start(&order).map_err(|e| broken(e.to_string()))
     }

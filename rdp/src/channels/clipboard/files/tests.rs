@@ -490,3 +490,60 @@ proptest! {
         prop_assert!(closed <= opened);
     }
 }
+
+#[test]
+fn a_list_that_is_far_too_long_is_refused_and_nobody_waits() {
+    let names: Vec<String> = (0..2000).map(|number| format!("{number}.csv")).collect();
+    let files: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+    let mut scene = Scene::new();
+    scene.say(ToTarget, LIST, 0, &formats(&[(NUMBER, FILES)]));
+    scene.say(ToPerson, DATA_REQUEST, 0, &NUMBER.to_le_bytes());
+    let mut passed = Passed::default();
+    for piece in crate::channels::chunks::pieces(&message(DATA_RESPONSE, OK, &list(&files))) {
+        let mut terms = Terms { policy: &scene.policy, frozen: false, files: &mut scene.notes };
+        passed = scene.clipboard.chunk(ToTarget, &piece, &mut terms).unwrap();
+    }
+    assert_eq!(passed.forward, [message(DATA_RESPONSE, FAIL, &[])]);
+    assert!(passed.dropped && scene.notes.said == ["refused /clipboard"], "{:?}", scene.notes.said);
+    // The next one is read as ever.
+    assert!(scene.lists(ToTarget, &list(&[("a", 1)])).event.is_some());
+}
+
+#[test]
+fn who_asks_for_the_same_list_again_ends_nothing_and_another_list_ends_all() {
+    let mut scene = Scene::with(ToTarget, &[("a", 8)]);
+    let number = scene.asks(ToTarget, 70, 0, 0, 8);
+    scene.say(ToPerson, DATA_REQUEST, 0, &NUMBER.to_le_bytes());
+    assert_eq!(scene.say(ToTarget, DATA_RESPONSE, OK, &list(&[("a", 8)])).forward.len(), 1);
+    assert_eq!(scene.answers(ToTarget, number, b"pres"), [message(FILE_RESPONSE, OK, b"\x46\0\0\0pres")]);
+    let number = scene.asks(ToTarget, 70, 0, 4, 4);
+    scene.say(ToPerson, DATA_REQUEST, 0, &NUMBER.to_le_bytes());
+    let passed = scene.say(ToTarget, DATA_RESPONSE, OK, &list(&[("b", 8)]));
+    assert_eq!(passed.forward[0], refusal(70), "who waits is told");
+    assert!(scene.answers(ToTarget, number, b"sure").is_empty());
+}
+
+#[test]
+fn a_size_that_is_not_the_lists_is_no_answer() {
+    let mut scene = Scene::with(ToTarget, &[("a", 8)]);
+    for (size, passes) in [(9u64, false), (8, true)] {
+        let passed = scene.say(ToPerson, FILE_REQUEST, 0, &request(7, 0, SIZE, 0, 8));
+        let number = u32_at(&passed.forward[0], 8).unwrap();
+        let told = scene.answers(ToTarget, number, &size.to_le_bytes());
+        assert_eq!(told == [refusal(7)], !passes, "{told:?}");
+    }
+}
+
+#[test]
+fn what_a_recording_has_of_a_message_is_all_but_names_and_contents() {
+    use crate::channels::clipboard::noted;
+    let described = message(DATA_RESPONSE, OK, &list(&[("secret name", 8), ("b", 9)]));
+    let kept = noted(&described, true);
+    assert_eq!(kept.len(), 12 + 2 * 72);
+    assert_eq!(kept[12..84], described[12..84]);
+    assert!(!kept.windows(4).any(|window| window == utf16("se")), "a name");
+    assert_eq!(noted(&message(DATA_RESPONSE, OK, &utf16("text")), false).len(), 8);
+    let question = message(FILE_REQUEST, 0, &request(7, 0, RANGE, u64::MAX, 4));
+    assert_eq!(noted(&question, false), question);
+    assert_eq!(noted(&message(FILE_RESPONSE, OK, &[1; 500]), false).len(), 20);
+}
