@@ -11,7 +11,8 @@ use super::plan::ItemKind;
 use crate::{
     ids::{Login, Name},
     site::{
-        Account, Asset, Credential, Desktop, Network, Protocol, PublicKeyPin, Rotation, RotationBy, Site,
+        Account, Asset, Credential, Desktop, DesktopRealm, DesktopSecurity, Endpoint, KdcAddress, Network,
+        Protocol, PublicKeyPin, Rotation, RotationBy, Site,
     },
     window::text::path_pattern,
 };
@@ -278,7 +279,50 @@ impl Check<'_> {
             let problem = "the domain is no name: write it as PLANT or plant.example, or leave it out";
             self.fault(ItemKind::Asset, &asset.name, "rdp", problem);
         }
+        if let Some(realm) = &desktop.kerberos {
+            self.realm(asset, desktop, realm);
+        }
         self.desktop_files(asset, desktop);
+    }
+
+    fn realm(&mut self, asset: &Asset, desktop: &Desktop, realm: &DesktopRealm) {
+        let mut wrong = |problem: String| {
+            self.fault(ItemKind::Asset, &asset.name, "rdp", format!("kerberos: {problem}"));
+        };
+        if desktop.security != DesktopSecurity::Nla {
+            wrong(
+                "it is a way of network level authentication: set security to \"nla\", or leave it out"
+                    .into(),
+            );
+        }
+        let name = &realm.realm;
+        if host(name).is_err() || name.bytes().any(|b| b.is_ascii_lowercase()) {
+            wrong(format!("{name:?} is no realm: write it in capitals, as \"PLANT.EXAMPLE\""));
+        }
+        if realm.kdcs.is_empty() || realm.kdcs.len() > DesktopRealm::MAX_KDCS {
+            wrong(format!(
+                "give one to {} KDCs, as kdcs = [\"tcp://dc1.plant.example:88\"]",
+                DesktopRealm::MAX_KDCS
+            ));
+        }
+        for kdc in &realm.kdcs {
+            if KdcAddress::parse(kdc).is_none_or(|address| host(&address.host).is_err()) {
+                let shown: String = kdc.chars().take(64).collect();
+                wrong(format!("{shown:?} is no KDC: write it as \"tcp://dc1.plant.example:88\""));
+            }
+        }
+        if let Some(Err(problem)) = realm.host.as_deref().map(host) {
+            wrong(format!("host: {problem}"));
+        }
+        let dialled =
+            |endpoint: &Endpoint| endpoint.dial_host.clone().unwrap_or_else(|| asset.address.clone());
+        let mut desktops = asset.endpoints.iter().filter(|e| e.protocol == Protocol::Rdp).map(dialled);
+        if desktops.any(|dialled| realm.host_of(&dialled).is_none()) {
+            wrong(
+                "a ticket is for a name and not for an address: give the machine's name in the realm as host"
+                    .into(),
+            );
+        }
     }
 
     /// The limits for files on drives and on the clipboard.

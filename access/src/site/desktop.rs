@@ -1,5 +1,7 @@
 //! How an asset's desktop (its `rdp` endpoint) is reached, as the site describes it.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +47,9 @@ pub struct Desktop {
     /// The domain of the asset's accounts; none: they are the machine's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
+    /// The realm of the target and the asset's accounts: the gateway logs in by Kerberos, and never by NTLM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kerberos: Option<DesktopRealm>,
     /// The desktop follows when the person's window changes its size.
     #[serde(skip_serializing_if = "is_false")]
     pub resize: bool,
@@ -84,6 +89,64 @@ pub struct Desktop {
     /// The desktop may print on the person's printers.
     #[serde(skip_serializing_if = "is_false")]
     pub printers: bool,
+}
+
+/// The realm that a desktop and its accounts belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesktopRealm {
+    /// Its name, in capitals.
+    pub realm: String,
+    /// Its KDCs, each as [`KdcAddress`] reads it; tried in order. No other one is ever asked, whatever names resolve to.
+    pub kdcs: Vec<String>,
+    /// The name that the realm knows the target by; none: the one that is dialled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}
+
+impl DesktopRealm {
+    /// Most KDCs of one realm.
+    pub const MAX_KDCS: usize = 4;
+
+    /// The name in the target's ticket, where `dialled` is what the gateway dials. A number is no name that a realm knows.
+    pub fn host_of<'a>(&'a self, dialled: &'a str) -> Option<&'a str> {
+        self.host.as_deref().or(Some(dialled)).filter(|host| host.parse::<IpAddr>().is_err())
+    }
+
+    /// The KDCs that can be read.
+    pub fn addresses(&self) -> Vec<KdcAddress> {
+        self.kdcs.iter().filter_map(|kdc| KdcAddress::parse(kdc)).collect()
+    }
+}
+
+/// Where a KDC answers over TCP: `tcp://HOST` or `tcp://HOST:PORT`, an IPv6 address in brackets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KdcAddress {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl KdcAddress {
+    /// The port of RFC 4120.
+    const PORT: u16 = 88;
+
+    /// `None` for anything else, another protocol above all.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.strip_prefix("tcp://")?;
+        let (host, port) = match text.strip_prefix('[') {
+            Some(v6) => {
+                let (host, after) = v6.split_once(']')?;
+                host.parse::<Ipv6Addr>().ok()?;
+                let port = if after.is_empty() { None } else { Some(after.strip_prefix(':')?) };
+                (host, port)
+            }
+            None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+        };
+        let port = port.map_or(Ok(Self::PORT), str::parse).ok().filter(|port| *port != 0)?;
+        (!host.is_empty()).then(|| Self { host: host.to_owned(), port })
+    }
 }
 
 impl Desktop {
@@ -160,6 +223,39 @@ mod tests {
         for wrong in ["", "sha256:", "sha256:aaaa", &pin.to_string()[7..], &format!("{pin}aa"), "md5:aaaa"] {
             assert_eq!(PublicKeyPin::parse(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_kdc_is_a_place_on_tcp_and_nothing_else() {
+        let read = |text| KdcAddress::parse(text).map(|kdc| format!("{} {}", kdc.host, kdc.port));
+        assert_eq!(read("tcp://dc1.plant.example").unwrap(), "dc1.plant.example 88");
+        assert_eq!(read("tcp://dc1.plant.example:1088").unwrap(), "dc1.plant.example 1088");
+        assert_eq!(read("tcp://[2001:db8::1]:88").unwrap(), "2001:db8::1 88");
+        assert_eq!(read("tcp://[2001:db8::1]").unwrap(), "2001:db8::1 88");
+        for wrong in [
+            "dc1.plant.example",
+            "udp://dc1",
+            "https://dc1/KdcProxy",
+            "tcp://",
+            "tcp://:88",
+            "tcp://dc1:0",
+            "tcp://dc1:88x",
+            "tcp://2001:db8::1",
+            "tcp://[dc1]:88",
+            "tcp://[2001:db8::1]88",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_name_in_a_ticket_is_a_name() {
+        let mut realm = DesktopRealm { realm: "PLANT.EXAMPLE".into(), kdcs: Vec::new(), host: None };
+        assert_eq!(realm.host_of("eng-ws.plant.example"), Some("eng-ws.plant.example"));
+        assert_eq!(realm.host_of("192.0.2.30"), None);
+        assert_eq!(realm.host_of("2001:db8::30"), None);
+        realm.host = Some("eng-ws".into());
+        assert_eq!(realm.host_of("192.0.2.30"), Some("eng-ws"));
     }
 
     #[test]

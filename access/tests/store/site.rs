@@ -220,3 +220,57 @@ fn a_desktop_needs_an_rdp_endpoint_and_readable_fingerprints() {
     let unread = Desktop { clipboard_paths: vec!["a.csv".into()], ..used };
     assert!(with(unread, true).contains("clipboard_paths: "));
 }
+
+#[test]
+fn the_realm_of_a_desktop_has_a_name_kdcs_on_tcp_and_a_name_for_the_machine() {
+    use cofferdam_access::site::{Desktop, DesktopRealm, DesktopSecurity, Endpoint, Protocol};
+    let with = |realm: DesktopRealm, security: DesktopSecurity, dial_host: Option<&str>| {
+        let mut site = site();
+        site.assets[0].address = "192.0.2.30".into();
+        site.assets[0].rdp = Some(Desktop { kerberos: Some(realm), security, ..Desktop::default() });
+        let dial_host = dial_host.map(str::to_owned);
+        let rdp = Endpoint { protocol: Protocol::Rdp, port: 3389, dial_host, dial_port: None };
+        site.assets[0].endpoints.push(rdp);
+        let text = site.to_toml().unwrap();
+        assert_eq!(Site::from_toml(&text).unwrap(), site, "what is exported can be applied");
+        CheckedSite::new(site, &|_| Ok(())).map_or_else(
+            |faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+            |_| String::new(),
+        )
+    };
+    let good = DesktopRealm {
+        realm: "PLANT.EXAMPLE".into(),
+        kdcs: vec!["tcp://dc1.plant.example:88".into(), "tcp://192.0.2.5".into()],
+        host: Some("eng-ws.plant.example".into()),
+    };
+    assert_eq!(with(good.clone(), DesktopSecurity::Nla, None), "");
+    let nameless = DesktopRealm { host: None, ..good.clone() };
+    assert_eq!(with(nameless.clone(), DesktopSecurity::Nla, Some("eng-ws.plant.example")), "");
+    let kdcs =
+        |kdcs: &[&str]| DesktopRealm { kdcs: kdcs.iter().map(|k| (*k).into()).collect(), ..good.clone() };
+    for (realm, security, says) in [
+        (nameless, DesktopSecurity::Nla, "give the machine's name in the realm as host"),
+        (good.clone(), DesktopSecurity::Tls, "set security to \"nla\""),
+        (
+            DesktopRealm { realm: "plant.example".into(), ..good.clone() },
+            DesktopSecurity::Nla,
+            "write it in capitals",
+        ),
+        (DesktopRealm { host: Some("a b".into()), ..good.clone() }, DesktopSecurity::Nla, "kerberos: host: "),
+        (
+            DesktopRealm { host: Some("192.0.2.30".into()), ..good.clone() },
+            DesktopSecurity::Nla,
+            "and not for an address",
+        ),
+        (kdcs(&[]), DesktopSecurity::Nla, "one to 4 KDCs"),
+        (kdcs(&["tcp://a"; 5]), DesktopSecurity::Nla, "one to 4 KDCs"),
+        (kdcs(&["udp://dc1:88"]), DesktopSecurity::Nla, "\"udp://dc1:88\" is no KDC"),
+        (kdcs(&["tcp://d c1:88"]), DesktopSecurity::Nla, "is no KDC: write it as \"tcp://"),
+    ] {
+        let found = with(realm, security, None);
+        assert!(
+            found.starts_with("asset \"pump-hmi\": rdp: kerberos: ") && found.contains(says),
+            "{says}: {found}"
+        );
+    }
+}
