@@ -13,6 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::{
     credssp::{self, ProveError},
+    kerberos::{self, Kerberos, KerberosError},
     tls::{self, Pin, TlsError},
     wire::{Leg, WireError},
 };
@@ -50,6 +51,8 @@ pub struct BackConfig {
     pub domain: Option<String>,
     /// Its secret.
     pub password: SecretString,
+    /// With [`Security::Nla`]: the realm whose ticket proves the account. NTLM is then never used.
+    pub kerberos: Option<Kerberos>,
 }
 
 impl fmt::Debug for BackConfig {
@@ -79,6 +82,9 @@ pub enum BackError {
     /// It refused the account.
     #[error("the target refused the account: {0}")]
     LogOn(LogOn),
+    /// There is no log-in by Kerberos, and no other one where that is to be used.
+    #[error("{0}")]
+    Kerberos(KerberosError),
     /// It broke the protocol.
     #[error("the target broke the protocol: {0}")]
     Protocol(&'static str),
@@ -134,6 +140,7 @@ impl From<ProveError> for BackError {
             ProveError::Closed => Self::LogOn(LogOn::Unsaid),
             ProveError::Refused(status) => Self::LogOn(LogOn::of(status)),
             ProveError::Protocol(what) => Self::Protocol(what),
+            ProveError::Kerberos(error) => Self::Kerberos(error),
         }
     }
 }
@@ -169,7 +176,12 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     let mut leg = Leg::new(stream);
     if config.security == Security::Nla {
         let account = (config.user.as_str(), config.domain.as_deref());
-        credssp::prove(&mut leg, &shown.public_key, account, &config.password).await?;
+        match &config.kerberos {
+            None => credssp::prove(&mut leg, &shown.public_key, account, &config.password).await?,
+            Some(realm) => {
+                kerberos::prove(&mut leg, &shown.public_key, account, &config.password, realm).await?;
+            }
+        }
         if selected == SecurityProtocol::HYBRID_EX && leg.word().await? != 0 {
             return Err(BackError::LogOn(LogOn::NotAllowed));
         }

@@ -1,4 +1,5 @@
 //! CredSSP (MS-CSSP 3.1.5), both ends, over NTLM. The library computes; this drives it, bounds it and keeps its errors apart.
+//! Over Kerberos, toward a target, it is in `kerberos`.
 //!
 //! The library logs whole messages at debug level (log targets `sspi`, and `ironrdp_*` where its sequences are used): what
 //! configures logging has to keep those targets at `warn`, whatever an operator asks for.
@@ -22,14 +23,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     front::{Candidate, Tokens},
+    kerberos::KerberosError,
     wire::{Leg, Reader, WireError, u16_at, u32_at},
 };
 
 /// The largest message. NTLM's are some hundred bytes; the library adds lengths up in 16 bits, which this keeps far away.
-const LIMIT: usize = 8 * 1024;
+pub(crate) const LIMIT: usize = 8 * 1024;
 
 /// Most messages of one log-in: negotiate, authenticate, key, credentials, and as many to spare.
-const ROUNDS: usize = 8;
+pub(crate) const ROUNDS: usize = 8;
 
 /// Most one-time tokens that one user name may have open.
 const MAX_CANDIDATES: usize = 16;
@@ -109,6 +111,14 @@ pub(crate) enum ProveError {
     /// The target closed the connection once it had the proof of the password.
     Closed,
     Protocol(&'static str),
+    /// Where Kerberos is to be used.
+    Kerberos(KerberosError),
+}
+
+impl From<KerberosError> for ProveError {
+    fn from(error: KerberosError) -> Self {
+        Self::Kerberos(error)
+    }
 }
 
 impl From<WireError> for ProveError {
@@ -166,7 +176,7 @@ fn run<Y, T>(state: GeneratorState<Y, T>) -> Option<T> {
     }
 }
 
-async fn send<S: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     leg: &mut Leg<S>,
     message: &TsRequest,
 ) -> Result<(), WireError> {

@@ -36,6 +36,7 @@ pub(crate) fn account() -> BackConfig {
         user: "svc-eng".to_owned(),
         domain: None,
         password: SECRET.into(),
+        kerberos: None,
     }
 }
 

@@ -26,6 +26,7 @@ mod files;
 mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod kerberos;
 mod mcs;
 mod opening;
 mod parting;
@@ -45,6 +46,7 @@ pub use event::{
 };
 pub use files::{Change, Files, NoFiles, Opening, Place};
 pub use front::{Accepted, Candidate, FrontConfig, FrontError, Proof, Tokens, accept, accept_browser};
+pub use kerberos::{KdcStream, Kdcs, Kerberos, KerberosError};
 pub use relay::{Finished, RelayError, relay};
 pub use rewrite::{Broken, capabilities::Graphics};
 pub use tls::{NotAPin, Pin, subject_public_key};

@@ -1,13 +1,19 @@
 //! The leg toward the desktop: dial, check the pinned key, present the leased secret.
 //!
-//! Invariant: nothing is sent to a target whose key is not pinned; the secret goes only to it.
+//! Invariant: nothing is sent to a target whose key is not pinned; the secret goes only to it. Where a realm is configured,
+//! its KDCs see what proves the secret (as Kerberos does), and the target is never logged in to in another way.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use cofferdam_access::site::{Desktop, DesktopSecurity};
-use cofferdam_rdp::{BackConfig, BackError, Pin, Security, Target};
+use async_trait::async_trait;
+use cofferdam_access::{
+    policy::DestinationRules,
+    site::{Desktop, DesktopRealm, DesktopSecurity, KdcAddress},
+};
+use cofferdam_rdp::{BackConfig, BackError, KdcStream, Kdcs, Kerberos, Pin, Security, Target};
 use cofferdam_vault::{Material, SecretString};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     gateway::Gateway,
@@ -91,7 +97,46 @@ async fn reach(
     let socket = connected.map_err(|why| unreachable(session, &why))?;
     socket.set_nodelay(true).map_err(|e| unreachable(session, &e.to_string()))?;
     let wire = Wire::new(socket, session.control().cut_token());
-    Ok(cofferdam_rdp::connect(wire, account(session, desktop, pin, password)).await)
+    let mut account = account(session, desktop, pin, password);
+    if let Some(realm) = &desktop.kerberos {
+        account.kerberos = Some(in_realm(gateway, session, realm)?);
+        account.domain.get_or_insert_with(|| realm.realm.clone());
+    }
+    Ok(cofferdam_rdp::connect(wire, account).await)
+}
+
+fn in_realm(gateway: &Gateway, session: &Session, realm: &DesktopRealm) -> Result<Kerberos, TargetError> {
+    let dialled = &session.grant().dial().host;
+    let host = realm.host_of(dialled).ok_or_else(|| {
+        unreachable(session, "the realm knows it by a name: give it as rdp.kerberos.host of the asset")
+    })?;
+    let kdcs = FromSite {
+        addresses: realm.addresses(),
+        rules: gateway.destinations.clone(),
+        cut: session.control().cut_token().clone(),
+    };
+    Ok(Kerberos { realm: realm.realm.clone(), host: host.to_owned(), kdcs: Arc::new(kdcs) })
+}
+
+/// The KDCs that the site names, dialled from here as targets are: by the same rules, and cut with the session.
+struct FromSite {
+    addresses: Vec<KdcAddress>,
+    rules: DestinationRules,
+    cut: CancellationToken,
+}
+
+#[async_trait]
+impl Kdcs for FromSite {
+    fn count(&self) -> usize {
+        self.addresses.len()
+    }
+
+    async fn dial(&self, number: usize) -> Result<KdcStream, String> {
+        let KdcAddress { host, port } = self.addresses.get(number).ok_or("there is no such KDC")?;
+        let connected = target::connect(host, *port, &self.rules).await;
+        let socket = connected.map_err(|why| format!("{host}:{port}: {why}"))?;
+        Ok(Box::new(Wire::new(socket, &self.cut)))
+    }
 }
 
 fn account(session: &Session, desktop: &Desktop, pin: Pin, password: &SecretString) -> BackConfig {
@@ -99,6 +144,7 @@ fn account(session: &Session, desktop: &Desktop, pin: Pin, password: &SecretStri
         pin,
         user: session.grant().account().login.to_string(),
         domain: desktop.domain.clone(),
+        kerberos: None,
         password: SecretString::new(password.expose().to_owned()),
         security: match desktop.security {
             DesktopSecurity::Nla => Security::Nla,

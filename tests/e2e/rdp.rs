@@ -6,6 +6,7 @@ use crate::support::{
     CUT, Gateway,
     cli::{id_of, state_of},
     desktop::{Display, FIRST_KEY, PANEL},
+    realm::{Member, Realm},
     run,
     targets::{Folder, Shadow, Xrdp},
     wait_for,
@@ -302,4 +303,51 @@ fn a_real_desktop_with_nla_takes_the_secret_of_the_vault_and_a_wrong_one_is_told
         log.contains("eng-ws: log-in to the desktop as eng failed").then_some(log)
     });
     assert!(!log.contains("not the password") && !log.contains(Shadow::PASSWORD));
+}
+
+#[test]
+fn a_desktop_in_a_realm_is_reached_by_a_ticket_and_in_no_other_way() {
+    let (gateway, folder) = (Gateway::start(), Folder::new());
+    // The password of the desktop behind it, too.
+    let realm = Realm::with_password(&folder, Xrdp::PASSWORD);
+    let desktop = Xrdp::start(&folder);
+    let target = Member::start(&folder, &["--behind", &desktop.address.to_string()]);
+    gateway.eng_ws_is(target.address, "nla", Xrdp::PASSWORD);
+    let in_realm = |host: &str, kdc: &str| {
+        let text = format!("realm = \"{}\"\nkdcs = [\"{kdc}\"]\nhost = \"{host}\"", Realm::NAME);
+        let table: toml::Table = text.parse().unwrap();
+        gateway.change_asset("eng-ws", |asset| {
+            asset["rdp"].as_table_mut().unwrap().insert("kerberos".into(), table.into());
+        });
+    };
+    let kdc = format!("tcp://{}", realm.address);
+    in_realm(Realm::HOST, &kdc);
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let mut client = gateway.at_a_desktop(&display, &api, MIDDLE, BLUE);
+    let said = target.says("password");
+    assert!(
+        said.contains(r#""principal": "eng@PLANT.EXAMPLE""#) && !said.contains(r#""ntlm": true"#),
+        "{said}"
+    );
+    let id = id_of(&gateway.only_session());
+    gateway.kill_session(&id).ok();
+    ended(&gateway, &mut client, "kill");
+
+    let refused = |why: &str| {
+        let (user, token) = gateway.desktop_pass(&api);
+        let client = run(gateway.freerdp(&display, &user, &token)).failed();
+        wait_for(why, Duration::from_secs(5), || gateway.log().contains(why).then_some(()));
+        assert!(
+            !format!("{}{}", client.out(), client.err()).contains(Realm::NAME),
+            "the person is told of the realm"
+        );
+    };
+    in_realm("other.plant.example", &kdc);
+    refused("gives no ticket for TERMSRV/other.plant.example: it does not know that name");
+    in_realm(Realm::HOST, &format!("tcp://{}", realm.stop()));
+    refused("no KDC of the realm PLANT.EXAMPLE answers");
+    for text in [gateway.log(), client.transcript(), gateway.audit_text()] {
+        assert!(!text.contains(Xrdp::PASSWORD), "the target's secret is in a log");
+    }
+    assert_eq!(target.said().matches("\"password\"").count(), 1, "{}", target.said());
 }

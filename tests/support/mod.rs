@@ -8,6 +8,9 @@ mod gateway;
 mod live;
 pub(crate) mod person;
 mod postgres;
+#[path = "../../rdp/tests/it/realm.rs"]
+#[allow(dead_code, reason = "the RDP crate's own tests use the rest of it")]
+pub(crate) mod realm;
 mod s3;
 mod sshd;
 #[path = "../../rdp/tests/it/targets.rs"]

@@ -190,6 +190,7 @@ async fn serve(
         user: account.user.to_owned(),
         domain: None,
         password: account.password.into(),
+        kerberos: None,
     };
     let target = match connect(dial().await, config).await {
         Ok(target) => target,

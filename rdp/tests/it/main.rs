@@ -4,7 +4,9 @@
 
 mod desktop;
 mod gateway;
+mod kerberos;
 mod log_in;
+mod realm;
 mod session;
 #[allow(dead_code, reason = "the end-to-end tests use the rest of it")]
 mod targets;

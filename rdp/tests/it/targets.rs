@@ -338,7 +338,7 @@ impl Weston {
     }
 }
 
-fn listening(port: u16) -> SocketAddr {
+pub(crate) fn listening(port: u16) -> SocketAddr {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     // Looked up in the kernel's table: a connection that only asks would be a session to some servers.
     let wanted = format!(":{port:04X} ");
