@@ -76,11 +76,14 @@ fn what_is_on_the_clipboard_is_told_and_decided_on_before_it_goes_on() {
     machine.target(&from_target(1005, &clipboard(2, 0, &[&[13, 0, 0, 0][..], &[0; 32]].concat()))).unwrap();
     machine.person(&from_person(1005, &clipboard(4, 0, &[13, 0, 0, 0]))).unwrap();
     let acts = machine.target(&from_target(1005, &clipboard(5, 1, b"a\0b\0\0\0"))).unwrap();
-    let [Act::Tell(text), Act::Tell(files), Act::Send(Side::Person, _)] = &acts[..] else {
+    let [Act::Tell(text), Act::Tell(files), Act::Tell(noted), Act::Send(Side::Person, _)] = &acts[..] else {
         panic!("{acts:?}")
     };
     let expected = Event::ClipboardText { direction: Direction::ToPerson, text: "ab".to_owned() };
     assert_eq!((text, files), (&expected, &Event::Files));
+    // Of the text itself, which is masked, nothing is told a second time.
+    let bytes = Bytes::from_static(b"\x05\0\x01\0\x06\0\0\0");
+    assert_eq!(noted, &Event::DeviceMessage { direction: Direction::ToPerson, bytes });
 }
 
 #[test]
