@@ -209,7 +209,10 @@ fn requests_that_cannot_be_are_refused_with_what_to_change() {
     assert!(with(&|r| r.accounts = BTreeSet::from([account("x@pump-hmi")])).contains("x@pump-hmi"));
     assert!(with(&|r| r.forwards = BTreeSet::from([name("nothing")])).contains("nothing"));
     assert!(with(&|r| r.limits.paths = vec!["srv/*".to_owned()]).contains("not absolute"));
-    assert!(with(&|r| r.limits.paths = vec!["/srv/../etc".to_owned()]).contains("holds ."));
+    for pattern in ["/srv/../etc", "/srv//a", "/srv/", "/srv/x**.bin"] {
+        let refused = with(&|r| r.limits.paths = vec![pattern.to_owned()]);
+        assert!(refused.contains("an empty name, . or .., or ** inside a name"), "{pattern}: {refused}");
+    }
     assert!(with(&|r| r.requested_at = NOON.plus_seconds(-9999)).contains("make it again"));
 }
 
