@@ -153,7 +153,12 @@ impl Reading {
                 if let Err(why) = self.read(path.clone()).await {
                     warn!(path = %path.display(), error = %why, "the text on a desktop could not be kept; it is tried again");
                     pause = LATER;
-                    let failed = self.blocking(move |reader| Ok(reader.failed(&path))).await;
+                    let failed = self
+                        .blocking(move |reader| {
+                            reader.failed(&path);
+                            Ok(())
+                        })
+                        .await;
                     if failed.is_err() || self.program.check().await.is_err() {
                         break;
                     }

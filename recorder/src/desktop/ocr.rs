@@ -53,6 +53,9 @@ pub enum Unread {
     Failed(String),
 }
 
+/// What reads a picture.
+type Program<'a> = dyn FnMut(&[u8]) -> Result<Vec<u8>, Unread> + 'a;
+
 /// What came of a recording.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OcrRead {
@@ -142,11 +145,7 @@ impl DesktopReader {
     /// # Errors
     /// When the recording cannot be opened here; it is not tried again by this reader. When the text cannot be written: it
     /// is tried again.
-    pub fn read(
-        &mut self,
-        path: &Path,
-        program: &mut dyn FnMut(&[u8]) -> Result<Vec<u8>, Unread>,
-    ) -> Result<Option<OcrRead>, ReadError> {
+    pub fn read(&mut self, path: &Path, program: &mut Program<'_>) -> Result<Option<OcrRead>, ReadError> {
         let read = self.read_one(path, program);
         if matches!(&read, Err(e) if !matches!(e, ReadError::Export(_))) {
             self.passed.insert(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
@@ -154,11 +153,7 @@ impl DesktopReader {
         read
     }
 
-    fn read_one(
-        &mut self,
-        path: &Path,
-        program: &mut dyn FnMut(&[u8]) -> Result<Vec<u8>, Unread>,
-    ) -> Result<Option<OcrRead>, ReadError> {
+    fn read_one(&mut self, path: &Path, program: &mut Program<'_>) -> Result<Option<OcrRead>, ReadError> {
         let mut recording = Recording::open(path)?;
         recording.unlock(&self.identity)?;
         let mut watch = Watch::new(&recording, self.limits);
@@ -242,11 +237,7 @@ impl Watch {
     }
 
     /// Goes through the recording; `None`: it was broken off.
-    fn all(
-        &mut self,
-        recording: &Recording,
-        program: &mut dyn FnMut(&[u8]) -> Result<Vec<u8>, Unread>,
-    ) -> Result<Option<()>, ReadError> {
+    fn all(&mut self, recording: &Recording, program: &mut Program<'_>) -> Result<Option<()>, ReadError> {
         let mut player = DesktopPlayer::seek(recording, None, i64::MIN)?;
         while !self.is_over() {
             let next = match player.peek() {
@@ -299,12 +290,7 @@ impl Watch {
     }
 
     /// Has what changed read; `None`: it was broken off.
-    fn look(
-        &mut self,
-        at: i64,
-        screen: &DesktopScreen,
-        program: &mut dyn FnMut(&[u8]) -> Result<Vec<u8>, Unread>,
-    ) -> Option<()> {
+    fn look(&mut self, at: i64, screen: &DesktopScreen, program: &mut Program<'_>) -> Option<()> {
         self.changed = None;
         let changed = self.differences(screen);
         let Some(band) = Band::around(screen, &changed) else { return Some(()) };

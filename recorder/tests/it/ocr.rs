@@ -116,7 +116,7 @@ fn tesseract(picture: &[u8]) -> Result<Vec<u8>, Unread> {
     let mut program = Command::new("tesseract");
     program.args(["stdin", "stdout", "-l", "eng", "--psm", "6", "tsv"]).env("OMP_THREAD_LIMIT", "1");
     program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = program.spawn().expect("tesseract-ocr is needed");
+    let mut child = program.spawn().unwrap();
     child.stdin.take().unwrap().write_all(picture).unwrap();
     let done = child.wait_with_output().unwrap();
     assert!(done.status.success());
