@@ -23,6 +23,8 @@ pub(crate) struct Files {
 
 struct Shared {
     inspector: Box<dyn Inspector>,
+    /// What it says to one packet; empty between two.
+    said: Vec<Step>,
     steps: Unrecorded,
     up: StreamKeeper,
     down: StreamKeeper,
@@ -38,6 +40,7 @@ impl Files {
         };
         let shared = Mutex::new(Shared {
             inspector,
+            said: Vec::new(),
             steps: Unrecorded::default(),
             up: keeper(Direction::ToTarget),
             down: keeper(Direction::ToPerson),
@@ -66,9 +69,8 @@ impl Files {
                 let mut shared = self.shared.lock().await;
                 let shared = &mut *shared;
                 kept(session, shared.up.record(&data, session.now().micros()).await)?;
-                let mut steps = Vec::new();
-                shared.inspector.from_person(data, &mut steps);
-                shared.steps.extend(steps);
+                shared.inspector.from_person(data, &mut shared.said);
+                shared.steps.extend(shared.said.drain(..));
                 self.take(&mut shared.steps, person).await?
             };
             for data in onward.to_target {
@@ -105,9 +107,8 @@ impl Files {
             let mut shared = self.shared.lock().await;
             let shared = &mut *shared;
             kept(session, shared.down.record(&data, session.now().micros()).await)?;
-            let mut steps = Vec::new();
-            shared.inspector.from_target(data, &mut steps);
-            shared.steps.extend(steps);
+            shared.inspector.from_target(data, &mut shared.said);
+            shared.steps.extend(shared.said.drain(..));
             if self.take(&mut shared.steps, person).await?.over {
                 return Ok(());
             }
@@ -118,9 +119,8 @@ impl Files {
     /// The channel is over: what was not recorded yet is, and what was under way is said, the digests are final.
     pub(crate) async fn close(self) {
         let mut shared = self.shared.into_inner();
-        let mut last = Vec::new();
-        shared.inspector.close(&mut last);
-        shared.steps.extend(last);
+        shared.inspector.close(&mut shared.said);
+        shared.steps.extend(shared.said);
         while let Some(step) = shared.steps.first() {
             // An error has ended the session already.
             keep(&self.session, self.channel, &step).await.unwrap_or_default();
@@ -141,7 +141,7 @@ impl Files {
         let mut onward = Onward::default();
         let mut to_person = Vec::new();
         while let Some(step) = steps.first() {
-            Box::pin(keep(&self.session, self.channel, &step)).await?;
+            keep(&self.session, self.channel, &step).await?;
             steps.recorded();
             match step {
                 Step::ToTarget(data) => onward.to_target.push(data),
@@ -177,7 +177,7 @@ impl Files {
 /// Records a step that is evidence.
 async fn keep(session: &Session, channel: u32, step: &Step) -> Result<(), Ended> {
     match step {
-        Step::Event(event) => record_event(session, channel, event.clone()).await,
+        Step::Event(event) => Box::pin(record_event(session, channel, event.clone())).await,
         Step::Keep { file, offset, data } => {
             session.record(Event::FileContent { file: *file, offset: *offset, data: data.clone() }).await
         }
