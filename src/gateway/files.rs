@@ -30,7 +30,7 @@ impl Gateway {
         let grant = session.grant();
         let limits = grant.limits();
         let snapshot = self.snapshots.borrow().clone();
-        let (into, out) = ways(&directions(&snapshot, grant));
+        let (into, out) = ways_of(&snapshot, grant);
         let operations = grant.operations();
         let operate = operations.contains(&Operation::Operate) || operations.contains(&Operation::Program);
         let paths = PathRules::parse(&limits.paths);
@@ -84,11 +84,11 @@ impl Gateway {
     /// Whether the site still says of this desktop, and of the way to it, what it said when the session began.
     fn standing(&self, session: &Arc<Session>, then: Desktop) -> Standing {
         let (snapshots, session) = (self.snapshots.clone(), session.clone());
-        let ways_then = ways(&directions(&snapshots.borrow(), session.grant()));
+        let ways_then = ways_of(&snapshots.borrow(), session.grant());
         Standing::new(move || {
             let (snapshot, grant) = (snapshots.borrow(), session.grant());
             let now = snapshot.site.asset(&grant.account().asset).and_then(|asset| asset.rdp.as_ref());
-            now.is_some_and(|now| now.same_files(&then)) && ways(&directions(&snapshot, grant)) == ways_then
+            now.is_some_and(|now| now.same_files(&then)) && ways_of(&snapshot, grant) == ways_then
         })
     }
 
@@ -148,6 +148,11 @@ impl FilePolicy for LivePolicy {
             ChannelDecision::Deny { reasons, .. } => Err(reasons.join("; ")),
         }
     }
+}
+
+/// Whether data may go in, and out, by the conduits by which the person comes.
+pub(crate) fn ways_of(snapshot: &Snapshot, grant: &Grant) -> (bool, bool) {
+    ways(&directions(snapshot, grant))
 }
 
 /// Whether data may go in, and out, by conduits of these directions.

@@ -3,7 +3,7 @@
 
 mod audit;
 mod feed;
-mod files;
+pub(crate) mod files;
 mod requests;
 mod space;
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cofferdam_access::{site::Direction, snapshot::Snapshot};
+use cofferdam_access::snapshot::Snapshot;
 use cofferdam_rdp::{Accepted, ChannelPolicy, Ending, Finished, Order, relay};
 use tokio::sync::watch;
 use tracing::debug;
@@ -15,7 +15,7 @@ use super::{
     words,
 };
 use crate::{
-    gateway::Gateway,
+    gateway::{Gateway, files::ways_of},
     session::{end::End, live::Session},
     transfer::desktop::DesktopFiles,
 };
@@ -106,26 +106,18 @@ async fn say_why(session: &Session, accepted: Accepted<PersonWire>) {
 /// carry data that way.
 fn policy(snapshot: &Snapshot, session: &Session) -> ChannelPolicy {
     let grant = session.grant();
-    let site = &snapshot.site;
-    let passes = |way: Direction| {
-        let (Some(from), Some(asset)) = (site.zone_of(grant.source()), site.asset(&grant.account().asset))
-        else {
-            return false;
-        };
-        let mut conduits = site.conduits_to(from, asset, grant.protocol());
-        conduits.any(|c| c.direction == Direction::Both || c.direction == way)
-    };
+    let (into, out) = ways_of(snapshot, grant);
     let desktop = grant.desktop().cloned().unwrap_or_default();
     let mut policy = ChannelPolicy::default();
     policy.resize = desktop.resize;
     policy.sound = desktop.sound;
-    policy.clipboard_to_target = desktop.clipboard_to_target && passes(Direction::In);
-    policy.clipboard_to_person = desktop.clipboard_to_person && passes(Direction::Out);
-    policy.clipboard_files_to_target = desktop.clipboard_files_to_target && passes(Direction::In);
-    policy.clipboard_files_to_person = desktop.clipboard_files_to_person && passes(Direction::Out);
-    policy.drives_to_target = desktop.drives_to_target && passes(Direction::In);
-    policy.drives_to_person = desktop.drives_to_person && passes(Direction::Out);
-    policy.printers = desktop.printers && passes(Direction::Out);
+    policy.clipboard_to_target = desktop.clipboard_to_target && into;
+    policy.clipboard_to_person = desktop.clipboard_to_person && out;
+    policy.clipboard_files_to_target = desktop.clipboard_files_to_target && into;
+    policy.clipboard_files_to_person = desktop.clipboard_files_to_person && out;
+    policy.drives_to_target = desktop.drives_to_target && into;
+    policy.drives_to_person = desktop.drives_to_person && out;
+    policy.printers = desktop.printers && out;
     policy
 }
 

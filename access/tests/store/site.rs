@@ -166,6 +166,16 @@ fn a_plan_shows_fields_and_marks_what_may_cut_sessions() {
     assert!(!olga.may_cut_sessions);
 }
 
+/// What is wrong with a site, a line each. What is exported of it can be applied in any case.
+fn faults(site: Site) -> String {
+    let text = site.to_toml().unwrap();
+    assert_eq!(Site::from_toml(&text).unwrap(), site, "what is exported can be applied");
+    CheckedSite::new(site, &|_| Ok(())).map_or_else(
+        |faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        |_| String::new(),
+    )
+}
+
 #[test]
 fn a_desktop_needs_an_rdp_endpoint_and_readable_fingerprints() {
     use cofferdam_access::site::{Desktop, Endpoint, Protocol, PublicKeyPin};
@@ -176,12 +186,7 @@ fn a_desktop_needs_an_rdp_endpoint_and_readable_fingerprints() {
             let rdp = Endpoint { protocol: Protocol::Rdp, port: 3389, dial_host: None, dial_port: None };
             site.assets[0].endpoints.push(rdp);
         }
-        let text = site.to_toml().unwrap();
-        assert_eq!(Site::from_toml(&text).unwrap(), site, "what is exported can be applied");
-        CheckedSite::new(site, &|_| Ok(())).map_or_else(
-            |faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
-            |_| String::new(),
-        )
+        faults(site)
     };
     let good = Desktop {
         public_keys: vec![PublicKeyPin::of(b"key").to_string()],
@@ -231,12 +236,7 @@ fn the_realm_of_a_desktop_has_a_name_kdcs_on_tcp_and_a_name_for_the_machine() {
         let dial_host = dial_host.map(str::to_owned);
         let rdp = Endpoint { protocol: Protocol::Rdp, port: 3389, dial_host, dial_port: None };
         site.assets[0].endpoints.push(rdp);
-        let text = site.to_toml().unwrap();
-        assert_eq!(Site::from_toml(&text).unwrap(), site, "what is exported can be applied");
-        CheckedSite::new(site, &|_| Ok(())).map_or_else(
-            |faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
-            |_| String::new(),
-        )
+        faults(site)
     };
     let good = DesktopRealm {
         realm: "PLANT.EXAMPLE".into(),

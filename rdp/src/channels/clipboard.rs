@@ -236,14 +236,11 @@ impl Clipboard {
         // Whoever asks for the same once more ends nothing that is being fetched.
         let same = listed.as_ref().is_some_and(|listed| files.is(listed));
         let mut messages = if same { Vec::new() } else { files.replace(files.format, terms.files) };
-        let listed = listed.map(|mut listed| {
-            if !same {
-                files.take(&mut listed);
-            }
-            listed
-        });
         let event = match listed {
             Some(listed) => {
+                if !same {
+                    files.take(listed.list);
+                }
                 messages.push(message(DATA_RESPONSE, OK, &listed.bytes));
                 Some(Event::ClipboardFiles { direction, paths: listed.paths })
             }
@@ -303,7 +300,8 @@ fn response(direction: Direction, flags: u16, body: &[u8], may: bool) -> Passed 
     Passed { event: Some(Event::ClipboardText { direction, text }), ..forward(DATA_RESPONSE, OK, &written) }
 }
 
-fn opposite(direction: Direction) -> Direction {
+/// The way back.
+pub(crate) fn opposite(direction: Direction) -> Direction {
     match direction {
         Direction::ToTarget => Direction::ToPerson,
         Direction::ToPerson => Direction::ToTarget,

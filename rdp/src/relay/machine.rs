@@ -341,31 +341,17 @@ impl Machine {
     ) -> Result<(), Broken> {
         let mut terms = Terms { policy: &self.policy, frozen: self.frozen, files: &mut *self.files };
         let passed = self.clipboard.chunk(direction, data.payload, &mut terms)?;
-        let (on, back, back_way) = match direction {
-            Direction::ToTarget => (Side::Target, Side::Person, Direction::ToPerson),
-            Direction::ToPerson => (Side::Person, Side::Target, Direction::ToTarget),
-        };
         if passed.dropped {
             self.dropped(Dropped::ClipboardContent, acts);
         }
         let listed = matches!(passed.event, Some(Event::ClipboardFiles { .. }));
         acts.extend(passed.event.map(Act::Tell));
-        acts.push(Act::Tell(Event::Files));
-        let (answers, forward): (Vec<_>, _) = (passed.answer.into_iter().collect(), passed.forward);
-        if self.policy.any_clipboard_files() {
-            for (way, message) in
-                answers.iter().map(|m| (back_way, m)).chain(forward.iter().map(|m| (direction, m)))
-            {
-                let bytes = clipboard::noted(message, listed).into();
-                acts.push(Act::Tell(Event::DeviceMessage { direction: way, bytes }));
-            }
-        }
-        for (side, messages) in [(back, answers), (on, forward)] {
-            for piece in messages.iter().flat_map(|message| chunks::pieces(message)) {
-                self.send(side, data.channel, &piece, acts)?;
-            }
-        }
-        Ok(())
+        let ways = [
+            (clipboard::opposite(direction), passed.answer.into_iter().collect()),
+            (direction, passed.forward),
+        ];
+        let files = self.policy.any_clipboard_files();
+        self.pass(data.channel, &ways, |message| files.then(|| clipboard::noted(message, listed)), acts)
     }
 
     /// A chunk on the channel of devices.
@@ -381,17 +367,39 @@ impl Machine {
             self.dropped(Dropped::DeviceMessage, acts);
         }
         acts.extend(passed.events.into_iter().map(Act::Tell));
-        acts.push(Act::Tell(Event::Files));
-        let ways = [(Direction::ToPerson, &passed.to_person), (Direction::ToTarget, &passed.to_target)];
-        for (direction, message) in ways.into_iter().flat_map(|(way, all)| all.iter().map(move |m| (way, m)))
-        {
+        let ways = [(Direction::ToPerson, passed.to_person), (Direction::ToTarget, passed.to_target)];
+        let known = |message: &[u8]| {
             let known = passed.contents_from.unwrap_or(message.len());
-            let bytes = Bytes::copy_from_slice(message.get(..known).unwrap_or(message));
-            acts.push(Act::Tell(Event::DeviceMessage { direction, bytes }));
+            message.get(..known).unwrap_or(message).to_vec()
+        };
+        self.pass(data.channel, &ways, |message| Some(known(message)), acts)
+    }
+
+    /// Sends messages of a channel that files pass on, in chunks: once it is told what happened to files, and what `noted` has of
+    /// each message.
+    fn pass(
+        &self,
+        channel: u16,
+        ways: &[(Direction, Vec<Vec<u8>>)],
+        noted: impl Fn(&[u8]) -> Option<Vec<u8>>,
+        acts: &mut Vec<Act>,
+    ) -> Result<(), Broken> {
+        acts.push(Act::Tell(Event::Files));
+        for (direction, messages) in ways {
+            let noted = messages.iter().filter_map(|message| noted(message));
+            acts.extend(
+                noted.map(|noted| {
+                    Act::Tell(Event::DeviceMessage { direction: *direction, bytes: noted.into() })
+                }),
+            );
         }
-        for (side, messages) in [(Side::Person, passed.to_person), (Side::Target, passed.to_target)] {
+        for (direction, messages) in ways {
+            let side = match direction {
+                Direction::ToTarget => Side::Target,
+                Direction::ToPerson => Side::Person,
+            };
             for piece in messages.iter().flat_map(|message| chunks::pieces(message)) {
-                self.send(side, data.channel, &piece, acts)?;
+                self.send(side, channel, &piece, acts)?;
             }
         }
         Ok(())

@@ -46,7 +46,7 @@ const TOO_MANY: &str = "these are more than 512 files: copy them in several turn
 
 /// A file or folder of a list.
 #[derive(Debug)]
-struct Offered {
+pub(super) struct Offered {
     /// Its place in the owner's list.
     index: u32,
     path: String,
@@ -94,7 +94,7 @@ enum Asked {
 /// A list of files as it goes on.
 #[derive(Debug)]
 pub(super) struct Listed {
-    list: Vec<Offered>,
+    pub(super) list: Vec<Offered>,
     pub(super) bytes: Vec<u8>,
     pub(super) paths: Vec<String>,
 }
@@ -163,8 +163,8 @@ impl ClipFiles {
     }
 
     /// These files are here from now on.
-    pub(super) fn take(&mut self, listed: &mut Listed) {
-        self.list = std::mem::take(&mut listed.list);
+    pub(super) fn take(&mut self, list: Vec<Offered>) {
+        self.list = list;
     }
 
     /// Somebody asks for a size or for contents, which would go in `direction`: what the owner is asked, or what is answered.
