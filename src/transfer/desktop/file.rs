@@ -25,6 +25,11 @@ impl Passing {
     fn new(repeat: Repeat) -> Self {
         Self { flow: Flow::new(repeat), refused: None, number: None }
     }
+
+    /// What its bytes are kept under, once some have passed or are about to.
+    pub(super) fn kept_under(&self) -> Option<u32> {
+        self.number
+    }
 }
 
 /// A file between its opening and its close.

@@ -5,6 +5,7 @@
 //! rules hold, with the path on the person's machine in the place of the one on the target.
 
 mod file;
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +21,9 @@ use cofferdam_rdp::{Change, Direction, Files, Opening, Place};
 use super::flow::Room;
 use super::path::Reach;
 use super::site::{Act, CHANGE, Why};
-use super::{FileEvent, FileRules, OVER_BUDGET, Operation, PathRules, READ_ONLY, Step, Unrecorded};
+use super::{FileEvent, OVER_BUDGET, Operation, READ_ONLY, Step, Unrecorded};
 use file::{File, alters};
+pub(crate) use rules::{ClipboardRules, DesktopRules, Standing};
 
 /// Parts of files that are remembered, so as to see that what is read again is the same.
 const PARTS: usize = 16 * 1024;
@@ -35,81 +37,11 @@ const NO_COPY_OUT: &str = "the site does not let the person fetch files that wer
 const NO_PRINTER: &str = "the site does not let this desktop print at the person's";
 /// What the person is told, once, when the site has changed its rules in mid-session.
 pub(crate) const CHANGED: &str = "the site's rules for files on this desktop have changed: connect again";
-const OUTSIDE: &str = "the path is outside what the site allows on drives";
-const NOT_COPIED: &str = "the name is none of those that the site allows on the clipboard";
 const NOT_FOR_WRITING: &str = "the file was not opened for writing";
 const WHOLE_DRIVE: &str = "a drive as a whole is not the desktop's to rename or remove";
 const NO_CONTENTS: &str = "a folder has no contents";
 const ALL_BELOW: &str = "it may be a folder, and not all that can be in it is allowed: open it as a file";
 const UNANSWERED: &str = "the session ended before the person's machine answered";
-
-/// Whether the site still says what the rules were made of.
-#[derive(Clone)]
-pub(crate) struct Standing(Arc<dyn Fn() -> bool + Send + Sync>);
-
-impl Standing {
-    /// Asks `holds` each time.
-    pub(crate) fn new(holds: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(holds))
-    }
-}
-
-impl fmt::Debug for Standing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Standing")
-    }
-}
-
-/// What may be done with files on one desktop.
-#[derive(Debug, Clone)]
-pub(crate) struct DesktopRules {
-    /// As for any channel of the window.
-    pub(crate) files: FileRules,
-    /// The target may read what is on drives.
-    pub(crate) to_target: bool,
-    /// The target may write to drives.
-    pub(crate) to_person: bool,
-    /// The target may print.
-    pub(crate) printers: bool,
-    /// Where on drives, as the site says.
-    pub(crate) paths: PathRules,
-    /// Largest file on a drive or to a printer, bytes.
-    pub(crate) largest: Option<u64>,
-    /// The same for files on the clipboard.
-    pub(crate) clipboard: ClipboardRules,
-    /// Bytes of what goes to the person of which a copy is kept.
-    pub(crate) keep_downloads: u64,
-    /// Whether all this still is what the site says.
-    pub(crate) standing: Standing,
-}
-
-/// What may be done with files on the clipboard of one desktop.
-#[derive(Debug, Clone)]
-pub(crate) struct ClipboardRules {
-    /// The target may fetch what the person copied.
-    pub(crate) to_target: bool,
-    /// The person may fetch what was copied on the target.
-    pub(crate) to_person: bool,
-    /// Which, as the site says.
-    pub(crate) paths: PathRules,
-    /// Largest file, bytes.
-    pub(crate) largest: Option<u64>,
-}
-
-impl DesktopRules {
-    /// Patterns of the site for files in this place, and what is said of others.
-    fn paths(&self, place: Place) -> Option<(&PathRules, &'static str)> {
-        match place {
-            Place::Drive => Some((&self.paths, OUTSIDE)),
-            Place::Clipboard => Some((&self.clipboard.paths, NOT_COPIED)),
-            Place::Printer => None,
-        }
-    }
-
-    fn largest(&self, place: Place) -> Option<u64> {
-        if place == Place::Clipboard { self.clipboard.largest } else { self.largest }
-    }
-}
 
 /// The files of one desktop; clones are the same.
 #[derive(Clone)]
@@ -218,7 +150,7 @@ impl State {
     }
 
     fn check(&self, place: Place, path: &str, want: Reach, acts: &[Act]) -> Result<(), Why> {
-        if !(self.rules.standing.0)() {
+        if !self.rules.standing.holds() {
             return Err(CHANGED.into());
         }
         if let Some((paths, why)) = self.rules.paths(place)
@@ -296,7 +228,8 @@ impl State {
             passing.refused = Some(why.clone().into_owned());
             let mut event = FileEvent::new(operation, file.path.as_bytes());
             event.refused = Some(why.into_owned());
-            event.file = Some(number);
+            // The file's own number may be that of what passes the other way.
+            event.file = passing.kept_under();
             self.steps.push(Step::Event(event));
         }
         false
@@ -322,7 +255,7 @@ impl State {
     }
 
     fn fits(&self, place: Place, end: u64) -> Result<(), Why> {
-        if !(self.rules.standing.0)() {
+        if !self.rules.standing.holds() {
             return Err(CHANGED.into());
         }
         match self.rules.largest(place).filter(|largest| end > *largest) {
@@ -469,7 +402,7 @@ fn operation(change: Change<'_>) -> Operation {
 
 impl Files for DesktopFiles {
     fn stands(&self) -> bool {
-        (self.state().rules.standing.0)()
+        self.state().rules.standing.holds()
     }
 
     fn offer(&mut self, opening: &Opening<'_>, size: Option<u64>) -> bool {

@@ -5,6 +5,7 @@ mod clipboard;
 use super::*;
 use crate::transfer::Budget;
 use crate::transfer::testing::{Log, open_rules, rules_for, rules_of_a_site, sha};
+use crate::transfer::{FileRules, PathRules};
 
 fn rules() -> DesktopRules {
     DesktopRules {
@@ -496,6 +497,12 @@ fn what_is_read_and_what_is_written_through_one_opening_are_two_things() {
     let told = log(&files);
     let upload = told.events.last().unwrap();
     assert_eq!((upload.operation, upload.whole, upload.refused.as_ref()), (Operation::Upload, true, None));
+    let refused = told.events.iter().find(|event| event.refused.is_some()).unwrap();
+    assert_eq!(
+        (refused.operation, refused.file),
+        (Operation::Download, None),
+        "the copy is of what was read"
+    );
     // What cannot be read can be written.
     let mut files = DesktopFiles::new(DesktopRules { to_target: false, ..rules() });
     let both = opened(&mut files, Opening { reads: true, ..writing("/share/b") });
