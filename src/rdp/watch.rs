@@ -11,14 +11,16 @@ use cofferdam_access::{
 use cofferdam_rdp::{Area, Client, Direction, Event, Pointer, ScreenPdu, Stop, Watch};
 use cofferdam_recorder::{
     Clipboard, ClipboardText, Decision, DesktopEncoder, Direction as Way, Event as Recorded, Key,
-    RecorderStopped, StreamKeeper,
 };
 use tracing::{info, warn};
 
-use super::tap::{CHANNEL, Latest, TapQueue};
+use super::{
+    streams::Streams,
+    tap::{CHANNEL, Latest, TapQueue},
+};
 use crate::{
     gateway::Gateway,
-    session::{control::Ended, end::End, files::record_event, live::Session},
+    session::{control::Ended, files::record_event, live::Session},
     transfer::{
         FileEvent, Operation, Step,
         desktop::{CHANGED, DesktopFiles},
@@ -87,10 +89,10 @@ pub(super) struct Watcher {
     files: DesktopFiles,
     /// A refusal of a file whose event is recorded, and that is not noted yet.
     owed: Option<(String, String)>,
-    /// Digests of contents of which no copy is kept, to the target and to the person.
-    digests: [Option<StreamKeeper>; 2],
+    /// Digests of contents of which no copy is kept.
+    digests: Streams,
     /// The same of messages about devices, which are kept.
-    messages: [Option<StreamKeeper>; 2],
+    messages: Streams,
     /// When the window's bytes were last written down.
     noted_bytes: i64,
     /// The person has been told that the rules have changed.
@@ -106,6 +108,7 @@ impl Watcher {
         latest: Arc<Latest>,
         files: DesktopFiles,
     ) -> Self {
+        let keep = session.grant().keep_full_bytes();
         Self {
             gateway,
             session,
@@ -117,8 +120,8 @@ impl Watcher {
             noted: [Noted::new(NOTES_OF_FILES), Noted::new(NOTES), Noted::new(NOTES)],
             files,
             owed: None,
-            digests: [None, None],
-            messages: [None, None],
+            digests: Streams::new(CHANNEL, 0),
+            messages: Streams::new(DEVICES, keep),
             noted_bytes: 0,
             told_changed: false,
         }
@@ -220,21 +223,15 @@ impl Watcher {
 
     /// A message about devices: names, attributes and figures, which are nobody's contents and still say something.
     async fn device_message(&mut self, direction: Direction, bytes: Bytes) -> Result<(), Ended> {
-        let session = self.session.clone();
-        let (way, at) = match direction {
-            Direction::ToTarget => (Way::ToTarget, 0),
-            Direction::ToPerson => (Way::ToPerson, 1),
+        let way = match direction {
+            Direction::ToTarget => Way::ToTarget,
+            Direction::ToPerson => Way::ToPerson,
         };
-        if self.messages.iter().all(Option::is_none) {
+        if self.messages.are_empty() {
             let what = serde_json::json!({ "what": "messages about devices and copied files" }).to_string();
-            session.record(Recorded::ChannelOpen { channel: DEVICES, what }).await?;
+            self.session.record(Recorded::ChannelOpen { channel: DEVICES, what }).await?;
         }
-        let Some(messages) = self.messages.get_mut(at) else { return Ok(()) };
-        let messages = messages.get_or_insert_with(|| {
-            let keep = session.grant().keep_full_bytes();
-            StreamKeeper::keeping(session.recorder().clone(), DEVICES, way, keep)
-        });
-        kept(&session, messages.record(&bytes, session.now().micros()).await)
+        self.messages.record(&self.session, way, &bytes).await
     }
 
     /// What happened to files: recorded and counted, refusals audited. A step stays the next one until it is recorded, since a
@@ -255,11 +252,8 @@ impl Watcher {
         while self.files.next_step().is_some() || self.owed.is_some() {
             self.files().await.unwrap_or_default();
         }
-        for digest in self.digests.iter_mut().chain(&mut self.messages) {
-            if let Some(digest) = digest.take() {
-                kept(&self.session, digest.finish().await.map(drop)).unwrap_or_default();
-            }
-        }
+        self.digests.finish(&self.session).await;
+        self.messages.finish(&self.session).await;
     }
 
     /// Records a step, which then is no longer the next one.
@@ -275,11 +269,7 @@ impl Watcher {
                 self.files.recorded();
                 let to_target = operation == Operation::Upload;
                 let direction = if to_target { Way::ToTarget } else { Way::ToPerson };
-                let [up, down] = &mut self.digests;
-                let digest = if to_target { up } else { down }.get_or_insert_with(|| {
-                    StreamKeeper::keeping(self.session.recorder().clone(), CHANNEL, direction, 0)
-                });
-                kept(&self.session, digest.record(&data, self.session.now().micros()).await)
+                self.digests.record(&self.session, direction, &data).await
             }
             Step::Event(event) => self.file_event(event).await,
             // Only channels of SSH have these.
@@ -397,14 +387,6 @@ impl Watcher {
             _ => Ok(()),
         }
     }
-}
-
-/// What the recorder did not take ends the session.
-fn kept(session: &Session, recorded: Result<(), RecorderStopped>) -> Result<(), Ended> {
-    recorded.map_err(|e| {
-        session.control().end(End::RecorderFailed { why: e.to_string() });
-        Ended
-    })
 }
 
 #[async_trait]
