@@ -22,7 +22,7 @@ use crate::{
     people::{Organisation, User, is_false},
 };
 
-pub use desktop::{Desktop, DesktopRealm, DesktopSecurity, KdcAddress, PublicKeyPin};
+pub use desktop::{Desktop, DesktopGraphics, DesktopRealm, DesktopSecurity, KdcAddress, PublicKeyPin};
 pub use rotation::{Rotation, RotationBy, RotationDependent, RotationPlugin, RotationServer};
 
 /// The plant's state, per zone.

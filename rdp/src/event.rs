@@ -176,6 +176,9 @@ pub enum Dropped {
     DrawingOrders,
     /// An update or a data PDU of a type that is not let through.
     UnknownPdu,
+    /// What is not on the desktop itself or was not offered: of the graphics pipeline; or bitmaps beside it, which clients need
+    /// not show.
+    BesidePipeline,
     /// The cookie with which a client logs on again without a proof.
     ReconnectCookie,
     /// A request to go beside this connection by UDP.
@@ -190,12 +193,23 @@ pub enum Dropped {
     ChannelData,
 }
 
-/// One PDU of the target that may draw: fast-path, or a slow-path share PDU inside its MCS envelope. Whole, as the person
-/// gets it.
+/// What of the target may draw, whole, as the person gets it.
 #[derive(Debug, Clone)]
-pub struct ScreenPdu {
-    /// The bytes on the wire.
-    pub bytes: Bytes,
+pub enum ScreenPdu {
+    /// A fast-path PDU, or a slow-path share PDU inside its MCS envelope.
+    Desktop(Bytes),
+    /// PDUs of the graphics pipeline (MS-RDPEGFX 2.2.2), one behind the other, not packed.
+    Pipeline(Bytes),
+}
+
+impl ScreenPdu {
+    /// How many bytes it has.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Desktop(bytes) | Self::Pipeline(bytes) => bytes.len(),
+        }
+    }
 }
 
 /// The watcher wants the session to end. Its own reason; the relay only ends.

@@ -250,7 +250,10 @@ fn offered(request: &[u8]) -> Result<SecurityProtocol, FrontError> {
 }
 
 fn chosen(protocol: SecurityProtocol) -> Result<Vec<u8>, FrontError> {
-    confirm(ConnectionConfirm::Response { flags: ResponseFlags::EXTENDED_CLIENT_DATA_SUPPORTED, protocol })
+    // Nobody knows yet whether the target draws by the graphics pipeline: where it may not, the client's word for it goes no
+    // further, as with a target that has none.
+    let flags = ResponseFlags::EXTENDED_CLIENT_DATA_SUPPORTED | ResponseFlags::DYNVC_GFX_PROTOCOL_SUPPORTED;
+    confirm(ConnectionConfirm::Response { flags, protocol })
 }
 
 /// The strongest of what the client offers that proves a token; nothing less.

@@ -3,6 +3,8 @@
 use std::{collections::HashSet, hint::black_box};
 
 use bytes::Bytes;
+use ironrdp_core::{ReadCursor, decode_cursor};
+use ironrdp_egfx::pdu::GfxPdu;
 use ironrdp_pdu::nego::SecurityProtocol;
 
 use crate::{
@@ -11,9 +13,10 @@ use crate::{
         ChannelPolicy,
         clipboard::Clipboard,
         devices::{Devices, Terms},
+        pipeline::{self, Pipeline},
     },
     credssp,
-    event::Direction,
+    event::{Direction, ScreenPdu},
     files::{Change, Files, Opening},
     mcs::{self, Data},
     relay::{Act, Machine},
@@ -22,6 +25,7 @@ use crate::{
         connect,
         info::{client_info, typed},
     },
+    tap::{Start, Tap},
     wire::{self, Form, Pdu, Reader},
 };
 
@@ -55,7 +59,7 @@ pub(crate) fn open_policy() -> ChannelPolicy {
         drives_to_target: true,
         drives_to_person: true,
         printers: true,
-        graphics: Graphics::RemoteFx,
+        graphics: Graphics::Pipeline,
     }
 }
 
@@ -165,7 +169,44 @@ pub fn fuzz_clipboard(bytes: &[u8]) {
         for message in passed.forward.iter().chain(&passed.answer) {
             let said = wire::u32_at(message, 4).and_then(|len| usize::try_from(len).ok());
             assert_eq!(said, message.len().checked_sub(8), "a length that lies");
+            // `CB_FILECONTENTS_RESPONSE`: behind its number a size, or contents.
+            if message.starts_with(&[9, 0]) {
+                let contents = message.get(12..).unwrap_or_default();
+                let told = matches!(contents.len(), 0 | 8)
+                    || files.passing.iter().any(|passing| passing == contents);
+                assert!(told, "contents that nobody was told of");
+            }
         }
+        files.passing.clear();
+    }
+}
+
+/// What both sides say on the channel of the graphics pipeline once they have agreed on a version, whole messages in the form
+/// of [`fuzz_devices`]; those of the target as they are, or where the second bit says so packed. Whatever goes on is what the
+/// recording's decoder reads.
+pub fn fuzz_pipeline(bytes: &[u8]) {
+    let mut pipeline = Pipeline::begun();
+    let Ok(mut tap) = Tap::new(Start { width: 200, height: 100, io_channel: 1003 }) else { return };
+    let (begin, more) = Pipeline::beginning();
+    black_box(tap.draw(&ScreenPdu::Pipeline([begin, more].concat().into())).is_ok());
+    for (direction, frozen, message) in messages(bytes) {
+        if direction == Direction::ToTarget {
+            if pipeline.person(message).is_err() {
+                return;
+            }
+            continue;
+        }
+        let packed = if frozen { message.to_vec() } else { pipeline::pack(message) };
+        let Ok(drawn) = pipeline.target(&packed) else { return };
+        let mut src = ReadCursor::new(&drawn.plain);
+        while !src.is_empty() {
+            assert!(decode_cursor::<GfxPdu>(&mut src).is_ok(), "a PDU that the recording cannot read");
+        }
+        if tap.draw(&ScreenPdu::Pipeline(drawn.plain.into())).is_err() {
+            return;
+        }
+        let (width, height) = tap.image().size();
+        assert_eq!(tap.image().rgbx().len(), usize::from(width) * usize::from(height) * 4);
     }
 }
 
@@ -241,7 +282,7 @@ pub fn fuzz_connect(bytes: &[u8]) {
     black_box(connect::without_messages(bytes).is_ok());
     black_box(typed(bytes).is_ok());
     black_box(client_info(bytes, &account(), false).is_ok());
-    black_box(confirm_active(bytes, Graphics::RemoteFx).is_ok());
+    black_box(confirm_active(bytes).is_ok());
     black_box(demand_active(bytes).is_ok());
 }
 
@@ -257,13 +298,14 @@ mod tests {
     use proptest::prelude::*;
 
     type Target = fn(&[u8]);
-    const ALL: [(&str, Target); 6] = [
+    const ALL: [(&str, Target); 7] = [
         ("session", fuzz_session),
         ("beginning", fuzz_beginning),
         ("connect", fuzz_connect),
         ("credssp", fuzz_credssp),
         ("devices", fuzz_devices),
         ("clipboard", fuzz_clipboard),
+        ("pipeline", fuzz_pipeline),
     ];
 
     /// Every input that is kept in `fuzz/corpus` for a target: what once broke something stays tried.

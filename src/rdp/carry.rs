@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use cofferdam_access::snapshot::Snapshot;
-use cofferdam_rdp::{Accepted, ChannelPolicy, Ending, Finished, Order, relay};
+use cofferdam_rdp::{Accepted, ChannelPolicy, Ending, Finished, Graphics, Order, relay};
 use tokio::sync::watch;
 use tracing::debug;
 
@@ -111,6 +111,7 @@ fn policy(snapshot: &Snapshot, session: &Session) -> ChannelPolicy {
     let mut policy = ChannelPolicy::default();
     policy.resize = desktop.resize;
     policy.sound = desktop.sound;
+    policy.graphics = if desktop.has_pipeline() { Graphics::Pipeline } else { Graphics::Lossless };
     policy.clipboard_to_target = desktop.clipboard_to_target && into;
     policy.clipboard_to_person = desktop.clipboard_to_person && out;
     policy.clipboard_files_to_target = desktop.clipboard_files_to_target && into;

@@ -11,9 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use cofferdam_rdp::{
-    Activation, Area,
+    Activation, Area, ScreenPdu,
     tap::{PointerChange, Start, Tap},
 };
 use cofferdam_recorder::{Changed, DesktopEncoder, Event, Order, Pixels};
@@ -44,7 +43,7 @@ enum Told {
     /// The desktop begins, or begins again with another size.
     Activated(Box<Activation>),
     /// It may draw this.
-    Drawn(Bytes, OwnedSemaphorePermit),
+    Drawn(ScreenPdu, OwnedSemaphorePermit),
     /// What is to be seen in a part of it: red, green and blue.
     Asked(Area, oneshot::Sender<Option<Vec<u8>>>),
 }
@@ -118,11 +117,11 @@ impl TapQueue {
     }
 
     /// The target draws. Returns once there is room for it.
-    pub(super) async fn drawn(&self, bytes: Bytes, session: &Session) -> Result<(), Ended> {
-        let size = u32::try_from(bytes.len()).unwrap_or(BYTES).clamp(1, BYTES);
+    pub(super) async fn drawn(&self, pdu: ScreenPdu, session: &Session) -> Result<(), Ended> {
+        let size = u32::try_from(pdu.size()).unwrap_or(BYTES).clamp(1, BYTES);
         let room = tokio::time::timeout(PATIENCE, self.room.clone().acquire_many_owned(size)).await;
         match room {
-            Ok(Ok(place)) => self.tell(Told::Drawn(bytes, place), session).await,
+            Ok(Ok(place)) => self.tell(Told::Drawn(pdu, place), session).await,
             _ => Err(behind(session)),
         }
     }
@@ -180,14 +179,13 @@ fn run(
         match heard {
             None => {}
             Some(Some(Told::Activated(activation))) => {
-                let faults = tap.as_ref().map_or(0, Tap::faults);
-                tap = Some(begin(&activation)?.after(faults));
+                tap = Some(begin(&activation)?.after(tap.take()));
             }
-            Some(Some(Told::Drawn(bytes, _place))) => {
+            Some(Some(Told::Drawn(pdu, _place))) => {
                 // Nothing can be drawn on a desktop that has not begun.
                 if let Some(tap) = &mut tap {
                     let known = tap.faults();
-                    tap.feed(&bytes).map_err(|e| e.to_string())?;
+                    tap.draw(&pdu).map_err(|e| e.to_string())?;
                     dirty = true;
                     if known == 0 && tap.faults() > 0 {
                         incomplete(runtime, session)?;

@@ -396,8 +396,8 @@ impl Watch for Watcher {
     }
 
     async fn screen(&mut self, pdu: ScreenPdu) -> Result<(), Stop> {
-        self.session.heard_target(pdu.bytes.len());
-        self.tap.drawn(pdu.bytes, &self.session).await.map_err(|Ended| Stop)
+        self.session.heard_target(pdu.size());
+        self.tap.drawn(pdu, &self.session).await.map_err(|Ended| Stop)
     }
 
     async fn picture(&mut self, area: Area) -> Option<Vec<u8>> {

@@ -8,7 +8,7 @@ use crate::support::{
     desktop::{Display, FIRST_KEY, PANEL},
     realm::{Member, Realm},
     run,
-    targets::{Folder, Shadow, Xrdp},
+    targets::{Folder, Gnome, Shadow, Xrdp},
     wait_for,
 };
 
@@ -253,8 +253,17 @@ fn a_target_with_another_key_is_sent_nothing() {
 
 /// How many pixels of two pictures differ, without the corner where the pointer is.
 fn differing(one: &std::path::Path, other: &std::path::Path) -> String {
+    differing_by("0%", one, other)
+}
+
+/// The same of pixels that differ by more than so much.
+fn differing_by(fuzz: &str, one: &std::path::Path, other: &std::path::Path) -> String {
     let mut compare = std::process::Command::new("compare");
-    compare.args(["-metric", "AE", "-extract", "1024x700+0+0"]).arg(one).arg(other).arg("null:");
+    compare
+        .args(["-fuzz", fuzz, "-metric", "AE", "-extract", "1024x700+0+0"])
+        .arg(one)
+        .arg(other)
+        .arg("null:");
     run(compare).err().trim().to_owned()
 }
 
@@ -283,6 +292,50 @@ fn a_real_desktop_with_tls_is_recorded_as_the_person_saw_it_pixel_by_pixel() {
     for text in [gateway.log(), client.transcript(), gateway.audit_text()] {
         assert!(!text.contains(Xrdp::PASSWORD), "the target's secret is in a log");
     }
+}
+
+#[test]
+fn a_desktop_that_draws_by_the_graphics_pipeline_is_recorded_as_the_person_saw_it() {
+    let (gateway, folder) = (Gateway::start(), Folder::new());
+    let target = Gnome::start(&folder);
+    let _terminal = target.terminal(&folder, std::path::Path::new("/bin/cat"));
+    gateway.eng_ws_is(target.address, "nla", Gnome::PASSWORD);
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    gateway.change_asset("eng-ws", |asset| {
+        asset["rdp"].as_table_mut().unwrap().insert("graphics".into(), "pipeline".into());
+    });
+    let (user, token) = gateway.desktop_pass(&api);
+    let mut client = gateway.freerdp(&display, &user, &token);
+    client.arg("/gfx");
+    let mut client = crate::support::Live::start(client);
+    wait_for("the desktop", Duration::from_secs(30), || {
+        assert!(client.is_running(), "{}", client.transcript());
+        (display.colour((20, 400)) != "000000").then_some(())
+    });
+    let [first, before, here, recorded] =
+        ["first.png", "before.png", "here.png", "recorded.png"].map(|name| folder.path(name));
+    display.move_pointer(1000, 740);
+    display.picture(&first);
+    for key in ["h", "e", "l", "l", "o", "Return"] {
+        display.press(key);
+    }
+    display.move_pointer(1000, 740);
+    // Two lines more than before, and nothing moves any longer.
+    display.picture(&before);
+    let mut alike = 0;
+    wait_for("what was typed", Duration::from_secs(20), || {
+        display.picture(&here);
+        alike = if differing(&before, &here) == "0" { alike + 1 } else { 0 };
+        std::fs::copy(&here, &before).unwrap();
+        (alike > 5 && differing(&first, &here) != "0").then_some(())
+    });
+    let id = gateway.live_sessions()[0].clone();
+    gateway.kill_session(&id).ok();
+    client.ended_within(Duration::from_secs(10));
+    let still = ["recording", "export", &id, "--format", "png", "--output"];
+    gateway.cofferdam(still.into_iter().chain([recorded.to_str().unwrap()])).ok();
+    // Decoders of RemoteFX round in their own ways.
+    assert_eq!(differing_by("5%", &here, &recorded), "0", "pixels of the recording differ from the client's");
 }
 
 #[test]

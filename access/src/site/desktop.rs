@@ -32,6 +32,21 @@ fn is_nla(security: &DesktopSecurity) -> bool {
     *security == DesktopSecurity::Nla
 }
 
+/// What the target may draw with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum DesktopGraphics {
+    /// Bitmaps, without loss.
+    #[default]
+    Bitmaps,
+    /// The graphics pipeline (MS-RDPEGFX) without H.264, too: for much that moves over slow lines.
+    Pipeline,
+}
+
+fn is_bitmaps(graphics: &DesktopGraphics) -> bool {
+    *graphics == DesktopGraphics::Bitmaps
+}
+
 /// What is known of an asset's desktop, and what may pass besides screen, keys and pointer. All of it is off unless the
 /// site says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -50,6 +65,9 @@ pub struct Desktop {
     /// The realm of the target and the asset's accounts: the gateway logs in by Kerberos, and never by NTLM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kerberos: Option<DesktopRealm>,
+    /// What the target may draw with.
+    #[serde(skip_serializing_if = "is_bitmaps")]
+    pub graphics: DesktopGraphics,
     /// The desktop follows when the person's window changes its size.
     #[serde(skip_serializing_if = "is_false")]
     pub resize: bool,
@@ -153,6 +171,11 @@ impl Desktop {
     /// Whether `pin` is one of the pinned keys.
     pub fn trusts(&self, pin: &PublicKeyPin) -> bool {
         self.public_keys.iter().any(|k| PublicKeyPin::parse(k).as_ref() == Some(pin))
+    }
+
+    /// Whether the target may draw by the graphics pipeline.
+    pub fn has_pipeline(&self) -> bool {
+        self.graphics == DesktopGraphics::Pipeline
     }
 
     /// Whether anything may pass by the clipboard.

@@ -2,8 +2,16 @@
 
 use std::collections::HashSet;
 
-use super::{ChannelPolicy, chunk, whole};
-use crate::{rewrite::Broken, wire::Reader};
+use super::{
+    ChannelPolicy, chunk,
+    pipeline::{self, Drawn, Pipeline},
+    whole,
+};
+use crate::{
+    banner::Area,
+    rewrite::{Broken, capabilities::Graphics},
+    wire::Reader,
+};
 
 /// Most dynamic channels open at once.
 const MAX_OPEN: usize = 32;
@@ -11,6 +19,9 @@ const MAX_OPEN: usize = 32;
 const NO_LISTENER: u32 = 0xc000_0001;
 /// Version 2 has no compression and no way over UDP.
 const VERSION: u16 = 2;
+
+/// The longest PDU (MS-RDPEDYC 2.2.3).
+const LONGEST: usize = 1600;
 
 const CREATE: u8 = 1;
 const DATA_FIRST: u8 = 2;
@@ -21,20 +32,88 @@ const CAPABILITIES: u8 = 5;
 /// What becomes of one message.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Passed {
-    /// The chunk that goes on.
-    pub(crate) forward: Option<Vec<u8>>,
+    /// The chunks that go on.
+    pub(crate) forward: Vec<Vec<u8>>,
     /// The chunk that goes back to where it came from.
     pub(crate) answer: Option<Vec<u8>>,
     /// The channel that was asked for and refused.
     pub(crate) refused: Option<String>,
     /// The message was dropped.
     pub(crate) dropped: bool,
+    /// What the target draws with it.
+    pub(crate) drawn: Option<Drawn>,
 }
 
 /// The dynamic channels of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Dynamic {
     open: HashSet<u32>,
+    graphics: Option<GraphicsChannel>,
+}
+
+/// The channel of the graphics pipeline.
+#[derive(Debug)]
+struct GraphicsChannel {
+    id: u32,
+    pipeline: Pipeline,
+    of_target: Incoming,
+    of_person: Incoming,
+}
+
+/// A message that arrives in PDUs (MS-RDPEDYC 2.2.3).
+#[derive(Debug, Default)]
+struct Incoming {
+    bytes: Vec<u8>,
+    total: usize,
+}
+
+impl Incoming {
+    /// Takes what a PDU carries; answers with the message once it is whole.
+    fn take(&mut self, command: u8, head: u8, mut at: Reader<'_>) -> Result<Option<Vec<u8>>, Broken> {
+        let broken = Broken("message of a dynamic channel");
+        match (command, self.total) {
+            (DATA, 0) => return Ok(Some(at.0.to_vec())),
+            (DATA, _) => {}
+            (DATA_FIRST, 0) => {
+                let total = match head >> 2 & 3 {
+                    0 => at.u8().map(u32::from),
+                    1 => at.u16().map(u32::from),
+                    2 => at.u32(),
+                    _ => None,
+                };
+                let total = total.and_then(|total| usize::try_from(total).ok());
+                self.total = total.filter(|total| (1..=pipeline::LONGEST).contains(total)).ok_or(broken)?;
+            }
+            _ => return Err(broken),
+        }
+        if self.bytes.len() + at.0.len() > self.total {
+            return Err(broken);
+        }
+        self.bytes.extend(at.0);
+        if self.bytes.len() < self.total {
+            return Ok(None);
+        }
+        self.total = 0;
+        Ok(Some(std::mem::take(&mut self.bytes)))
+    }
+}
+
+/// A message in PDUs of a channel, each in a chunk of its own.
+fn pieces(id: u32, message: &[u8]) -> Vec<Vec<u8>> {
+    let (kind, id) = match id {
+        0..=0xff => (0, id.to_le_bytes().into_iter().take(1).collect::<Vec<_>>()),
+        0x100..=0xffff => (1, id.to_le_bytes().into_iter().take(2).collect()),
+        _ => (2, id.to_le_bytes().to_vec()),
+    };
+    let alone = LONGEST - 1 - id.len();
+    if message.len() <= alone {
+        return vec![chunk(&[&[DATA << 4 | kind], id.as_slice(), message].concat())];
+    }
+    let total = u32::try_from(message.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let (first, rest) = message.split_at(alone - total.len());
+    let first = chunk(&[&[DATA_FIRST << 4 | 2 << 2 | kind], id.as_slice(), &total, first].concat());
+    let next = |piece: &[u8]| chunk(&[&[DATA << 4 | kind], id.as_slice(), piece].concat());
+    std::iter::once(first).chain(rest.chunks(alone).map(next)).collect()
 }
 
 impl Dynamic {
@@ -49,9 +128,45 @@ impl Dynamic {
         let id = id(head, &mut at)?;
         match command {
             CREATE => Ok(self.create(message, (head, id), at.0, bytes, policy)),
-            DATA_FIRST | DATA if self.open.contains(&id) => Ok(pass(bytes)),
-            CLOSE if self.open.remove(&id) => Ok(pass(bytes)),
+            DATA_FIRST | DATA if self.open.contains(&id) => match self.graphics_on(id) {
+                Some(graphics) => graphics.target(command, head, at),
+                None => Ok(pass(bytes)),
+            },
+            CLOSE if self.close(id) => Ok(pass(bytes)),
             _ => Ok(Passed { dropped: true, ..Passed::default() }),
+        }
+    }
+
+    fn graphics_on(&mut self, id: u32) -> Option<&mut GraphicsChannel> {
+        self.graphics.as_mut().filter(|graphics| graphics.id == id)
+    }
+
+    /// Whether it was open.
+    fn close(&mut self, id: u32) -> bool {
+        self.graphics.take_if(|graphics| graphics.id == id);
+        self.open.remove(&id)
+    }
+
+    /// The graphics pipeline, where the target draws by it.
+    pub(crate) fn pipeline(&self) -> Option<&Pipeline> {
+        self.graphics.as_ref().map(|graphics| &graphics.pipeline).filter(|pipeline| pipeline.draws())
+    }
+
+    /// Chunks that draw this over the desktop where the target draws by the graphics pipeline.
+    pub(crate) fn paint(&mut self, area: Area, rgb: &[u8]) -> Vec<Vec<u8>> {
+        self.say(|pipeline| pipeline.paint(area, rgb))
+    }
+
+    /// Chunks that take away where that was drawn.
+    pub(crate) fn clear(&mut self) -> Vec<Vec<u8>> {
+        self.say(Pipeline::clear)
+    }
+
+    fn say(&mut self, words: impl FnOnce(&mut Pipeline) -> Vec<u8>) -> Vec<Vec<u8>> {
+        let Some(graphics) = &mut self.graphics else { return Vec::new() };
+        match words(&mut graphics.pipeline) {
+            plain if plain.is_empty() => Vec::new(),
+            plain => pieces(graphics.id, &pipeline::pack(&plain)),
         }
     }
 
@@ -65,12 +180,16 @@ impl Dynamic {
     ) -> Passed {
         let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
         let name = name.get(..end).unwrap_or_default();
-        if allowed(name, policy) && self.open.len() < MAX_OPEN {
+        // The identifier may have been another channel's.
+        self.close(id);
+        let graphics = name == pipeline::NAME && policy.graphics == Graphics::Pipeline;
+        if (graphics && self.graphics.is_none() || allowed(name, policy)) && self.open.len() < MAX_OPEN {
             self.open.insert(id);
+            if graphics {
+                self.graphics = Some(GraphicsChannel::new(id));
+            }
             return pass(bytes);
         }
-        // The identifier may have been another channel's.
-        self.open.remove(&id);
         let id_len = id_len(head).unwrap_or(1);
         let mut answer = message.get(..=id_len).unwrap_or_default().to_vec();
         // Only the length of the identifier and the command remain in the first byte.
@@ -90,30 +209,62 @@ impl Dynamic {
         if command == CAPABILITIES {
             return capabilities(message);
         }
-        let id = id(message.first().copied().unwrap_or(0), &mut at)?;
+        let head = message.first().copied().unwrap_or(0);
+        let id = id(head, &mut at)?;
         let open = self.open.contains(&id);
         match command {
             CREATE if open => {
                 let status = at.u32().ok_or(Broken("dynamic channel"))?;
                 if status & 0x8000_0000 != 0 {
-                    self.open.remove(&id);
+                    self.close(id);
                 }
                 Ok(pass(bytes))
             }
-            DATA_FIRST | DATA if open && !frozen => Ok(pass(bytes)),
-            CLOSE if self.open.remove(&id) => Ok(pass(bytes)),
+            DATA_FIRST | DATA if open => match self.graphics_on(id) {
+                // What it says there is that it has drawn: it goes on drawing while its hands are tied.
+                Some(graphics) => graphics.person(command, head, at),
+                None if frozen => Ok(Passed { dropped: true, ..Passed::default() }),
+                None => Ok(pass(bytes)),
+            },
+            CLOSE if self.close(id) => Ok(pass(bytes)),
             _ => Ok(Passed { dropped: true, ..Passed::default() }),
         }
     }
 }
 
-/// Names of channels that are understood. Not the graphics pipeline, nor touch input, sound, cameras, USB, WebAuthn.
+impl GraphicsChannel {
+    fn new(id: u32) -> Self {
+        let (of_target, of_person) = (Incoming::default(), Incoming::default());
+        Self { id, pipeline: Pipeline::new(), of_target, of_person }
+    }
+
+    fn target(&mut self, command: u8, head: u8, at: Reader<'_>) -> Result<Passed, Broken> {
+        let Some(message) = self.of_target.take(command, head, at)? else { return Ok(Passed::default()) };
+        let drawn = self.pipeline.target(&message)?;
+        let forward = match drawn.plain.as_slice() {
+            [] => Vec::new(),
+            plain => pieces(self.id, &pipeline::pack(plain)),
+        };
+        Ok(Passed { forward, dropped: drawn.dropped, drawn: Some(drawn), ..Passed::default() })
+    }
+
+    fn person(&mut self, command: u8, head: u8, at: Reader<'_>) -> Result<Passed, Broken> {
+        let Some(message) = self.of_person.take(command, head, at)? else { return Ok(Passed::default()) };
+        let forward = match self.pipeline.person(&message)?.as_slice() {
+            [] => Vec::new(),
+            kept => pieces(self.id, kept),
+        };
+        Ok(Passed { forward, ..Passed::default() })
+    }
+}
+
+/// Names of channels that pass as they are. Not touch input, sound, cameras, USB, WebAuthn.
 fn allowed(name: &[u8], policy: &ChannelPolicy) -> bool {
     policy.resize && name == b"Microsoft::Windows::RDS::DisplayControl"
 }
 
 fn pass(bytes: &[u8]) -> Passed {
-    Passed { forward: Some(bytes.to_vec()), ..Passed::default() }
+    Passed { forward: vec![bytes.to_vec()], ..Passed::default() }
 }
 
 /// Announces no more than version 2.
@@ -121,7 +272,7 @@ fn capabilities(message: &[u8]) -> Result<Passed, Broken> {
     let mut message = message.to_vec();
     let version = crate::wire::u16_at(&message, 2).ok_or(Broken("dynamic channel"))?;
     crate::wire::put(&mut message, 2, &version.min(VERSION).to_le_bytes());
-    Ok(Passed { forward: Some(chunk(&message)), ..Passed::default() })
+    Ok(Passed { forward: vec![chunk(&message)], ..Passed::default() })
 }
 
 fn command(message: &[u8]) -> Result<(u8, Reader<'_>), Broken> {
@@ -169,7 +320,7 @@ mod tests {
             "WebAuthN_Channel",
         ] {
             let passed = dynamic.target(&create(3, name), &policy).unwrap();
-            assert_eq!(passed.forward, None);
+            assert!(passed.forward.is_empty());
             assert_eq!(passed.answer, Some(chunk(&[0x10, 3, 1, 0, 0, 0xc0])));
             assert_eq!(passed.refused.as_deref(), Some(name));
             assert!(dynamic.target(&chunk(&[0x30, 3, 9]), &policy).unwrap().dropped);
@@ -182,9 +333,9 @@ mod tests {
         let (mut dynamic, policy) =
             (Dynamic::default(), ChannelPolicy { resize: true, ..Default::default() });
         let open = create(7, "Microsoft::Windows::RDS::DisplayControl");
-        assert_eq!(dynamic.target(&open, &policy).unwrap().forward, Some(open.clone()));
+        assert_eq!(dynamic.target(&open, &policy).unwrap().forward, [open.clone()]);
         let data = chunk(&[0x30, 7, 1, 2]);
-        assert_eq!(dynamic.person(&data, false).unwrap().forward, Some(data.clone()));
+        assert_eq!(dynamic.person(&data, false).unwrap().forward, [data.clone()]);
         assert!(dynamic.person(&data, true).unwrap().dropped);
         // Its number used again by another name takes its right away.
         dynamic.target(&create(7, "URBDRC"), &policy).unwrap();
@@ -198,7 +349,7 @@ mod tests {
         let passed = dynamic
             .target(&chunk(&[0x50, 0, 3, 0, 1, 2, 3, 4, 5, 6, 7, 8]), &ChannelPolicy::default())
             .unwrap();
-        assert_eq!(passed.forward, Some(chunk(&[0x50, 0, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8])));
+        assert_eq!(passed.forward, [chunk(&[0x50, 0, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8])]);
         let compressed = chunk(&[0x70, 7, 1, 2]);
         assert!(dynamic.target(&compressed, &ChannelPolicy::default()).unwrap().dropped);
     }
@@ -206,7 +357,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(messages in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..40)), 0..8)) {
-            let (mut dynamic, policy) = (Dynamic::default(), ChannelPolicy { resize: true, ..Default::default() });
+            let (mut dynamic, policy) = (Dynamic::default(), ChannelPolicy { resize: true, graphics: Graphics::Pipeline, ..Default::default() });
             for (target, message) in messages {
                 let bytes = chunk(&message);
                 drop(if target { dynamic.target(&bytes, &policy) } else { dynamic.person(&bytes, false) });

@@ -6,6 +6,7 @@ pub(crate) mod devices;
 pub(crate) mod dynamic;
 #[cfg(test)]
 mod notes;
+pub(crate) mod pipeline;
 
 use crate::{
     event::Direction,
@@ -56,7 +57,7 @@ pub(crate) enum Kind {
 impl ChannelPolicy {
     /// What a static channel is, where it is allowed.
     pub(crate) fn kind(&self, name: &str) -> Option<Kind> {
-        if name.eq_ignore_ascii_case("drdynvc") && self.resize {
+        if name.eq_ignore_ascii_case("drdynvc") && (self.resize || self.graphics == Graphics::Pipeline) {
             Some(Kind::Dynamic)
         } else if name.eq_ignore_ascii_case("rdpsnd") && self.sound {
             Some(Kind::Sound)

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::machine::{Act, Machine, Side};
 use crate::{
-    channels::{self, Kind},
+    channels::{self, Kind, pipeline::Drawn},
     event::{Direction, Dropped, Event, ScreenPdu},
     mcs::{self, Data},
     rewrite::{
@@ -34,7 +34,10 @@ const MEASURING: u16 = 0x1000 | 0x4000;
 
 impl Machine {
     pub(super) fn fast_output(&mut self, pdu: &Bytes, acts: &mut Vec<Act>) -> Result<(), Broken> {
-        let drawn = output::fast_path(pdu)?;
+        let drawn = output::fast_path(pdu, self.dynamic.pipeline().is_some())?;
+        if drawn.beside {
+            self.dropped(Dropped::BesidePipeline, acts);
+        }
         if drawn.orders {
             self.dropped(Dropped::DrawingOrders, acts);
         }
@@ -43,7 +46,7 @@ impl Machine {
         }
         match drawn.pdu {
             Some(bytes) if self.active => {
-                acts.push(Act::Show(ScreenPdu { bytes: bytes.clone() }));
+                acts.push(Act::Show(ScreenPdu::Desktop(bytes.clone())));
                 acts.push(Act::Send(Side::Person, bytes));
             }
             _ => {}
@@ -75,10 +78,10 @@ impl Machine {
                 if let Some(chunk) = passed.answer {
                     self.send(Side::Target, data.channel, &chunk, acts)?;
                 }
-                match passed.forward {
-                    Some(chunk) => self.send(Side::Person, data.channel, &chunk, acts),
-                    None => Ok(()),
+                if let Some(drawn) = passed.drawn {
+                    self.target_drawn(drawn, acts)?;
                 }
+                passed.forward.iter().try_for_each(|chunk| self.send(Side::Person, data.channel, chunk, acts))
             }
             Some(Kind::Clipboard) => self.clip(Direction::ToPerson, data, acts),
             Some(Kind::Devices) => self.device(Direction::ToPerson, data, acts),
@@ -90,6 +93,22 @@ impl Machine {
                 Ok(())
             }
         }
+    }
+
+    /// What the target draws by the graphics pipeline, before it goes on.
+    fn target_drawn(&mut self, drawn: Drawn, acts: &mut Vec<Act>) -> Result<(), Broken> {
+        if drawn.dropped {
+            self.dropped(Dropped::BesidePipeline, acts);
+        }
+        if let Some(size) = drawn.size {
+            Self::check_size(size)?;
+            self.size = size;
+            acts.push(Act::Anew);
+        }
+        if !drawn.plain.is_empty() {
+            acts.push(Act::Show(ScreenPdu::Pipeline(drawn.plain.into())));
+        }
+        Ok(())
     }
 
     fn target_desktop(&mut self, data: Data<'_>, acts: &mut Vec<Act>) -> Result<(), Broken> {
@@ -111,7 +130,7 @@ impl Machine {
             let data = Data { initiator: mcs::SERVER, channel: self.io, payload: &kept };
             let bytes = mcs::encode(mcs::INDICATION, data)?;
             if draws {
-                acts.push(Act::Show(ScreenPdu { bytes: bytes.clone() }));
+                acts.push(Act::Show(ScreenPdu::Desktop(bytes.clone())));
             }
             acts.push(Act::Send(Side::Person, bytes));
         }
@@ -157,6 +176,7 @@ impl Machine {
         match data.kind {
             // On a desktop that has not begun, or is being built anew, nothing is to be drawn.
             UPDATE | POINTER if !self.active => {}
+            UPDATE if self.dynamic.pipeline().is_some() => self.dropped(Dropped::BesidePipeline, acts),
             UPDATE => match output::slow_path(data.body) {
                 Some(true) => {
                     *draws = true;

@@ -45,6 +45,8 @@ pub(crate) enum Act {
     Tell(Event),
     /// Show the watcher what the person is about to see.
     Show(ScreenPdu),
+    /// The desktop begins anew: what we drew over it is gone.
+    Anew,
     /// Send.
     Send(Side, Bytes),
     /// That side said good-bye; everything before it has been sent on.
@@ -417,11 +419,18 @@ impl Machine {
 
     /// The size of a desktop on which something can be drawn now.
     pub(crate) fn canvas(&self) -> Option<(u16, u16)> {
-        self.ready.then_some(self.size)
+        match self.dynamic.pipeline() {
+            Some(pipeline) => pipeline.canvas(),
+            None => self.ready.then_some(self.size),
+        }
     }
 
     /// PDUs that draw this for the person, as the target would; `rgb` row by row.
-    pub(crate) fn paint(&self, area: Area, rgb: &[u8]) -> Result<Vec<Bytes>, Broken> {
+    pub(crate) fn paint(&mut self, area: Area, rgb: &[u8]) -> Result<Vec<Bytes>, Broken> {
+        if self.dynamic.pipeline().is_some() {
+            let chunks = self.dynamic.paint(area, rgb);
+            return self.beside(&chunks);
+        }
         let bodies = banner::updates(area, rgb, self.depth)?;
         let whole = |body: &Vec<u8>| {
             let data = ShareData { share_id: self.share_id, source: mcs::SERVER, kind: UPDATE, body };
@@ -430,6 +439,21 @@ impl Machine {
             mcs::encode(mcs::INDICATION, data)
         };
         bodies.iter().map(whole).collect()
+    }
+
+    /// PDUs that make the client forget what stood over the desktop, once it shows what is below.
+    pub(crate) fn clear(&mut self) -> Result<Vec<Bytes>, Broken> {
+        let chunks = self.dynamic.clear();
+        self.beside(&chunks)
+    }
+
+    /// Chunks for the person on the channel of dynamic channels.
+    fn beside(&self, chunks: &[Vec<u8>]) -> Result<Vec<Bytes>, Broken> {
+        let Some(channel) = self.dynamic_channel() else { return Ok(Vec::new()) };
+        let whole = |payload: &Vec<u8>| {
+            mcs::encode(mcs::INDICATION, Data { initiator: mcs::SERVER, channel, payload })
+        };
+        chunks.iter().map(whole).collect()
     }
 
     /// The last PDUs for the person: the reason, where the client understands it, and the end of the connection.

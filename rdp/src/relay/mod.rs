@@ -323,6 +323,7 @@ where
                     unless_ended(&self.orders, watch.screen(pdu)).await?;
                     self.words.drawn_over();
                 }
+                Act::Anew => self.words.desktop_begins(),
                 Act::Send(Side::Person, bytes) => {
                     self.send_person(bytes).map_err(|broken| Halt::Broken(Side::Target, broken))?;
                 }
@@ -346,6 +347,8 @@ where
             if let Some(rgb) = unless_ended(&self.orders, below).await? {
                 self.paint(area, &rgb)?;
             }
+            let cleared = self.machine.clear();
+            self.send_words(cleared)?;
         }
         match self.words.banner(desktop) {
             Some((area, rgb)) => self.paint(area, &rgb),
@@ -354,9 +357,13 @@ where
     }
 
     fn paint(&mut self, area: Area, rgb: &[u8]) -> Result<(), Halt> {
-        let broken = |broken| Halt::Broken(Side::Target, broken);
-        let painted = self.machine.paint(area, rgb).map_err(broken)?;
-        painted.into_iter().try_for_each(|pdu| self.send_person(pdu)).map_err(broken)
+        let painted = self.machine.paint(area, rgb);
+        self.send_words(painted)
+    }
+
+    fn send_words(&mut self, pdus: Result<Vec<Bytes>, Broken>) -> Result<(), Halt> {
+        let sent = pdus.and_then(|pdus| pdus.into_iter().try_for_each(|pdu| self.send_person(pdu)));
+        sent.map_err(|broken| Halt::Broken(Side::Target, broken))
     }
 
     async fn order(&mut self, order: Order, watch: &mut impl Watch) -> Result<(), Halt> {

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::machine::{Act, DEVICES, Machine, Side};
 use crate::{
     banner::{Area, updates},
-    channels::{ChannelPolicy, chunk, chunks},
-    event::{Direction, Dropped, Event, Key},
+    channels::{ChannelPolicy, chunk, chunks, pipeline},
+    event::{Direction, Dropped, Event, Key, ScreenPdu},
     fuzzing::{account, open_policy},
     mcs::{self, Data},
     rewrite::Broken,
@@ -90,7 +90,9 @@ fn what_is_on_the_clipboard_is_told_and_decided_on_before_it_goes_on() {
 fn the_screen_is_shown_to_the_watcher_before_it_goes_on() {
     let bitmap = [0, 7, 1, 2, 0, 9, 9];
     let acts = machine().target(&fast(&bitmap)).unwrap();
-    assert!(matches!(&acts[..], [Act::Show(pdu), Act::Send(Side::Person, bytes)] if pdu.bytes == bytes));
+    assert!(
+        matches!(&acts[..], [Act::Show(ScreenPdu::Desktop(shown)), Act::Send(Side::Person, bytes)] if shown == bytes)
+    );
     let slow = from_target(IO, &share_data(2, &[1, 0, 0, 0]));
     let acts = machine().target(&slow).unwrap();
     assert!(matches!(&acts[..], [Act::Show(_), Act::Send(Side::Person, bytes)] if *bytes == slow.bytes));
@@ -292,7 +294,7 @@ fn watched(machine: &mut Machine, payload: &[u8]) -> (Vec<u8>, Vec<Bytes>) {
     let mut sent = Vec::new();
     for act in machine.target(&from_target(IO, payload)).unwrap() {
         match act {
-            Act::Show(pdu) => tap.feed(&pdu.bytes).unwrap(),
+            Act::Show(pdu) => tap.draw(&pdu).unwrap(),
             Act::Send(Side::Person, bytes) => sent.push(bytes),
             _ => {}
         }
@@ -332,4 +334,86 @@ fn what_goes_on_about_devices_is_told_before_it_does() {
     let noted = at(&|act| matches!(act, Act::Tell(told) if *told == message));
     let sent = at(&|act| matches!(act, Act::Send(..)));
     assert!(files < sent && noted < sent, "{acts:?}");
+}
+
+/// The channel of dynamic channels in [`Machine::running`].
+const DYNAMIC: u16 = 1004;
+
+#[test]
+fn a_target_that_draws_by_the_graphics_pipeline_draws_by_nothing_else_and_is_shown_before_it_goes_on() {
+    let mut machine = machine();
+    machine.set_active(true);
+    machine.set_ready();
+    machine.size = (200, 100);
+    let bitmap = Pdu { form: Form::FastPath, bytes: Bytes::from_static(&[0, 7, 1, 2, 0, 1, 0]) };
+    assert_eq!(machine.target(&bitmap).unwrap().len(), 2, "so far bitmaps are shown");
+    let create = [&[0x10, 5], pipeline::NAME, &[0]].concat();
+    machine.target(&from_target(DYNAMIC, &chunk(&create))).unwrap();
+    machine.person(&from_person(DYNAMIC, &chunk(&[0x10, 5, 0, 0, 0, 0]))).unwrap();
+    let again =
+        machine.target(&from_target(DYNAMIC, &chunk(&[&[0x10, 6], pipeline::NAME, &[0]].concat()))).unwrap();
+    assert!(
+        matches!(&again[..], [Act::Tell(Event::ChannelRefused { .. }), Act::Send(Side::Target, _)]),
+        "one is enough: {again:?}"
+    );
+    // Version 8, with flags of the client's own.
+    let offer = [0x12, 0, 0, 0, 22, 0, 0, 0, 1, 0, 4, 0, 8, 0, 4, 0, 0, 0, 1, 0, 0, 0];
+    machine.freeze().unwrap();
+    let acts =
+        machine.person(&from_person(DYNAMIC, &chunk(&[&[0x30, 5], offer.as_slice()].concat()))).unwrap();
+    let [Act::Send(Side::Target, sent)] = &acts[..] else { panic!("{acts:?}") };
+    assert_eq!(sent.last_chunk(), Some(&[3, 0, 0, 0]), "it is said while the person's hands are tied");
+    let (confirm, rest) = pipeline::Pipeline::beginning();
+    let plain = [confirm, rest].concat();
+    let message = pipeline::pack(&plain);
+    let data = [&[0x30, 5], message.as_slice()].concat();
+    let acts = machine.target(&from_target(DYNAMIC, &chunk(&data))).unwrap();
+    let [Act::Anew, Act::Show(ScreenPdu::Pipeline(shown)), Act::Send(Side::Person, _)] = &acts[..] else {
+        panic!("{acts:?}")
+    };
+    // The client hears the flags that it said.
+    assert!(shown.len() == plain.len() && shown[16..20] == [1, 0, 0, 0]);
+    assert_eq!(machine.canvas(), Some((200, 100)));
+    let acts = machine.target(&bitmap).unwrap();
+    assert!(matches!(acts[..], [Act::Tell(Event::Dropped(Dropped::BesidePipeline))]), "{acts:?}");
+    let slow = from_target(IO, &share_data(share::UPDATE, &[1, 0, 0, 0]));
+    assert!(machine.target(&slow).unwrap().is_empty());
+    // Words go the same way, in messages that are put together again, and are gone with the channel.
+    let area = Area { left: 0, top: 0, width: 40, height: 20 };
+    let painted = machine.paint(area, &[7; 2400]).unwrap();
+    assert!(painted.len() > 2 && painted.iter().all(|pdu| pdu.len() < 1700));
+    assert_eq!(machine.clear().unwrap().len(), 1);
+    machine.target(&from_target(DYNAMIC, &chunk(&[0x40, 5]))).unwrap();
+    assert_eq!(machine.target(&bitmap).unwrap().len(), 2, "without it bitmaps are shown again");
+}
+
+#[test]
+fn messages_of_the_graphics_pipeline_in_pieces_are_read_as_one_and_lying_ones_end_the_session() {
+    let begin = || {
+        let mut machine = machine();
+        machine.target(&from_target(DYNAMIC, &chunk(&[&[0x10, 5], pipeline::NAME, &[0]].concat()))).unwrap();
+        let offer = [0x12, 0, 0, 0, 22, 0, 0, 0, 1, 0, 4, 0, 8, 0, 4, 0, 0, 0, 1, 0, 0, 0];
+        machine.person(&from_person(DYNAMIC, &chunk(&[&[0x30, 5], offer.as_slice()].concat()))).unwrap();
+        machine
+    };
+    let (confirm, rest) = pipeline::Pipeline::beginning();
+    let message = pipeline::pack(&[confirm, rest].concat());
+    let (first, second) = message.split_at(100);
+    let total = u16::try_from(message.len()).unwrap().to_le_bytes();
+    let say = |machine: &mut Machine, head: &[u8], data: &[u8]| {
+        machine.target(&from_target(DYNAMIC, &chunk(&[head, data].concat())))
+    };
+    let head = [0x24, 5, total[0], total[1]];
+    let mut machine = begin();
+    assert!(say(&mut machine, &head, first).unwrap().is_empty(), "nothing goes on before all is there");
+    assert_eq!(say(&mut machine, &[0x30, 5], second).unwrap().len(), 3);
+
+    let mut machine = begin();
+    say(&mut machine, &head, first).unwrap();
+    assert!(say(&mut machine, &head, first).is_err(), "another beginning in the midst of it");
+    let mut machine = begin();
+    say(&mut machine, &head, first).unwrap();
+    assert!(say(&mut machine, &[0x30, 5], &[second, &[0]].concat()).is_err(), "more than was announced");
+    assert!(say(&mut begin(), &[0x28, 5, 0, 0, 0, 4], first).is_err(), "64 MiB");
+    assert!(say(&mut begin(), &[0x24, 5, 0, 0], &[]).is_err(), "nothing");
 }

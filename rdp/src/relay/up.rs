@@ -73,10 +73,7 @@ impl Machine {
         match self.kind_of(data.channel) {
             Some(Kind::Dynamic) => {
                 let passed = self.dynamic.person(data.payload, self.frozen)?;
-                match passed.forward {
-                    Some(chunk) => self.send(Side::Target, data.channel, &chunk, acts),
-                    None => Ok(()),
-                }
+                passed.forward.iter().try_for_each(|chunk| self.send(Side::Target, data.channel, chunk, acts))
             }
             Some(Kind::Clipboard) => self.clip(Direction::ToTarget, data, acts),
             Some(Kind::Devices) => self.device(Direction::ToTarget, data, acts),
@@ -124,7 +121,7 @@ impl Machine {
     }
 
     fn confirm(&mut self, pdu: &Share<'_>, acts: &mut Vec<Act>) -> Result<Vec<u8>, Broken> {
-        let confirmed = capabilities::confirm_active(pdu.bytes, self.policy.graphics)?;
+        let confirmed = capabilities::confirm_active(pdu.bytes)?;
         Self::check_size(confirmed.size)?;
         self.share_id = confirmed.share_id;
         self.set_active(true);

@@ -13,8 +13,9 @@ pub enum Graphics {
     /// Bitmap updates (raw, RLE and planar) and surface bits without a codec: all without loss.
     #[default]
     Lossless,
-    /// RemoteFX besides, which loses a little and costs less bandwidth when much moves.
-    RemoteFx,
+    /// The graphics pipeline (MS-RDPEGFX) besides, without H.264: its codecs lose a little, and cost less bandwidth when much
+    /// moves.
+    Pipeline,
 }
 
 /// What capabilities say about a desktop.
@@ -28,17 +29,17 @@ pub(crate) struct Rewritten {
 }
 
 /// The client's Confirm Active for the target.
-pub(crate) fn confirm_active(pdu: &[u8], graphics: Graphics) -> Result<Rewritten, Broken> {
+pub(crate) fn confirm_active(pdu: &[u8]) -> Result<Rewritten, Broken> {
     // Share control header, share identifier, originator; then lengths, name, sets.
-    rewrite(pdu, 12, |kind, set| confirmed(kind, set, graphics)).ok_or(Broken("confirm active"))
+    rewrite(pdu, 12, confirmed).ok_or(Broken("confirm active"))
 }
 
 /// The target's Demand Active for the client.
 pub(crate) fn demand_active(pdu: &[u8]) -> Result<Rewritten, Broken> {
-    rewrite(pdu, 10, |kind, set| demanded(kind, set)).ok_or(Broken("demand active"))
+    rewrite(pdu, 10, demanded).ok_or(Broken("demand active"))
 }
 
-fn rewrite(pdu: &[u8], head: usize, keep: impl Fn(u16, &mut Vec<u8>) -> bool) -> Option<Rewritten> {
+fn rewrite(pdu: &[u8], head: usize, keep: impl Fn(u16, &mut [u8]) -> bool) -> Option<Rewritten> {
     let share_id = u32_at(pdu, 6)?;
     let mut at = Reader(pdu.get(head..)?);
     let (name_len, combined) = (at.u16()?, at.u16()?);
@@ -92,7 +93,7 @@ const PLAIN: [u16; 10] = [5, 7, 8, 9, 12, 13, 14, 15, 26, 27];
 
 /// What the client confirms. Cache sets of later revisions, NineGrid, GDI+, remote applications, windows and desktop
 /// composition are left out.
-fn confirmed(kind: u16, set: &mut Vec<u8>, graphics: Graphics) -> bool {
+fn confirmed(kind: u16, set: &mut [u8]) -> bool {
     match kind {
         GENERAL => general(set),
         BITMAP => {
@@ -109,8 +110,6 @@ fn confirmed(kind: u16, set: &mut Vec<u8>, graphics: Graphics) -> bool {
         VIRTUAL_CHANNEL => channel_compression(set),
         // Without a codec they carry pixels as they are; some targets draw in no other way.
         SURFACE_COMMANDS => true,
-        FRAME_ACKNOWLEDGE => graphics == Graphics::RemoteFx,
-        BITMAP_CODECS => graphics == Graphics::RemoteFx && codecs(set),
         kind => PLAIN.contains(&kind),
     }
 }
@@ -163,33 +162,6 @@ fn zero_range(set: &mut [u8], from: usize, to: usize) {
     }
 }
 
-/// `CODEC_GUID_REMOTEFX` (MS-RDPBCGR 2.2.7.2.10.1.1).
-const REMOTE_FX: [u8; 16] =
-    [0x12, 0x2f, 0x77, 0x76, 0x72, 0xbd, 0x63, 0x44, 0xaf, 0xb3, 0xb7, 0x3c, 0x9c, 0x6f, 0x78, 0x86];
-
-/// Keeps RemoteFX of the codecs.
-fn codecs(set: &mut Vec<u8>) -> bool {
-    let kept = || -> Option<Vec<u8>> {
-        let mut at = Reader(set.get(4..)?);
-        let (count, mut number, mut kept) = (at.u8()?, 0_u8, Vec::new());
-        for _ in 0..count {
-            let head = at.take(19)?;
-            let properties = at.take(u16_at(head, 17)?.into())?;
-            if head.starts_with(&REMOTE_FX) {
-                kept.extend([head, properties].concat());
-                number += 1;
-            }
-        }
-        let len = u16::try_from(kept.len() + 5).ok()?;
-        Some([BITMAP_CODECS.to_le_bytes().as_slice(), &len.to_le_bytes(), &[number], &kept].concat())
-    };
-    match kept() {
-        Some(kept) => *set = kept,
-        None => return false,
-    }
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,23 +185,7 @@ mod tests {
             16 => 52,
             _ => 12,
         };
-        (1..=30)
-            .map(|kind| {
-                if kind == BITMAP_CODECS {
-                    codecs_of(&[[0xab; 16], REMOTE_FX])
-                } else {
-                    set(kind, len(kind), 0xff)
-                }
-            })
-            .collect()
-    }
-
-    fn codecs_of(guids: &[[u8; 16]]) -> Vec<u8> {
-        let codecs: Vec<u8> =
-            guids.iter().flat_map(|guid| [guid.as_slice(), &[1, 2, 0, 7, 7]].concat()).collect();
-        let mut set = set(BITMAP_CODECS, 5 + codecs.len(), u8::try_from(guids.len()).unwrap());
-        put(&mut set, 5, &codecs);
-        set
+        (1..=30).map(|kind| set(kind, len(kind), 0xff)).collect()
     }
 
     fn confirm(sets: &[Vec<u8>]) -> Vec<u8> {
@@ -260,7 +216,7 @@ mod tests {
 
     #[test]
     fn nothing_is_confirmed_that_the_tap_cannot_decode() {
-        let rewritten = confirm_active(&confirm(&all()), Graphics::Lossless).unwrap();
+        let rewritten = confirm_active(&confirm(&all())).unwrap();
         assert_eq!((rewritten.share_id, rewritten.size), (0x0002_0001, (0xffff, 0xffff)));
         assert_eq!(usize::from(u16_at(&rewritten.pdu, 0).unwrap()), rewritten.pdu.len());
         let kept = kinds(&rewritten.pdu);
@@ -277,38 +233,26 @@ mod tests {
     }
 
     #[test]
-    fn of_codecs_only_remotefx_stays_and_only_where_it_is_allowed() {
-        let rewritten = confirm_active(&confirm(&all()), Graphics::RemoteFx).unwrap();
-        let kept = kinds(&rewritten.pdu);
-        let codecs = &kept.iter().find(|(kind, _)| *kind == BITMAP_CODECS).unwrap().1;
-        assert_eq!(*codecs, codecs_of(&[REMOTE_FX]));
-        assert!(kept.iter().any(|(kind, _)| *kind == SURFACE_COMMANDS));
-    }
-
-    #[test]
     fn lengths_that_lie_are_refused() {
         let good = confirm(&[set(2, 28, 1)]);
-        assert!(confirm_active(&good, Graphics::Lossless).is_ok());
+        assert!(confirm_active(&good).is_ok());
         for at in [12, 14, 22, 28] {
             let mut bad = good.clone();
             put(&mut bad, at, &[0xff, 0xff]);
-            assert!(confirm_active(&bad, Graphics::Lossless).is_err(), "{at}");
+            assert!(confirm_active(&bad).is_err(), "{at}");
         }
-        assert!(confirm_active(&confirm(&vec![set(2, 28, 1); 65]), Graphics::Lossless).is_err(), "too many");
-        assert!(
-            confirm_active(&confirm(&[set(2, 8, 1)]), Graphics::Lossless).is_err(),
-            "a set that is too short"
-        );
+        assert!(confirm_active(&confirm(&vec![set(2, 28, 1); 65])).is_err(), "too many");
+        assert!(confirm_active(&confirm(&[set(2, 8, 1)])).is_err(), "a set that is too short");
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..300, value: u8) {
-            drop(confirm_active(&bytes, Graphics::RemoteFx));
+            drop(confirm_active(&bytes));
             drop(demand_active(&bytes));
             let mut pdu = confirm(&all());
             put(&mut pdu, at, &[value]);
-            drop(confirm_active(&pdu, Graphics::RemoteFx));
+            drop(confirm_active(&pdu));
             drop(demand_active(&pdu));
         }
     }

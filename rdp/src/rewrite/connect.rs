@@ -13,7 +13,7 @@ use ironrdp_pdu::{
     x224::{X224, X224Data},
 };
 
-use super::Broken;
+use super::{Broken, capabilities::Graphics};
 use crate::{
     channels::{ChannelPolicy, Kind},
     event::Client,
@@ -34,8 +34,8 @@ pub(crate) struct Initial {
 }
 
 /// The client's Connect Initial for the target: the protocol that *its* connection has, no UDP beside it, no choice of a
-/// session, no graphics pipeline, and names of channels only where they are allowed. Denied channels keep their place, so
-/// that identifiers agree end to end.
+/// session, and the graphics pipeline and names of channels only where they are allowed. Denied channels keep their place,
+/// so that identifiers agree end to end.
 pub(crate) fn connect_initial(
     pdu: &[u8],
     selected: SecurityProtocol,
@@ -52,7 +52,7 @@ pub(crate) fn connect_initial(
     }
     let mut error_info = false;
     if let Some(flags) = &mut optional.early_capability_flags {
-        *flags &= early_flags();
+        *flags &= early_flags(policy);
         error_info = flags.contains(ClientEarlyCapabilityFlags::SUPPORT_ERR_INFO_PDU);
     }
     // A way beside this one.
@@ -82,9 +82,14 @@ pub(crate) fn without_messages(pdu: &[u8]) -> Result<(Bytes, usize), Broken> {
     Ok((envelope(encode_vec(&initial))?, channels))
 }
 
-fn early_flags() -> ClientEarlyCapabilityFlags {
+fn early_flags(policy: &ChannelPolicy) -> ClientEarlyCapabilityFlags {
     use ClientEarlyCapabilityFlags as Flags;
-    Flags::SUPPORT_ERR_INFO_PDU
+    let graphics = match policy.graphics {
+        Graphics::Lossless => Flags::empty(),
+        Graphics::Pipeline => Flags::SUPPORT_DYN_VC_GFX_PROTOCOL,
+    };
+    graphics
+        | Flags::SUPPORT_ERR_INFO_PDU
         | Flags::WANT_32_BPP_SESSION
         | Flags::SUPPORT_STATUS_INFO_PDU
         | Flags::STRONG_ASYMMETRIC_KEYS

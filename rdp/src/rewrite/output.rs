@@ -18,14 +18,16 @@ pub(crate) struct Drawn {
     pub(crate) orders: bool,
     /// Something that is not known was taken out.
     pub(crate) unknown: bool,
+    /// Something that draws beside the graphics pipeline was taken out.
+    pub(crate) beside: bool,
 }
 
-/// A fast-path output PDU, envelope and all.
-pub(crate) fn fast_path(pdu: &Bytes) -> Result<Drawn, Broken> {
-    read_fast_path(pdu).ok_or(Broken("fast-path output"))
+/// A fast-path output PDU, envelope and all. Where the target draws by the graphics pipeline, only pointers are left of it.
+pub(crate) fn fast_path(pdu: &Bytes, pipeline: bool) -> Result<Drawn, Broken> {
+    read_fast_path(pdu, pipeline).ok_or(Broken("fast-path output"))
 }
 
-fn read_fast_path(pdu: &Bytes) -> Option<Drawn> {
+fn read_fast_path(pdu: &Bytes, pipeline: bool) -> Option<Drawn> {
     let mut at = Reader(pdu);
     let head = at.u8()?;
     if head & 0xc0 != 0 {
@@ -34,7 +36,7 @@ fn read_fast_path(pdu: &Bytes) -> Option<Drawn> {
     if at.u8()? & 0x80 != 0 {
         at.u8()?;
     }
-    let (mut kept, mut orders, mut unknown) = (Vec::new(), false, false);
+    let (mut kept, mut orders, mut unknown, mut beside) = (Vec::new(), false, false, false);
     while !at.0.is_empty() {
         let whole = at.0;
         let head = at.u8()?;
@@ -47,17 +49,19 @@ fn read_fast_path(pdu: &Bytes) -> Option<Drawn> {
         let update = whole.get(..3 + usize::from(len))?;
         match head & 0xf {
             ORDERS => orders = true,
+            // Bitmap, palette, surface commands.
+            1 | 2 | 4 if pipeline => beside = true,
             // Bitmap, palette, synchronise, surface commands, pointers of all kinds.
             1..=6 | 8..=12 => kept.push(update),
             _ => unknown = true,
         }
     }
-    let pdu = match (orders || unknown, kept.is_empty()) {
+    let pdu = match (orders || unknown || beside, kept.is_empty()) {
         (false, _) => Some(pdu.clone()),
         (true, true) => None,
         (true, false) => Some(envelope(head, &kept.concat())?),
     };
-    Some(Drawn { pdu, orders, unknown })
+    Some(Drawn { pdu, orders, unknown, beside })
 }
 
 fn envelope(head: u8, updates: &[u8]) -> Option<Bytes> {
@@ -80,27 +84,35 @@ mod tests {
         let bitmap = [1, 2, 0, 0xaa, 0xbb];
         let order = [0, 3, 0, 1, 2, 3];
         let pdu = Bytes::from([[0, 13].as_slice(), &bitmap, &order].concat());
-        let drawn = fast_path(&pdu).unwrap();
+        let drawn = fast_path(&pdu, false).unwrap();
         assert!(drawn.orders && !drawn.unknown);
         assert_eq!(drawn.pdu.unwrap(), [[0, 0x80, 8].as_slice(), &bitmap].concat());
         let pdu = Bytes::from([[0, 8].as_slice(), &order].concat());
-        assert_eq!(fast_path(&pdu).unwrap().pdu, None);
+        assert_eq!(fast_path(&pdu, false).unwrap().pdu, None);
+        let pointer = [5, 0, 0];
+        let pdu = Bytes::from([[0, 10].as_slice(), &bitmap, &pointer].concat());
+        let drawn = fast_path(&pdu, true).unwrap();
+        assert!(drawn.beside && !drawn.orders, "the graphics pipeline draws alone");
+        assert_eq!(drawn.pdu.unwrap(), [[0, 0x80, 6].as_slice(), &pointer].concat());
         let pdu = Bytes::from([[0, 7].as_slice(), &bitmap].concat());
-        assert_eq!(fast_path(&pdu), Ok(Drawn { pdu: Some(pdu.clone()), orders: false, unknown: false }));
+        assert_eq!(
+            fast_path(&pdu, false),
+            Ok(Drawn { pdu: Some(pdu.clone()), orders: false, unknown: false, beside: false })
+        );
     }
 
     #[test]
     fn compression_encryption_and_lying_lengths_are_refused() {
-        assert!(fast_path(&Bytes::from_static(&[0, 8, 0x81, 0x21, 2, 0, 1, 2])).is_err());
-        assert!(fast_path(&Bytes::from_static(&[0x80, 7, 1, 2, 0, 1, 2])).is_err());
-        assert!(fast_path(&Bytes::from_static(&[0, 7, 1, 3, 0, 1, 2])).is_err());
+        assert!(fast_path(&Bytes::from_static(&[0, 8, 0x81, 0x21, 2, 0, 1, 2]), false).is_err());
+        assert!(fast_path(&Bytes::from_static(&[0x80, 7, 1, 2, 0, 1, 2]), false).is_err());
+        assert!(fast_path(&Bytes::from_static(&[0, 7, 1, 3, 0, 1, 2]), false).is_err());
     }
 
     proptest! {
         #[test]
         fn what_goes_on_is_accepted_again_unchanged(bytes in prop::collection::vec(any::<u8>(), 2..200)) {
-            if let Ok(Drawn { pdu: Some(pdu), .. }) = fast_path(&bytes.into()) {
-                prop_assert_eq!(fast_path(&pdu), Ok(Drawn { pdu: Some(pdu.clone()), orders: false, unknown: false }));
+            if let Ok(Drawn { pdu: Some(pdu), .. }) = fast_path(&bytes.into(), false) {
+                prop_assert_eq!(fast_path(&pdu, false), Ok(Drawn { pdu: Some(pdu.clone()), orders: false, unknown: false, beside: false }));
             }
         }
     }

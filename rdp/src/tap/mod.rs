@@ -2,7 +2,8 @@
 //! at replay. Bytes and `now` in, pictures out; no socket, no clock.
 //!
 //! Understood: bitmap updates on the fast and the slow path (MS-RDPBCGR 2.2.9.1.1.3.1.2, 2.2.9.1.2.1.2), raw, interleaved RLE at
-//! 8 to 24 bits and RDP 6.0 planar at 32; palettes; uncompressed surface bits; pointers; a resize by another Demand Active.
+//! 8 to 24 bits and RDP 6.0 planar at 32; palettes; uncompressed surface bits; pointers; a resize by another Demand Active; and
+//! the graphics pipeline, as the relay lets it through.
 //! What the relay does not let through (drawing orders, bulk compression, other codecs) is counted as undecodable.
 //!
 //! Invariant: nothing that a target sends makes the tap panic, or hold more than a picture, a fragment buffer of the size of one,
@@ -13,6 +14,7 @@
 mod bitmap;
 mod fragments;
 mod image;
+mod pipeline;
 mod pointer;
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ mod tests;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ironrdp_core::{ReadCursor, decode_cursor};
+use ironrdp_egfx::pdu::GfxPdu;
 use ironrdp_pdu::{
     bitmap::BitmapUpdateData,
     fast_path::{EncryptionFlags, FastPathHeader, FastPathUpdate, FastPathUpdatePdu, UpdateCode},
@@ -36,8 +39,11 @@ use ironrdp_pdu::{
 use bitmap::Bitmaps;
 use fragments::Fragments;
 pub use image::{Image, TILE};
+use pipeline::Pipeline;
 use pointer::Pointers;
 pub use pointer::{PointerChange, PointerShape};
+
+use crate::event::ScreenPdu;
 
 /// Updates that may fail to decode between two sizes of the desktop; one more ends the session.
 pub const MOST_FAULTS: u32 = 8;
@@ -101,6 +107,7 @@ pub struct Tap {
     image: Image,
     bitmaps: Bitmaps,
     fragments: Fragments,
+    pipeline: Option<Pipeline>,
     pointers: Pointers,
     pointer_changes: Vec<PointerChange>,
     shown: Option<i64>,
@@ -124,6 +131,7 @@ impl Tap {
             fragments: Fragments::new(image.area()),
             image,
             bitmaps: Bitmaps::default(),
+            pipeline: None,
             pointers: Pointers::default(),
             pointer_changes: Vec::new(),
             shown: None,
@@ -132,10 +140,25 @@ impl Tap {
         })
     }
 
-    /// The same for a session in which another desktop was before, with so many faults.
+    /// The same for a session in which another desktop was before: its faults, and the surfaces of the graphics pipeline, which
+    /// a client keeps, too.
     #[must_use]
-    pub fn after(self, faults: u32) -> Self {
-        Self { faults, ..self }
+    pub fn after(self, before: Option<Self>) -> Self {
+        match before {
+            Some(Self { faults, pipeline, .. }) => Self { faults, pipeline, ..self },
+            None => self,
+        }
+    }
+
+    /// Takes what a target draws.
+    ///
+    /// # Errors
+    /// When too much could not be decoded, or the desktop's size became one that cannot be recorded.
+    pub fn draw(&mut self, pdu: &ScreenPdu) -> Result<(), TapError> {
+        match pdu {
+            ScreenPdu::Desktop(pdu) => self.feed(pdu),
+            ScreenPdu::Pipeline(pdus) => self.carefully(|tap| tap.pipeline(pdus)),
+        }
     }
 
     /// Takes a whole PDU of the target: fast path, or TPKT.
@@ -143,8 +166,15 @@ impl Tap {
     /// # Errors
     /// When too much could not be decoded, or the desktop's size became one that cannot be recorded.
     pub fn feed(&mut self, pdu: &[u8]) -> Result<(), TapError> {
+        self.carefully(|tap| tap.decode(pdu))
+    }
+
+    fn carefully(
+        &mut self,
+        decode: impl FnOnce(&mut Self) -> Result<Result<(), Fault>, TapError>,
+    ) -> Result<(), TapError> {
         // The libraries that decode are careful; should one not be, it costs the session and not the process.
-        let done = catch_unwind(AssertUnwindSafe(|| self.decode(pdu)));
+        let done = catch_unwind(AssertUnwindSafe(|| decode(self)));
         match done.unwrap_or(Ok(Err("the decoder failed")))? {
             Ok(()) => Ok(()),
             Err(why) => self.fault(why),
@@ -301,15 +331,49 @@ impl Tap {
         }
     }
 
+    /// PDUs of the graphics pipeline.
+    fn pipeline(&mut self, pdus: &[u8]) -> Result<Result<(), Fault>, TapError> {
+        let mut done = Ok(());
+        let mut rest = pdus;
+        while !rest.is_empty() {
+            let mut src = ReadCursor::new(rest);
+            let Ok(pdu) = decode_cursor::<GfxPdu>(&mut src) else {
+                return Ok(Err("a PDU of the graphics pipeline is malformed"));
+            };
+            let (whole, after) = rest.split_at(rest.len() - src.len());
+            rest = after;
+            match &pdu {
+                // Surfaces, cache and what pixels refer to begin anew (MS-RDPEGFX 3.3.5.19).
+                GfxPdu::CapabilitiesConfirm(_) => self.pipeline = Some(Pipeline::new()),
+                GfxPdu::ResetGraphics(reset) => {
+                    let side = |pixels: u32| u16::try_from(pixels).unwrap_or(u16::MAX);
+                    self.resize_image(side(reset.width), side(reset.height))?;
+                }
+                _ => {}
+            }
+            let shown = match &mut self.pipeline {
+                Some(pipeline) => pipeline.feed(&pdu, whole, &mut self.image),
+                None => Err("the graphics pipeline has not begun"),
+            };
+            done = done.and(shown);
+        }
+        Ok(done)
+    }
+
+    fn resize_image(&mut self, width: u16, height: u16) -> Result<(), TapError> {
+        self.in_a_row = 0;
+        if (width, height) != self.image.size() {
+            self.image = Image::new(width, height).ok_or(TapError::Size { width, height })?;
+        }
+        Ok(())
+    }
+
     /// The desktop has another size from now on; the target paints it anew. One that is the same keeps the picture.
     ///
     /// # Errors
     /// When no desktop of that size can be recorded.
     pub fn resize(&mut self, width: u16, height: u16) -> Result<(), TapError> {
-        self.in_a_row = 0;
-        if (width, height) != self.image.size() {
-            self.image = Image::new(width, height).ok_or(TapError::Size { width, height })?;
-        }
+        self.resize_image(width, height)?;
         self.fragments = Fragments::new(self.image.area());
         self.pointers = Pointers::default();
         Ok(())

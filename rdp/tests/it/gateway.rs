@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,6 +48,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Seen {
     pub(crate) events: Arc<Mutex<Vec<Event>>>,
     pub(crate) screen_bytes: Arc<Mutex<usize>>,
+    pipeline: Arc<AtomicBool>,
     /// What is on the screen.
     tap: Arc<Mutex<Option<Tap>>>,
 }
@@ -53,21 +57,36 @@ impl Seen {
     pub(crate) fn has(&self, what: impl Fn(&Event) -> bool) -> bool {
         self.events.lock().unwrap().iter().any(what)
     }
+
+    /// Whether the target has drawn by the graphics pipeline.
+    pub(crate) fn by_pipeline(&self) -> bool {
+        self.pipeline.load(Ordering::Relaxed)
+    }
+
+    /// What is on the screen: red, green and blue, row by row.
+    pub(crate) fn screen(&self) -> Option<((u16, u16), Vec<u8>)> {
+        let tap = self.tap.lock().unwrap();
+        let image = tap.as_ref()?.image();
+        let rgb = image.rgbx().as_chunks::<4>().0.iter().flat_map(|[r, g, b, _]| [*r, *g, *b]).collect();
+        Some((image.size(), rgb))
+    }
 }
 
 #[async_trait]
 impl Watch for Seen {
     async fn event(&mut self, event: Event) -> Result<(), Stop> {
         if let Event::Activated(Activation { width, height, io_channel, .. }) = event {
-            *self.tap.lock().unwrap() = Some(Tap::new(Start { width, height, io_channel }).unwrap());
+            let mut tap = self.tap.lock().unwrap();
+            *tap = Some(Tap::new(Start { width, height, io_channel }).unwrap().after(tap.take()));
         }
         self.events.lock().unwrap().push(event);
         Ok(())
     }
 
     async fn screen(&mut self, pdu: ScreenPdu) -> Result<(), Stop> {
-        *self.screen_bytes.lock().unwrap() += pdu.bytes.len();
-        self.tap.lock().unwrap().as_mut().unwrap().feed(&pdu.bytes).unwrap();
+        *self.screen_bytes.lock().unwrap() += pdu.size();
+        self.pipeline.fetch_or(matches!(pdu, ScreenPdu::Pipeline(_)), Ordering::Relaxed);
+        self.tap.lock().unwrap().as_mut().unwrap().draw(&pdu).unwrap();
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 
 mod desktop;
 mod gateway;
+mod graphics;
 mod kerberos;
 mod log_in;
 mod realm;

@@ -2,7 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -130,6 +130,14 @@ impl Display {
         let mut import = Command::new("import");
         import.args(["-silent", "-window", "root"]).arg(file).env("DISPLAY", &self.name);
         assert!(import.status().unwrap().success());
+    }
+
+    /// All of it: red, green and blue, row by row.
+    #[allow(dead_code, reason = "this rig serves two suites, and one has no use for it")]
+    pub(crate) fn rgb(&self) -> Vec<u8> {
+        let mut import = Command::new("import");
+        import.args(["-silent", "-window", "root", "-depth", "8", "rgb:-"]).env("DISPLAY", &self.name);
+        import.output().unwrap().stdout
     }
 
     /// The colour of one pixel.
@@ -338,12 +346,92 @@ impl Weston {
     }
 }
 
+/// A GNOME desktop without a screen: NLA, and it draws by the graphics pipeline where it may.
+pub(crate) struct Gnome {
+    /// A group of its own: the session bus, and all that is on it.
+    session: Child,
+    folder: PathBuf,
+    /// The pin of its key. It takes one connection at a time, and nobody should have to ask for it.
+    pub(crate) pin: String,
+    pub(crate) address: SocketAddr,
+}
+
+impl Gnome {
+    pub(crate) const USER: &str = "eng";
+    pub(crate) const PASSWORD: &str = "Vault-Secret-1";
+    const SOCKET: &str = "wayland-target";
+    const SESSION: &str = r#"
+        cd "$HOME"
+        until_there() { for _ in $(seq 400); do [ -e "$1" ] && return; sleep 0.05; done; echo "no $1" >&2; exit 1; }
+        pipewire >pipewire 2>&1 &
+        until_there "$XDG_RUNTIME_DIR/pipewire-0"
+        wireplumber >wireplumber 2>&1 &
+        mutter --headless --wayland --no-x11 --virtual-monitor 1024x768 --wayland-display "$SOCKET" >mutter 2>&1 &
+        until_there "$XDG_RUNTIME_DIR/$SOCKET"
+        # A key on an elliptic curve it does not take.
+        openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=eng-ws -days 2 -keyout gnome.key -out gnome.crt 2>/dev/null
+        openssl x509 -in gnome.crt -noout -pubkey | openssl pkey -pubin -outform der | sha256sum >gnome.pin
+        grdctl --headless rdp set-tls-key "$HOME/gnome.key"
+        grdctl --headless rdp set-tls-cert "$HOME/gnome.crt"
+        grdctl --headless rdp set-credentials "$USER" "$PASSWORD"
+        grdctl --headless rdp disable-view-only
+        grdctl --headless rdp enable
+        exec /usr/libexec/gnome-remote-desktop-daemon --headless --rdp-port "$PORT"
+    "#;
+
+    #[allow(dead_code, reason = "this rig serves two suites, and one has no use for it")]
+    pub(crate) fn start(folder: &Folder) -> Self {
+        let runtime = folder.path("gnome-runtime");
+        std::fs::create_dir(&runtime).unwrap();
+        std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let port = free_port();
+        let mut command = folder.command("dbus-run-session", "gnome");
+        command.args(["--", "bash", "-ec", Self::SESSION]).stdin(Stdio::null()).process_group(0);
+        command.env("XDG_RUNTIME_DIR", &runtime).env("XDG_SESSION_TYPE", "wayland");
+        command
+            .env("GSETTINGS_BACKEND", "keyfile")
+            .env("LIBGL_ALWAYS_SOFTWARE", "1")
+            .env("NO_AT_BRIDGE", "1");
+        command.env("SOCKET", Self::SOCKET).env("PORT", port.to_string());
+        command.env("USER", Self::USER).env("PASSWORD", Self::PASSWORD);
+        for name in
+            ["DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS", "XDG_CONFIG_HOME", "XDG_DATA_HOME"]
+        {
+            command.env_remove(name);
+        }
+        let session = command.spawn().unwrap_or_else(|e| panic!("dbus-run-session: {e}; ./test installs it"));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut started = Self { session, folder: runtime, pin: String::new(), address };
+        listening(port);
+        let digest = std::fs::read_to_string(folder.path("gnome.pin")).unwrap();
+        started.pin = format!("sha256:{}", digest.split_whitespace().next().unwrap());
+        started
+    }
+
+    /// A terminal on it, in which a script runs.
+    #[allow(dead_code, reason = "this rig serves two suites, and one has no use for it")]
+    pub(crate) fn terminal(&self, folder: &Folder, script: &Path) -> Running {
+        let mut command = folder.command("weston-terminal", "weston-terminal");
+        command.arg(format!("--shell={}", script.display()));
+        command.env("XDG_RUNTIME_DIR", &self.folder).env("WAYLAND_DISPLAY", Self::SOCKET);
+        Running::start(&mut command)
+    }
+}
+
+impl Drop for Gnome {
+    fn drop(&mut self) {
+        Command::new("kill").args(["-9", "--", &format!("-{}", self.session.id())]).status().ok();
+        self.session.wait().ok();
+    }
+}
+
 pub(crate) fn listening(port: u16) -> SocketAddr {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     // Looked up in the kernel's table: a connection that only asks would be a session to some servers.
     let wanted = format!(":{port:04X} ");
     wait_for("a target's port", 20, || {
-        let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+        let read = |table| std::fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
+        let table = read("tcp") + &read("tcp6");
         table.lines().any(|line| line.contains(&wanted) && line.contains(" 0A ")).then_some(address)
     })
 }
