@@ -84,6 +84,14 @@ impl<'a> Share<'a> {
     }
 }
 
+/// Writes a Deactivate All PDU (MS-RDPBCGR 2.2.3.1). xrdp's ends behind its header, which the browser's client refuses.
+pub(crate) fn deactivate_all(share_id: u32, source: u16) -> Vec<u8> {
+    const LEN: u16 = 13;
+    let head = [LEN, VERSION | DEACTIVATE_ALL, source].map(u16::to_le_bytes).concat();
+    // A source descriptor of one byte, which is zero.
+    [head.as_slice(), &share_id.to_le_bytes(), &[1, 0, 0]].concat()
+}
+
 /// Writes a share data PDU.
 pub(crate) fn encode_data(data: ShareData<'_>) -> Result<Vec<u8>, Broken> {
     let total =

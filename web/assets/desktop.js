@@ -14,6 +14,12 @@ document.addEventListener("DOMContentLoaded", () => {
   const SAYS = 15000;
   /** The smallest desktop that is asked for: programs of machines expect at least so much. */
   const SMALLEST = { width: 1024, height: 768 };
+  /** The longest side, and the most pixels, that the gateway lets anybody ask for. */
+  const LONGEST = 8192;
+  const MOST_PIXELS = 2 * 3840 * 2160;
+  /** How often a size is asked for that the machine does not take, and how long it has for it, milliseconds. */
+  const ASKS = 3;
+  const ANSWER = 4000;
 
   // Places of keys (`KeyboardEvent.code`) by their scan codes (set 1), in rows of codes that follow each other.
   const ROWS = [
@@ -100,6 +106,7 @@ document.addEventListener("DOMContentLoaded", () => {
       frozen.hidden = message.frozen === "";
       frozen.querySelector("[data-why]").textContent = message.frozen;
       state.textContent = message.frozen ? "stands still" : "recorded";
+      compare();
     }
     if (message.says !== undefined) {
       says.textContent = message.says;
@@ -245,23 +252,38 @@ document.addEventListener("DOMContentLoaded", () => {
     });
   };
 
-  const size = () => ({
-    width: Math.max(SMALLEST.width, Math.floor(body.clientWidth / 4) * 4),
-    height: Math.max(SMALLEST.height, Math.floor((innerHeight * 0.8) / 4) * 4),
-  });
+  const size = () => {
+    const side = (pixels, least) => Math.min(LONGEST, Math.max(least, Math.floor(pixels / 4) * 4));
+    const width = side(body.clientWidth, SMALLEST.width);
+    const room = document.fullscreenElement ? body.clientHeight : innerHeight * 0.8;
+    const height = side(Math.min(room, MOST_PIXELS / width), SMALLEST.height);
+    return { width, height };
+  };
   const fill = () => {
     const { width, height } = session.desktopSize();
     [canvas.width, canvas.height] = [width, height];
   };
+  // What is asked for before the machine listens, or while the session stands still, is lost: it is asked for again.
+  let compare = () => {};
   const follow = () => {
     let later;
-    new ResizeObserver(() => {
+    let asked = "";
+    let times = 0;
+    const ask = () => {
+      const { width, height } = size();
+      if (!session || (width === canvas.width && height === canvas.height)) return;
+      if (asked !== `${width} ${height}`) [asked, times] = [`${width} ${height}`, 0];
+      if (times >= ASKS) return;
+      times += 1;
+      session.resize(width, height);
+      later = setTimeout(ask, ANSWER);
+    };
+    compare = () => {
       clearTimeout(later);
-      later = setTimeout(() => {
-        const { width, height } = size();
-        if (session && (width !== canvas.width || height !== canvas.height)) session.resize(width, height);
-      }, 300);
-    }).observe(body);
+      later = setTimeout(ask, 300);
+    };
+    new ResizeObserver(compare).observe(body);
+    for (const [who, what] of [[window, "resize"], [document, "fullscreenchange"]]) who.addEventListener(what, compare);
   };
 
   const cursor = (kind, image, x, y) => {

@@ -9,8 +9,9 @@ use super::{
 };
 use crate::{
     banner::Area,
+    relay::MAX_PIXELS,
     rewrite::{Broken, capabilities::Graphics},
-    wire::Reader,
+    wire::{Reader, u32_at},
 };
 
 /// Most dynamic channels open at once.
@@ -49,6 +50,57 @@ pub(crate) struct Passed {
 pub(crate) struct Dynamic {
     open: HashSet<u32>,
     graphics: Option<GraphicsChannel>,
+    display: Option<Display>,
+}
+
+/// The channel by which a client asks for another size (MS-RDPEDISP).
+#[derive(Debug)]
+struct Display {
+    id: u32,
+    /// Most monitors that the target takes.
+    most: u32,
+}
+
+/// `DISPLAYCONTROL_PDU_TYPE_CAPS` and `DISPLAYCONTROL_PDU_TYPE_MONITOR_LAYOUT`.
+const DISPLAY_CAPS: u32 = 5;
+const MONITOR_LAYOUT: u32 = 2;
+/// Most monitors that are believed in.
+const MONITORS: u32 = 16;
+/// The sides of a monitor (MS-RDPEDISP 2.2.2.2.1).
+const SIDES: std::ops::RangeInclusive<u32> = 200..=8192;
+
+impl Display {
+    /// What the target says: how many monitors it takes (2.2.2.1).
+    fn caps(&mut self, message: &[u8]) {
+        if let (Some(DISPLAY_CAPS), Some(most)) = (u32_at(message, 0), u32_at(message, 8)) {
+            self.most = most.min(MONITORS);
+        }
+    }
+
+    /// Whether the person's client asks for what there can be, in the form that there is for it (2.2.2.2). Targets trust the
+    /// number.
+    fn may_ask(&self, message: &[u8]) -> bool {
+        let read = || -> Option<bool> {
+            let mut at = Reader(message);
+            let (kind, len, size, count) = (at.u32()?, at.u32()?, at.u32()?, at.u32()?);
+            let fits = kind == MONITOR_LAYOUT
+                && usize::try_from(len).is_ok_and(|len| len == message.len())
+                && size == 40
+                && (1..=self.most).contains(&count)
+                && u64::from(len) == 16 + 40 * u64::from(count);
+            let mut pixels = 0;
+            for _ in 0..count.min(MONITORS) {
+                let monitor = at.take(40)?;
+                let (width, height) = (u32_at(monitor, 12)?, u32_at(monitor, 16)?);
+                if !SIDES.contains(&width) || !SIDES.contains(&height) || width % 2 != 0 {
+                    return Some(false);
+                }
+                pixels += width * height;
+            }
+            Some(fits && pixels <= MAX_PIXELS)
+        };
+        read().unwrap_or(false)
+    }
 }
 
 /// The channel of the graphics pipeline.
@@ -130,7 +182,12 @@ impl Dynamic {
             CREATE => Ok(self.create(message, (head, id), at.0, bytes, policy)),
             DATA_FIRST | DATA if self.open.contains(&id) => match self.graphics_on(id) {
                 Some(graphics) => graphics.target(command, head, at),
-                None => Ok(pass(bytes)),
+                None => {
+                    if let Some(display) = self.display.as_mut().filter(|display| display.id == id) {
+                        display.caps(at.0);
+                    }
+                    Ok(pass(bytes))
+                }
             },
             CLOSE if self.close(id) => Ok(pass(bytes)),
             _ => Ok(Passed { dropped: true, ..Passed::default() }),
@@ -144,7 +201,13 @@ impl Dynamic {
     /// Whether it was open.
     fn close(&mut self, id: u32) -> bool {
         self.graphics.take_if(|graphics| graphics.id == id);
+        self.display.take_if(|display| display.id == id);
         self.open.remove(&id)
+    }
+
+    /// Whether that is a size that can be had.
+    fn asks_well(&self, id: u32, message: &[u8]) -> bool {
+        self.display.as_ref().is_some_and(|display| display.id == id && display.may_ask(message))
     }
 
     /// The graphics pipeline, where the target draws by it.
@@ -187,6 +250,8 @@ impl Dynamic {
             self.open.insert(id);
             if graphics {
                 self.graphics = Some(GraphicsChannel::new(id));
+            } else {
+                self.display = Some(Display { id, most: 1 });
             }
             return pass(bytes);
         }
@@ -212,6 +277,7 @@ impl Dynamic {
         let head = message.first().copied().unwrap_or(0);
         let id = id(head, &mut at)?;
         let open = self.open.contains(&id);
+        let asks_well = command == DATA && self.asks_well(id, at.0);
         match command {
             CREATE if open => {
                 let status = at.u32().ok_or(Broken("dynamic channel"))?;
@@ -223,8 +289,8 @@ impl Dynamic {
             DATA_FIRST | DATA if open => match self.graphics_on(id) {
                 // What it says there is that it has drawn: it goes on drawing while its hands are tied.
                 Some(graphics) => graphics.person(command, head, at),
-                None if frozen => Ok(Passed { dropped: true, ..Passed::default() }),
-                None => Ok(pass(bytes)),
+                None if !frozen && asks_well => Ok(pass(bytes)),
+                None => Ok(Passed { dropped: true, ..Passed::default() }),
             },
             CLOSE if self.close(id) => Ok(pass(bytes)),
             _ => Ok(Passed { dropped: true, ..Passed::default() }),
@@ -334,13 +400,48 @@ mod tests {
             (Dynamic::default(), ChannelPolicy { resize: true, ..Default::default() });
         let open = create(7, "Microsoft::Windows::RDS::DisplayControl");
         assert_eq!(dynamic.target(&open, &policy).unwrap().forward, [open.clone()]);
-        let data = chunk(&[0x30, 7, 1, 2]);
+        let data = chunk(&[&[0x30, 7], layout(&[(1280, 900)]).as_slice()].concat());
         assert_eq!(dynamic.person(&data, false).unwrap().forward, [data.clone()]);
         assert!(dynamic.person(&data, true).unwrap().dropped);
         // Its number used again by another name takes its right away.
         dynamic.target(&create(7, "URBDRC"), &policy).unwrap();
         assert!(dynamic.person(&data, false).unwrap().dropped);
         assert!(Dynamic::default().target(&open, &ChannelPolicy::default()).unwrap().refused.is_some());
+    }
+
+    fn layout(monitors: &[(u32, u32)]) -> Vec<u8> {
+        let count = u32::try_from(monitors.len()).unwrap();
+        let head = [MONITOR_LAYOUT, 16 + 40 * count, 40, count];
+        let monitors =
+            monitors.iter().flat_map(|(width, height)| [1, 0, 0, *width, *height, 0, 0, 0, 100, 100]);
+        head.into_iter().chain(monitors).flat_map(u32::to_le_bytes).collect()
+    }
+
+    #[test]
+    fn only_sizes_that_there_can_be_are_asked_for_on_as_many_monitors_as_the_target_takes() {
+        let mut display = Display { id: 7, most: 1 };
+        assert!(display.may_ask(&layout(&[(1280, 900)])) && display.may_ask(&layout(&[(200, 8192)])));
+        let two = layout(&[(1280, 900), (1280, 900)]);
+        assert!(!display.may_ask(&two), "one, unless the target says otherwise");
+        display.caps(&[DISPLAY_CAPS, 20, 2, 8192, 8192].map(u32::to_le_bytes).concat());
+        assert!(display.may_ask(&two));
+        display.caps(&[DISPLAY_CAPS, 20, u32::MAX, 8192, 8192].map(u32::to_le_bytes).concat());
+        assert!(!display.may_ask(&layout(&[(200, 200); 17])));
+        for wrong in
+            [(1281, 900), (198, 900), (8194, 900), (1280, 199), (1280, u32::MAX), (0, 0), (8192, 8192)]
+        {
+            assert!(!display.may_ask(&layout(&[wrong])), "{wrong:?}");
+        }
+        assert!(!display.may_ask(&layout(&[])) && !display.may_ask(&[]));
+        let good = layout(&[(1280, 900)]);
+        assert!(
+            !display.may_ask(&[good.as_slice(), &[0]].concat()) && !display.may_ask(&good[..good.len() - 1])
+        );
+        for (at, value) in [(0, 3), (4, 55), (8, 44), (12, 2), (12, 0xff)] {
+            let mut bad = good.clone();
+            bad[at] = value;
+            assert!(!display.may_ask(&bad), "{at}");
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ use crate::{
 
 /// `PDUTYPE2_POINTER`.
 const POINTER: u8 = 0x1b;
+/// `PDUTYPE2_REFRESH_RECT`.
+const REFRESH_RECT: u8 = 0x21;
 /// `PDUTYPE2_SAVE_SESSION_INFO`.
 const SAVE_SESSION_INFO: u8 = 0x26;
 /// `PDUTYPE2_SET_ERROR_INFO_PDU`.
@@ -45,7 +47,7 @@ impl Machine {
             self.dropped(Dropped::UnknownPdu, acts);
         }
         match drawn.pdu {
-            Some(bytes) if self.active => {
+            Some(bytes) if self.shows() => {
                 acts.push(Act::Show(ScreenPdu::Desktop(bytes.clone())));
                 acts.push(Act::Send(Side::Person, bytes));
             }
@@ -151,11 +153,14 @@ impl Machine {
                 self.licensed = true;
                 self.share_id = demanded.share_id;
                 self.depth = demanded.depth;
+                self.refreshes = demanded.refreshes;
                 kept.extend(demanded.pdu);
             }
             share::DEACTIVATE_ALL => {
                 self.set_active(false);
-                kept.extend(pdu.bytes);
+                self.again = true;
+                let source = u16_at(pdu.bytes, 4).ok_or(Broken("deactivate all"))?;
+                kept.extend(share::deactivate_all(self.share_id, source));
             }
             share::DATA => return self.target_share_data(pdu, kept, draws, acts),
             // It can carry an account for another machine, which nobody decided on.
@@ -175,7 +180,7 @@ impl Machine {
         let data = pdu.data()?;
         match data.kind {
             // On a desktop that has not begun, or is being built anew, nothing is to be drawn.
-            UPDATE | POINTER if !self.active => {}
+            UPDATE | POINTER if !self.shows() => {}
             UPDATE if self.dynamic.pipeline().is_some() => self.dropped(Dropped::BesidePipeline, acts),
             UPDATE => match output::slow_path(data.body) {
                 Some(true) => {
@@ -201,12 +206,25 @@ impl Machine {
             kind if PLAIN.contains(&kind) => {
                 if kind == FONT_MAP {
                     self.set_ready();
+                    if self.again && self.refreshes && std::mem::take(&mut self.missed) {
+                        acts.push(Act::Send(Side::Target, self.refresh()?));
+                    }
                 }
                 kept.extend(pdu.bytes);
             }
             _ => self.dropped(Dropped::UnknownPdu, acts),
         }
         Ok(())
+    }
+
+    /// Asks the target to draw all of the desktop again (MS-RDPBCGR 2.2.11.2.1).
+    fn refresh(&self) -> Result<Bytes, Broken> {
+        let (width, height) = self.size;
+        let all = [0, 0, width.saturating_sub(1), height.saturating_sub(1)].map(u16::to_le_bytes).concat();
+        let body = [&[1, 0, 0, 0], all.as_slice()].concat();
+        let data = ShareData { share_id: self.share_id, source: self.user, kind: REFRESH_RECT, body: &body };
+        let payload = share::encode_data(data)?;
+        mcs::encode(mcs::REQUEST, Data { initiator: self.user, channel: self.io, payload: &payload })
     }
 
     fn session_info(&mut self, data: ShareData<'_>, acts: &mut Vec<Act>) -> Result<Vec<u8>, Broken> {

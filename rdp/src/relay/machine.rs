@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Most pixels of a desktop: two screens of 4K.
-const MAX_PIXELS: u32 = 2 * 3840 * 2160;
+pub(crate) const MAX_PIXELS: u32 = 2 * 3840 * 2160;
 
 /// Which side a PDU goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +93,11 @@ pub(crate) struct Machine {
     pub(super) active: bool,
     /// The client has the desktop's font map, the last of its beginning: it can be drawn on.
     ready: bool,
+    /// The desktop is being built anew, and the target draws again what it is asked for.
+    pub(super) again: bool,
+    pub(super) refreshes: bool,
+    /// The target has drawn on a desktop that the client had not built yet.
+    pub(super) missed: bool,
     /// Size of the desktop, and bits for each pixel.
     pub(super) size: (u16, u16),
     pub(super) depth: u16,
@@ -133,6 +138,9 @@ impl Machine {
             error_info: false,
             active: false,
             ready: false,
+            again: false,
+            refreshes: false,
+            missed: false,
             size: (0, 0),
             depth: 0,
             licensed: false,
@@ -415,6 +423,14 @@ impl Machine {
     /// The client has been told the last of what makes it ready.
     pub(super) fn set_ready(&mut self) {
         self.ready = self.active;
+    }
+
+    /// Whether what the target draws is shown. Once the desktop is built anew the client draws only when all of it is there:
+    /// what comes before that, and would not come again, is asked for.
+    pub(super) fn shows(&mut self) -> bool {
+        let shows = if self.again && self.refreshes { self.ready } else { self.active };
+        self.missed |= !shows;
+        shows
     }
 
     /// The size of a desktop on which something can be drawn now.

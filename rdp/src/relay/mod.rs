@@ -16,7 +16,7 @@ mod words;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::{Buf as _, Bytes, BytesMut};
-pub(crate) use machine::{Act, Machine, Side};
+pub(crate) use machine::{Act, MAX_PIXELS, Machine, Side};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
     sync::watch,

@@ -272,6 +272,61 @@ fn nothing_of_our_own_is_drawn_on_a_desktop_that_is_not_ready_for_it() {
     assert_eq!(machine.canvas(), None, "it is being built anew");
 }
 
+/// A Demand Active of a target that draws again what it is asked for, or does not; and the client's answer, for 800 × 600.
+fn capabilities(refreshes: bool) -> (Pdu, Pdu) {
+    let mut general = [0; 24];
+    general[..4].copy_from_slice(&[1, 0, 24, 0]);
+    general[22] = u8::from(refreshes);
+    let mut bitmap = [0; 28];
+    bitmap[..16].copy_from_slice(&[2, 0, 28, 0, 32, 0, 1, 0, 1, 0, 1, 0, 0x20, 3, 0x58, 2]);
+    let sets = [&[2, 0, 0, 0], general.as_slice(), &bitmap].concat();
+    let len = u16::try_from(sets.len()).unwrap().to_le_bytes();
+    let whole = |kind: u8, source: u16, originator: &[u8]| {
+        let body = [&[7, 0, 0, 0], originator, &[0, 0], &len, &sets, &[0; 4]].concat();
+        let total = u16::try_from(body.len() + 6).unwrap();
+        [[total, 0x10 | u16::from(kind), source].map(u16::to_le_bytes).concat(), body].concat()
+    };
+    (from_target(IO, &whole(1, mcs::SERVER, &[])), from_person(IO, &whole(3, USER, &[0xea, 3])))
+}
+
+#[test]
+fn what_a_target_draws_before_a_client_has_built_its_desktop_anew_is_asked_for_again() {
+    let bitmap = Pdu { form: Form::FastPath, bytes: Bytes::from_static(&[0, 7, 1, 2, 0, 1, 0]) };
+    let slow = from_target(IO, &share_data(share::UPDATE, &[1, 0, 0, 0]));
+    for refreshes in [true, false] {
+        let mut machine = machine();
+        machine.set_active(true);
+        machine.set_ready();
+        let (demand, confirm) = capabilities(refreshes);
+        // As xrdp says it: without anything behind its header.
+        let acts = machine.target(&from_target(IO, &[6, 0, 0x16, 0, 0xed, 3])).unwrap();
+        let [Act::Send(Side::Person, bytes)] = &acts[..] else { panic!("{acts:?}") };
+        let data = mcs::data(bytes, mcs::INDICATION).unwrap();
+        assert_eq!(data.payload[..6], [13, 0, 0x16, 0, 0xed, 3]);
+        assert_eq!(data.payload.len(), 13, "clients want all of it");
+        machine.target(&demand).unwrap();
+        assert!(machine.target(&bitmap).unwrap().is_empty(), "there is nothing to draw on");
+        machine.person(&confirm).unwrap();
+        for pdu in [&bitmap, &slow] {
+            assert_eq!(machine.target(pdu).unwrap().is_empty(), refreshes, "it would not come again");
+        }
+        let acts = machine.target(&from_target(IO, &share_data(0x28, &[0; 8]))).unwrap();
+        let asked: Vec<_> = acts.iter().filter(|act| matches!(act, Act::Send(Side::Target, _))).collect();
+        assert_eq!(asked.len(), usize::from(refreshes));
+        if let [Act::Send(_, bytes)] = asked[..] {
+            let data = mcs::data(bytes, mcs::REQUEST).unwrap();
+            assert_eq!((data.initiator, data.channel), (USER, IO));
+            let [pdu] = share::split(data.payload).unwrap()[..] else { panic!() };
+            let asked = pdu.data().unwrap();
+            assert_eq!((asked.kind, asked.body), (0x21, &[1, 0, 0, 0, 0, 0, 0, 0, 0x1f, 3, 0x57, 2][..]));
+        }
+        assert_eq!(machine.target(&bitmap).unwrap().len(), 2);
+        // Nothing was missed since.
+        let acts = machine.target(&from_target(IO, &share_data(0x28, &[0; 8]))).unwrap();
+        assert!(acts.iter().all(|act| !matches!(act, Act::Send(Side::Target, _))));
+    }
+}
+
 #[test]
 fn what_we_draw_passes_for_what_a_target_draws() {
     let mut machine = machine();

@@ -26,6 +26,8 @@ pub(crate) struct Rewritten {
     pub(crate) size: (u16, u16),
     /// Bits for each pixel (`preferredBitsPerPixel`).
     pub(crate) depth: u16,
+    /// Whoever sends it draws again what it is asked for (`refreshRectSupport`).
+    pub(crate) refreshes: bool,
 }
 
 /// The client's Confirm Active for the target.
@@ -50,13 +52,16 @@ fn rewrite(pdu: &[u8], head: usize, keep: impl Fn(u16, &mut [u8]) -> bool) -> Op
     if count > MAX_SETS {
         return None;
     }
-    let (mut kept, mut number, mut size, mut depth) = (Vec::new(), 0_u16, (0, 0), 0);
+    let (mut kept, mut number, mut size, mut depth, mut refreshes) = (Vec::new(), 0_u16, (0, 0), 0, false);
     for _ in 0..count {
         let (kind, len) = (u16_at(sets.0, 0)?, u16_at(sets.0, 2)?);
         let mut set = sets.take(usize::from(len).max(4))?.to_vec();
         if kind == BITMAP {
             size = (u16_at(&set, 12)?, u16_at(&set, 14)?);
             depth = u16_at(&set, 4)?;
+        }
+        if kind == GENERAL {
+            refreshes = set.get(22) == Some(&1);
         }
         if keep(kind, &mut set) {
             kept.extend(set);
@@ -73,7 +78,7 @@ fn rewrite(pdu: &[u8], head: usize, keep: impl Fn(u16, &mut [u8]) -> bool) -> Op
     out.extend(at.0.get(..4).unwrap_or_default());
     let total = u16::try_from(out.len()).ok()?;
     put(&mut out, 0, &total.to_le_bytes());
-    Some(Rewritten { pdu: out, share_id, size, depth })
+    Some(Rewritten { pdu: out, share_id, size, depth, refreshes })
 }
 
 const GENERAL: u16 = 1;

@@ -19,6 +19,8 @@ use crate::{
     event::Client,
 };
 
+/// The build of Windows XP: xrdp 0.9 takes older clients for ones that cannot follow another size. The browser's says 0.
+const LEAST_BUILD: u32 = 2600;
 /// The node that a conference response names (T.124 8.7); nobody reads it.
 const NODE: u16 = 1001;
 
@@ -45,6 +47,7 @@ pub(crate) fn connect_initial(
     let mut initial = decode::<ConnectInitial>(&data).map_err(|_| Broken("connect initial"))?;
     let mut blocks = initial.conference_create_request.into_gcc_blocks();
     let client = describe(&blocks);
+    blocks.core.client_build = blocks.core.client_build.max(LEAST_BUILD);
     let optional = &mut blocks.core.optional_data;
     // Only writable behind its predecessors; clients that speak CredSSP send them all.
     if optional.connection_type.is_some() {
