@@ -179,17 +179,24 @@ fn run(
         match heard {
             None => {}
             Some(Some(Told::Activated(activation))) => {
+                // What the desktop before has shown last is recorded, too.
+                if let Some(tap) = tap.as_mut().filter(|_| dirty) {
+                    record(runtime, session, latest, &mut encoder, tap)?;
+                }
                 tap = Some(begin(&activation)?.after(tap.take()));
             }
             Some(Some(Told::Drawn(pdu, _place))) => {
-                // Nothing can be drawn on a desktop that has not begun.
-                if let Some(tap) = &mut tap {
-                    let known = tap.faults();
-                    tap.draw(&pdu).map_err(|e| e.to_string())?;
-                    dirty = true;
-                    if known == 0 && tap.faults() > 0 {
-                        incomplete(runtime, session)?;
-                    }
+                // Whoever did not wait for this thread has nobody to record for.
+                if let Some(End::RecorderFailed { .. }) = session.control().reason() {
+                    return Ok(());
+                }
+                // The relay shows nothing of a desktop that has not begun.
+                let tap = tap.as_mut().ok_or("something was drawn before there was a desktop")?;
+                let known = tap.faults();
+                tap.draw(&pdu).map_err(|e| e.to_string())?;
+                dirty = true;
+                if known == 0 && tap.faults() > 0 {
+                    incomplete(runtime, session)?;
                 }
             }
             Some(Some(Told::Asked(area, answer))) => {

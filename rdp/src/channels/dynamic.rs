@@ -43,6 +43,8 @@ pub(crate) struct Passed {
     pub(crate) dropped: bool,
     /// What the target draws with it.
     pub(crate) drawn: Option<Drawn>,
+    /// The client no longer shows what the target draws.
+    pub(crate) gave_up: bool,
 }
 
 /// The dynamic channels of a session.
@@ -50,6 +52,8 @@ pub(crate) struct Passed {
 pub(crate) struct Dynamic {
     open: HashSet<u32>,
     graphics: Option<GraphicsChannel>,
+    /// There was one. What a client keeps of it, a second one would not know.
+    had_graphics: bool,
     display: Option<Display>,
 }
 
@@ -110,21 +114,27 @@ struct GraphicsChannel {
     pipeline: Pipeline,
     of_target: Incoming,
     of_person: Incoming,
+    /// What has come of the person's message.
+    said: Vec<u8>,
 }
 
-/// A message that arrives in PDUs (MS-RDPEDYC 2.2.3).
+/// How much of a message, which arrives in PDUs (MS-RDPEDYC 2.2.3), has not come yet.
 #[derive(Debug, Default)]
 struct Incoming {
-    bytes: Vec<u8>,
-    total: usize,
+    left: usize,
 }
 
 impl Incoming {
-    /// Takes what a PDU carries; answers with the message once it is whole.
-    fn take(&mut self, command: u8, head: u8, mut at: Reader<'_>) -> Result<Option<Vec<u8>>, Broken> {
+    /// What a PDU carries of a message of at most so many bytes, and whether that is the end of it.
+    fn take<'a>(
+        &mut self,
+        (command, head): (u8, u8),
+        mut at: Reader<'a>,
+        most: usize,
+    ) -> Result<(&'a [u8], bool), Broken> {
         let broken = Broken("message of a dynamic channel");
-        match (command, self.total) {
-            (DATA, 0) => return Ok(Some(at.0.to_vec())),
+        match (command, self.left) {
+            (DATA, 0) => return Ok((at.0, true)),
             (DATA, _) => {}
             (DATA_FIRST, 0) => {
                 let total = match head >> 2 & 3 {
@@ -134,19 +144,12 @@ impl Incoming {
                     _ => None,
                 };
                 let total = total.and_then(|total| usize::try_from(total).ok());
-                self.total = total.filter(|total| (1..=pipeline::LONGEST).contains(total)).ok_or(broken)?;
+                self.left = total.filter(|total| (1..=most).contains(total)).ok_or(broken)?;
             }
             _ => return Err(broken),
         }
-        if self.bytes.len() + at.0.len() > self.total {
-            return Err(broken);
-        }
-        self.bytes.extend(at.0);
-        if self.bytes.len() < self.total {
-            return Ok(None);
-        }
-        self.total = 0;
-        Ok(Some(std::mem::take(&mut self.bytes)))
+        self.left = self.left.checked_sub(at.0.len()).ok_or(broken)?;
+        Ok((at.0, self.left == 0))
     }
 }
 
@@ -181,7 +184,7 @@ impl Dynamic {
         match command {
             CREATE => Ok(self.create(message, (head, id), at.0, bytes, policy)),
             DATA_FIRST | DATA if self.open.contains(&id) => match self.graphics_on(id) {
-                Some(graphics) => graphics.target(command, head, at),
+                Some(graphics) => graphics.target((command, head), at),
                 None => {
                     if let Some(display) = self.display.as_mut().filter(|display| display.id == id) {
                         display.caps(at.0);
@@ -245,10 +248,11 @@ impl Dynamic {
         let name = name.get(..end).unwrap_or_default();
         // The identifier may have been another channel's.
         self.close(id);
-        let graphics = name == pipeline::NAME && policy.graphics == Graphics::Pipeline;
-        if (graphics && self.graphics.is_none() || allowed(name, policy)) && self.open.len() < MAX_OPEN {
+        let graphics = name == pipeline::NAME && policy.graphics == Graphics::Pipeline && !self.had_graphics;
+        if (graphics || allowed(name, policy)) && self.open.len() < MAX_OPEN {
             self.open.insert(id);
             if graphics {
+                self.had_graphics = true;
                 self.graphics = Some(GraphicsChannel::new(id));
             } else {
                 self.display = Some(Display { id, most: 1 });
@@ -277,6 +281,8 @@ impl Dynamic {
         let head = message.first().copied().unwrap_or(0);
         let id = id(head, &mut at)?;
         let open = self.open.contains(&id);
+        // A client that cannot show something closes the channel, and goes on with the keyboard.
+        let gave_up = command == CLOSE && self.pipeline().is_some() && self.graphics_on(id).is_some();
         let asks_well = command == DATA && self.asks_well(id, at.0);
         match command {
             CREATE if open => {
@@ -288,11 +294,11 @@ impl Dynamic {
             }
             DATA_FIRST | DATA if open => match self.graphics_on(id) {
                 // What it says there is that it has drawn: it goes on drawing while its hands are tied.
-                Some(graphics) => graphics.person(command, head, at),
+                Some(graphics) => graphics.person((command, head), at),
                 None if !frozen && asks_well => Ok(pass(bytes)),
                 None => Ok(Passed { dropped: true, ..Passed::default() }),
             },
-            CLOSE if self.close(id) => Ok(pass(bytes)),
+            CLOSE if self.close(id) => Ok(Passed { gave_up, ..pass(bytes) }),
             _ => Ok(Passed { dropped: true, ..Passed::default() }),
         }
     }
@@ -301,25 +307,29 @@ impl Dynamic {
 impl GraphicsChannel {
     fn new(id: u32) -> Self {
         let (of_target, of_person) = (Incoming::default(), Incoming::default());
-        Self { id, pipeline: Pipeline::new(), of_target, of_person }
+        Self { id, pipeline: Pipeline::new(), of_target, of_person, said: Vec::new() }
     }
 
-    fn target(&mut self, command: u8, head: u8, at: Reader<'_>) -> Result<Passed, Broken> {
-        let Some(message) = self.of_target.take(command, head, at)? else { return Ok(Passed::default()) };
-        let drawn = self.pipeline.target(&message)?;
-        let forward = match drawn.plain.as_slice() {
-            [] => Vec::new(),
-            plain => pieces(self.id, &pipeline::pack(plain)),
-        };
+    fn target(&mut self, head: (u8, u8), at: Reader<'_>) -> Result<Passed, Broken> {
+        let (part, is_last) = self.of_target.take(head, at, pipeline::LONGEST)?;
+        self.pipeline.push(part)?;
+        if !is_last {
+            return Ok(Passed::default());
+        }
+        let drawn = self.pipeline.finish()?;
+        let all = [drawn.ours.as_slice(), &drawn.plain].concat();
+        let forward = if all.is_empty() { Vec::new() } else { pieces(self.id, &pipeline::pack(&all)) };
         Ok(Passed { forward, dropped: drawn.dropped, drawn: Some(drawn), ..Passed::default() })
     }
 
-    fn person(&mut self, command: u8, head: u8, at: Reader<'_>) -> Result<Passed, Broken> {
-        let Some(message) = self.of_person.take(command, head, at)? else { return Ok(Passed::default()) };
-        let forward = match self.pipeline.person(&message)?.as_slice() {
-            [] => Vec::new(),
-            kept => pieces(self.id, kept),
-        };
+    fn person(&mut self, head: (u8, u8), at: Reader<'_>) -> Result<Passed, Broken> {
+        let (part, is_last) = self.of_person.take(head, at, pipeline::LONGEST_OF_PERSON)?;
+        self.said.extend(part);
+        if !is_last {
+            return Ok(Passed::default());
+        }
+        let kept = self.pipeline.person(&std::mem::take(&mut self.said))?;
+        let forward = if kept.is_empty() { Vec::new() } else { pieces(self.id, &kept) };
         Ok(Passed { forward, ..Passed::default() })
     }
 }
@@ -399,9 +409,9 @@ mod tests {
         let (mut dynamic, policy) =
             (Dynamic::default(), ChannelPolicy { resize: true, ..Default::default() });
         let open = create(7, "Microsoft::Windows::RDS::DisplayControl");
-        assert_eq!(dynamic.target(&open, &policy).unwrap().forward, [open.clone()]);
+        assert_eq!(dynamic.target(&open, &policy).unwrap().forward, std::slice::from_ref(&open));
         let data = chunk(&[&[0x30, 7], layout(&[(1280, 900)]).as_slice()].concat());
-        assert_eq!(dynamic.person(&data, false).unwrap().forward, [data.clone()]);
+        assert_eq!(dynamic.person(&data, false).unwrap().forward, std::slice::from_ref(&data));
         assert!(dynamic.person(&data, true).unwrap().dropped);
         // Its number used again by another name takes its right away.
         dynamic.target(&create(7, "URBDRC"), &policy).unwrap();

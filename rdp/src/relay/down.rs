@@ -99,6 +99,9 @@ impl Machine {
 
     /// What the target draws by the graphics pipeline, before it goes on.
     fn target_drawn(&mut self, drawn: Drawn, acts: &mut Vec<Act>) -> Result<(), Broken> {
+        if !self.began {
+            return Err(Broken("graphics pipeline before the desktop"));
+        }
         if drawn.dropped {
             self.dropped(Dropped::BesidePipeline, acts);
         }

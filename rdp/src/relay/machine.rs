@@ -91,6 +91,8 @@ pub(crate) struct Machine {
     error_info: bool,
     /// Capabilities are exchanged: what the target draws is shown.
     pub(super) active: bool,
+    /// They have been once.
+    pub(super) began: bool,
     /// The client has the desktop's font map, the last of its beginning: it can be drawn on.
     ready: bool,
     /// The desktop is being built anew, and the target draws again what it is asked for.
@@ -137,6 +139,7 @@ impl Machine {
             share_id: 0,
             error_info: false,
             active: false,
+            began: false,
             ready: false,
             again: false,
             refreshes: false,
@@ -169,6 +172,7 @@ impl Machine {
             user: 1009,
             error_info: true,
             active: true,
+            began: true,
             licensed: true,
             ..Self::new(
                 policy,

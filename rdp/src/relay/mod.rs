@@ -288,6 +288,8 @@ where
             let Some(pdu) = take(&mut self.target.inbound).map_err(broken)? else { break };
             let acts = self.machine.target(&pdu).map_err(broken)?;
             self.perform(acts, watch).await?;
+            // To unpack takes time, and makes nothing to wait for.
+            tokio::task::consume_budget().await;
         }
         Ok(())
     }

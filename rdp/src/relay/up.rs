@@ -73,7 +73,12 @@ impl Machine {
         match self.kind_of(data.channel) {
             Some(Kind::Dynamic) => {
                 let passed = self.dynamic.person(data.payload, self.frozen)?;
-                passed.forward.iter().try_for_each(|chunk| self.send(Side::Target, data.channel, chunk, acts))
+                let forward = &passed.forward;
+                forward.iter().try_for_each(|chunk| self.send(Side::Target, data.channel, chunk, acts))?;
+                if passed.gave_up {
+                    acts.push(Act::Left(Side::Person));
+                }
+                Ok(())
             }
             Some(Kind::Clipboard) => self.clip(Direction::ToTarget, data, acts),
             Some(Kind::Devices) => self.device(Direction::ToTarget, data, acts),
@@ -125,6 +130,7 @@ impl Machine {
         Self::check_size(confirmed.size)?;
         self.share_id = confirmed.share_id;
         self.set_active(true);
+        self.began = true;
         self.size = confirmed.size;
         acts.push(Act::Tell(Event::Activated(Activation {
             width: confirmed.size.0,

@@ -144,10 +144,11 @@ impl Tap {
     /// a client keeps, too.
     #[must_use]
     pub fn after(self, before: Option<Self>) -> Self {
-        match before {
-            Some(Self { faults, pipeline, .. }) => Self { faults, pipeline, ..self },
-            None => self,
-        }
+        let Some(Self { faults, pipeline, image, .. }) = before else { return self };
+        let Some(pipeline) = pipeline else { return Self { faults, ..self } };
+        // What a client has of a desktop that is as large as before, it keeps.
+        let image = if image.size() == self.image.size() { image } else { pipeline.anew(self.image) };
+        Self { faults, pipeline: Some(pipeline), image, ..self }
     }
 
     /// Takes what a target draws.
@@ -157,7 +158,11 @@ impl Tap {
     pub fn draw(&mut self, pdu: &ScreenPdu) -> Result<(), TapError> {
         match pdu {
             ScreenPdu::Desktop(pdu) => self.feed(pdu),
-            ScreenPdu::Pipeline(pdus) => self.carefully(|tap| tap.pipeline(pdus)),
+            // What later pixels refer to, clients would have and the picture not: nothing is borne.
+            ScreenPdu::Pipeline(pdus) => match self.carefully(|tap| tap.pipeline(pdus))? {
+                Ok(()) => Ok(()),
+                Err(why) => Err(TapError::Undecodable { count: 1, why }),
+            },
         }
     }
 
@@ -166,19 +171,19 @@ impl Tap {
     /// # Errors
     /// When too much could not be decoded, or the desktop's size became one that cannot be recorded.
     pub fn feed(&mut self, pdu: &[u8]) -> Result<(), TapError> {
-        self.carefully(|tap| tap.decode(pdu))
+        match self.carefully(|tap| tap.decode(pdu))? {
+            Ok(()) => Ok(()),
+            Err(why) => self.fault(why),
+        }
     }
 
     fn carefully(
         &mut self,
         decode: impl FnOnce(&mut Self) -> Result<Result<(), Fault>, TapError>,
-    ) -> Result<(), TapError> {
+    ) -> Result<Result<(), Fault>, TapError> {
         // The libraries that decode are careful; should one not be, it costs the session and not the process.
         let done = catch_unwind(AssertUnwindSafe(|| decode(self)));
-        match done.unwrap_or(Ok(Err("the decoder failed")))? {
-            Ok(()) => Ok(()),
-            Err(why) => self.fault(why),
-        }
+        done.unwrap_or(Ok(Err("the decoder failed")))
     }
 
     fn fault(&mut self, why: Fault) -> Result<(), TapError> {
@@ -333,7 +338,6 @@ impl Tap {
 
     /// PDUs of the graphics pipeline.
     fn pipeline(&mut self, pdus: &[u8]) -> Result<Result<(), Fault>, TapError> {
-        let mut done = Ok(());
         let mut rest = pdus;
         while !rest.is_empty() {
             let mut src = ReadCursor::new(rest);
@@ -355,9 +359,11 @@ impl Tap {
                 Some(pipeline) => pipeline.feed(&pdu, whole, &mut self.image),
                 None => Err("the graphics pipeline has not begun"),
             };
-            done = done.and(shown);
+            if shown.is_err() {
+                return Ok(shown);
+            }
         }
-        Ok(done)
+        Ok(Ok(()))
     }
 
     fn resize_image(&mut self, width: u16, height: u16) -> Result<(), TapError> {

@@ -45,6 +45,11 @@ impl Offer {
         Ok((offer, encode(CAPS_ADVERTISE, &[count.to_le_bytes().as_slice(), &kept].concat())))
     }
 
+    /// Nothing was offered, or the target has taken it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sets.is_empty()
+    }
+
     /// What the client said of a version that the target took: the body of a Caps Confirm for the client, which may check it.
     pub(super) fn confirm(&self, version: u32) -> Option<Vec<u8>> {
         let (_, said) = self.sets.iter().find(|(offered, _)| *offered == version)?;

@@ -2,25 +2,28 @@
 //! cache. Unpacked here and judged PDU by PDU, so that a client and the recording read the same; without H.264, which the
 //! recording does not decode, and without what a client kept of other sessions.
 //!
-//! Invariant: a client is shown nothing that the recording's decoder refuses for its size or does not know: surfaces, cache
-//! and messages are counted here, and whoever exceeds them breaks the protocol.
+//! Invariant: a client is shown nothing that the recording's decoder refuses for its size or does not know: surfaces, cache,
+//! work and messages are counted here, and whoever exceeds them breaks the protocol.
+//! Invariant: where clients read the same PDUs in different ways, they are not let through, or made to say one thing: drawing is
+//! in frames, places do not overlap, surfaces begin black and are gone when a client may think so.
 
 mod caps;
+mod codecs;
 mod own;
 mod pdu;
 #[cfg(test)]
 mod tests;
 mod unpack;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use ironrdp_graphics::zgfx::wrap_uncompressed;
 
 pub(super) use self::unpack::LONGEST;
 use self::{
     caps::Offer,
-    own::Own,
-    pdu::{Asked, BROKEN, Message},
+    own::{Own, blacken, delete, show},
+    pdu::{Asked, BROKEN, Message, Rect, words},
     unpack::Unpack,
 };
 use crate::{
@@ -32,26 +35,43 @@ use crate::{
 /// The name of the channel (MS-RDPEGFX 2.1).
 pub(crate) const NAME: &[u8] = b"Microsoft::Windows::RDS::Graphics";
 
+/// Longest message of a client: acknowledgements, and a list of what it kept of other sessions, which is left out.
+pub(super) const LONGEST_OF_PERSON: usize = 128 << 10;
+
 /// Most surfaces at once; a desktop has one for each screen.
 const SURFACES: usize = 256;
+/// The longest side of a desktop; the recorder takes no more.
+const SIDE: u32 = 8192;
 /// Pixels that all surfaces may have together, however small the desktop; else twice as many as it has.
 const LEAST_PIXELS: usize = 4 << 20;
+/// A message may draw so many times as many.
+const TIMES: usize = 16;
 /// Of a small cache (3.3.1.4): slots, counted from 1, and bytes.
 const SLOTS: u16 = 4096;
 const CACHE: usize = 16 << 20;
 /// Codecs that the recording decodes: none, RemoteFX, ClearCodec, planar, and alpha, which the screen does not show.
-const CODECS: [u16; 5] = [0, 3, 8, 10, 12];
 const UNCOMPRESSED: u16 = 0;
+const REMOTE_FX: u16 = 3;
+const CLEAR_CODEC: u16 = 8;
+const PLANAR: u16 = 10;
+const ALPHA: u16 = 12;
 /// RemoteFX by tiles that become better.
 const PROGRESSIVE: u16 = 9;
-/// Frames of our own whose acknowledgement may still come.
+const TILE: usize = 64 * 64;
+/// Frames of our own whose acknowledgement may still come, and of the target.
 const OWN_FRAMES: usize = 64;
+const FRAMES: usize = 1024;
 
 const SURFACE: Broken = Broken("surface of the graphics pipeline");
+const IN_CACHE: Broken = Broken("cache of the graphics pipeline");
+const PIXELS: Broken = Broken("pixels of the graphics pipeline");
+const FRAME: Broken = Broken("frame of the graphics pipeline");
 
 /// What becomes of a message of the target.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Drawn {
+    /// PDUs for the client alone, which come first.
+    pub(crate) ours: Vec<u8>,
     /// The PDUs that go on, not packed.
     pub(crate) plain: Vec<u8>,
     /// The desktop begins anew, with this size.
@@ -60,16 +80,42 @@ pub(crate) struct Drawn {
     pub(crate) dropped: bool,
 }
 
+/// A surface of the target.
+#[derive(Debug)]
+struct Surface {
+    size: (u16, u16),
+    place: Option<(u32, u32)>,
+    /// Tiles of it that have been drawn.
+    tiles: HashSet<(u16, u16)>,
+}
+
+impl Surface {
+    fn all(&self) -> Rect {
+        Rect::new([0, 0, self.size.0, self.size.1])
+    }
+}
+
 /// The channel while it is open.
 pub(crate) struct Pipeline {
     unpack: Unpack,
     offer: Offer,
     /// The target has taken one of the versions: what it draws is shown.
     confirmed: bool,
-    surfaces: HashMap<u16, (u16, u16)>,
-    /// Bytes of what is in each slot of the cache.
-    cache: HashMap<u16, usize>,
+    surfaces: BTreeMap<u16, Surface>,
+    /// Pixels of all of them.
+    pixels: usize,
+    /// The size of what is in each slot of the cache, and the bytes of all.
+    cache: HashMap<u16, (u16, u16)>,
+    cached: usize,
     size: Option<(u16, u16)>,
+    /// The frame that has begun, the one before it, and those that the client may acknowledge.
+    frame: Option<u32>,
+    last: Option<u32>,
+    started: VecDeque<u32>,
+    /// The number that comes next in ClearCodec.
+    sequence: Option<u8>,
+    /// Pixels that a message draws.
+    drawn: usize,
     own: Own,
     /// Frames of ours, which the target knows nothing of.
     frames: VecDeque<u32>,
@@ -90,9 +136,16 @@ impl Pipeline {
             unpack: Unpack::default(),
             offer: Offer::default(),
             confirmed: false,
-            surfaces: HashMap::new(),
+            surfaces: BTreeMap::new(),
+            pixels: 0,
             cache: HashMap::new(),
+            cached: 0,
             size: None,
+            frame: None,
+            last: None,
+            started: VecDeque::new(),
+            sequence: None,
+            drawn: 0,
             own: Own::default(),
             frames: VecDeque::new(),
             counted: 0,
@@ -138,21 +191,39 @@ impl Pipeline {
         self.size.filter(|_| self.confirmed)
     }
 
-    /// A message of the target.
-    pub(crate) fn target(&mut self, message: &[u8]) -> Result<Drawn, Broken> {
-        let unpacked = self.unpack.message(message)?;
+    /// A part of a message of the target.
+    pub(crate) fn push(&mut self, part: &[u8]) -> Result<(), Broken> {
+        // Nobody has said yet what they can draw.
+        if !self.confirmed && self.offer.is_empty() {
+            return Err(Broken("graphics pipeline, of which the client has not spoken"));
+        }
+        self.unpack.push(part)
+    }
+
+    /// The message is whole.
+    pub(crate) fn finish(&mut self) -> Result<Drawn, Broken> {
+        let unpacked = self.unpack.finish()?;
         let mut drawn = Drawn::default();
-        for pdu in pdu::split(&unpacked)? {
-            self.target_pdu(pdu, &mut drawn)?;
+        self.drawn = 0;
+        for pdu in pdu::split(&unpacked) {
+            self.target_pdu(pdu?, &mut drawn)?;
         }
         Ok(drawn)
+    }
+
+    /// A whole message.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn target(&mut self, message: &[u8]) -> Result<Drawn, Broken> {
+        self.push(message)?;
+        self.finish()
     }
 
     fn target_pdu(&mut self, pdu: Message<'_>, drawn: &mut Drawn) -> Result<(), Broken> {
         let asked = pdu::read(pdu).ok_or(BROKEN)?;
         if let Asked::Confirm { version } = asked {
-            let body = self.offer.confirm(version).ok_or(Broken("version of the graphics pipeline"))?;
-            self.begin();
+            let offer = std::mem::take(&mut self.offer);
+            let body = offer.confirm(version).ok_or(Broken("version of the graphics pipeline"))?;
+            self.confirmed = true;
             drawn.plain.extend(pdu::encode(pdu::CAPS_CONFIRM, &body));
             return Ok(());
         }
@@ -162,101 +233,212 @@ impl Pipeline {
             drawn.dropped = true;
             return Ok(());
         }
-        self.judge(asked, drawn)?;
+        // Gone already, with a reset.
+        if let Asked::Delete { surface } = asked
+            && !self.surfaces.contains_key(&surface)
+        {
+            return Ok(());
+        }
+        if let Asked::Reset { size } = asked {
+            self.reset(size, drawn)?;
+        }
+        self.judge(asked)?;
         drawn.plain.extend(pdu.whole);
+        // What clients make of these is not the same; so it is said.
+        let more = match asked {
+            Asked::Create { surface, size, .. } => blacken(surface, size),
+            Asked::Map { surface, .. } => show(surface, self.surface(surface)?.size),
+            _ => return Ok(()),
+        };
+        drawn.plain.extend(self.in_a_frame(more));
         Ok(())
     }
 
-    fn begin(&mut self) {
+    /// No surface outlives it, whatever a client thinks (2.2.2.14).
+    fn reset(&mut self, (width, height): (u32, u32), drawn: &mut Drawn) -> Result<(), Broken> {
+        let side = |pixels: u32| u16::try_from(pixels).ok().filter(|_| (1..=SIDE).contains(&pixels));
+        let size = side(width).zip(side(height)).ok_or(Broken("size of the graphics pipeline"))?;
+        if self.frame.is_some() {
+            return Err(FRAME);
+        }
+        drawn.ours.extend(self.own.clear());
+        drawn.plain.extend(self.surfaces.keys().flat_map(|surface| delete(*surface)));
         self.surfaces.clear();
-        self.cache.clear();
-        self.frames.clear();
-        self.own = Own::default();
-        (self.confirmed, self.size, self.counted) = (true, None, 0);
+        self.pixels = 0;
+        (self.size, drawn.size) = (Some(size), Some(size));
+        Ok(())
     }
 
-    fn judge(&mut self, asked: Asked, drawn: &mut Drawn) -> Result<(), Broken> {
+    /// Pixels that may be there, and drawn with one message.
+    fn most(&self) -> usize {
+        let desktop = self.size.map_or(0, |(width, height)| usize::from(width) * usize::from(height));
+        LEAST_PIXELS.max(2 * desktop)
+    }
+
+    fn draw(&mut self, pixels: usize) -> Result<(), Broken> {
+        self.drawn = self.drawn.saturating_add(pixels);
+        let fits = self.frame.is_some() && self.drawn <= TIMES * self.most();
+        if fits { Ok(()) } else { Err(FRAME) }
+    }
+
+    fn judge(&mut self, asked: Asked<'_>) -> Result<(), Broken> {
         match asked {
-            Asked::Pixels { surface, codec, format, rect, len } => {
-                let fits = CODECS.contains(&codec)
-                    && pdu::format(format).is_some()
-                    && rect.is_on(self.surface(surface)?)
-                    && (codec != UNCOMPRESSED || len == rect.area() * 4);
-                if fits { Ok(()) } else { Err(Broken("pixels of the graphics pipeline")) }
+            Asked::Pixels { surface, codec, format, rect, data } => {
+                if pdu::format(format).is_none() || !rect.is_on(self.surface(surface)?.size) {
+                    return Err(PIXELS);
+                }
+                self.draw(rect.area())?;
+                match codec {
+                    UNCOMPRESSED if data.len() == rect.area() * 4 => Ok(()),
+                    REMOTE_FX => codecs::remote_fx(data, rect.size()),
+                    CLEAR_CODEC => codecs::clear_codec(data, rect.area(), &mut self.sequence),
+                    PLANAR | ALPHA => Ok(()),
+                    _ => Err(PIXELS),
+                }
             }
-            Asked::Tiles { surface, codec } => {
-                self.surface(surface)?;
-                if codec == PROGRESSIVE { Ok(()) } else { Err(Broken("codec of the graphics pipeline")) }
+            Asked::Tiles { surface, codec, data } => {
+                let tiled = self.surfaces.get_mut(&surface).ok_or(SURFACE)?;
+                if codec != PROGRESSIVE {
+                    return Err(PIXELS);
+                }
+                let tiles = codecs::progressive(data, tiled.size, &mut tiled.tiles)?;
+                self.draw(tiles * TILE)
             }
-            Asked::Fill { surface } | Asked::Map { surface } => self.surface(surface).map(drop),
-            Asked::Copy { from, to, rect } => {
-                self.surface(to)?;
-                if rect.is_on(self.surface(from)?) { Ok(()) } else { Err(SURFACE) }
+            Asked::Fill { surface, rects } => {
+                let size = self.surface(surface)?.size;
+                words(rects)
+                    .map(Rect::new)
+                    .try_for_each(|rect| if rect.is_on(size) { self.draw(rect.area()) } else { Err(SURFACE) })
+            }
+            Asked::Copy { from, to, rect, points } => {
+                let copied = self.surface(from)?;
+                // Some clients copy what the copy before has left there.
+                let last = (points.len() / 4).saturating_sub(1);
+                let puts = |(n, at): (usize, [u16; 2])| Some((n, Rect::at(at, rect.size())?));
+                let again = from == to
+                    && words(points)
+                        .enumerate()
+                        .filter_map(puts)
+                        .any(|(n, put)| n < last && put.touches(rect));
+                if !rect.is_on(copied.size) || again {
+                    return Err(SURFACE);
+                }
+                self.put(to, rect.size(), points)
             }
             Asked::Keep { surface, slot, rect } => {
-                let size = self.surface(surface)?;
-                self.cache.remove(&slot);
-                let bytes = rect.area() * 4;
-                let all = self.cache.values().sum::<usize>() + bytes;
-                if bytes == 0 || !rect.is_on(size) || !(1..=SLOTS).contains(&slot) || all > CACHE {
-                    return Err(Broken("cache of the graphics pipeline"));
+                let fits = rect.area() > 0 && rect.is_on(self.surface(surface)?.size);
+                self.evict(slot);
+                let all = self.cached + rect.area() * 4;
+                if !fits || !(1..=SLOTS).contains(&slot) || all > CACHE {
+                    return Err(IN_CACHE);
                 }
-                self.cache.insert(slot, bytes);
-                Ok(())
+                self.cache.insert(slot, rect.size());
+                self.cached = all;
+                self.draw(rect.area())
             }
-            Asked::Show { slot, surface } => {
-                self.surface(surface)?;
-                match self.cache.contains_key(&slot) {
-                    true => Ok(()),
-                    false => Err(Broken("cache of the graphics pipeline")),
-                }
+            Asked::Show { slot, surface, points } => {
+                let size = *self.cache.get(&slot).ok_or(IN_CACHE)?;
+                self.put(surface, size, points)
             }
             Asked::Evict { slot } => {
-                self.cache.remove(&slot);
+                self.evict(slot);
                 Ok(())
             }
             Asked::Create { surface, size, format } => self.create(surface, size, format),
-            Asked::Delete { surface } => self.surfaces.remove(&surface).map(drop).ok_or(SURFACE),
+            Asked::Delete { surface } => {
+                if let Some(gone) = self.surfaces.remove(&surface) {
+                    self.pixels -= gone.all().area();
+                }
+                Ok(())
+            }
+            Asked::Map { surface, place } => self.place(surface, place),
             Asked::Start { frame } => {
+                // One of the same number as before is to some clients the same frame.
+                if self.frame.is_some() || self.last == Some(frame) {
+                    return Err(FRAME);
+                }
                 self.frames.retain(|own| *own != frame);
+                (self.frame, self.last) = (Some(frame), Some(frame));
+                if self.started.len() >= FRAMES {
+                    self.started.pop_front();
+                }
+                self.started.push_back(frame);
                 Ok(())
             }
-            Asked::Reset { size: (width, height) } => {
-                let size = u16::try_from(width).ok().zip(u16::try_from(height).ok()).ok_or(SURFACE)?;
-                self.surfaces.clear();
-                self.own = Own::default();
-                (self.size, drawn.size) = (Some(size), Some(size));
-                Ok(())
+            Asked::End { frame } => {
+                if self.frame.take() == Some(frame) {
+                    Ok(())
+                } else {
+                    Err(FRAME)
+                }
             }
-            Asked::ForgetTiles | Asked::End | Asked::Confirm { .. } | Asked::Else => Ok(()),
+            Asked::ForgetTiles | Asked::Reset { .. } | Asked::Confirm { .. } | Asked::Else => Ok(()),
         }
     }
 
-    fn surface(&self, surface: u16) -> Result<(u16, u16), Broken> {
-        self.surfaces.get(&surface).copied().ok_or(SURFACE)
+    fn surface(&self, surface: u16) -> Result<&Surface, Broken> {
+        self.surfaces.get(&surface).ok_or(SURFACE)
+    }
+
+    /// Something of that size at these points of a surface, and wholly on it.
+    fn put(&mut self, surface: u16, size: (u16, u16), points: &[u8]) -> Result<(), Broken> {
+        let on = self.surface(surface)?.size;
+        words(points).try_for_each(|at| match Rect::at(at, size).filter(|put| put.is_on(on)) {
+            Some(put) => self.draw(put.area()),
+            None => Err(SURFACE),
+        })
+    }
+
+    fn evict(&mut self, slot: u16) {
+        if let Some((width, height)) = self.cache.remove(&slot) {
+            self.cached -= usize::from(width) * usize::from(height) * 4;
+        }
     }
 
     fn create(&mut self, surface: u16, size: (u16, u16), format: u8) -> Result<(), Broken> {
-        let pixels = |(width, height): (u16, u16)| usize::from(width) * usize::from(height);
-        let most = LEAST_PIXELS.max(2 * self.size.map_or(0, pixels));
-        let all = self.surfaces.values().copied().map(pixels).sum::<usize>() + pixels(size);
-        let fits = pixels(size) > 0
-            && all <= most
+        let created = Surface { size, place: None, tiles: HashSet::new() };
+        let pixels = self.pixels + created.all().area();
+        let fits = created.all().area() > 0
+            && pixels <= self.most()
             && self.surfaces.len() < SURFACES
             && pdu::format(format).is_some()
-            && !self.own.is(surface);
-        if !fits || self.surfaces.insert(surface, size).is_some() {
+            && !self.own.is(surface)
+            && !self.surfaces.contains_key(&surface);
+        if !fits {
             return Err(SURFACE);
         }
+        self.surfaces.insert(surface, created);
+        self.pixels = pixels;
         Ok(())
+    }
+
+    /// Each has a place of its own: which of two is in front, clients do not agree on.
+    fn place(&mut self, surface: u16, (x, y): (u32, u32)) -> Result<(), Broken> {
+        let (width, height) = self.surface(surface)?.size;
+        let beside = |at: u32, side: u16, other: u32, other_side: u16| {
+            at >= other.saturating_add(other_side.into()) || other >= at.saturating_add(side.into())
+        };
+        let alone = self.surfaces.iter().filter(|(other, _)| **other != surface).all(|(_, other)| {
+            other.place.is_none_or(|(left, top)| {
+                beside(x, width, left, other.size.0) || beside(y, height, top, other.size.1)
+            })
+        });
+        match self.surfaces.get_mut(&surface) {
+            Some(placed) if alone => {
+                placed.place = Some((x, y));
+                Ok(())
+            }
+            _ => Err(SURFACE),
+        }
     }
 
     /// A message of the person, of which what is left goes on; nothing where that is empty.
     pub(crate) fn person(&mut self, message: &[u8]) -> Result<Vec<u8>, Broken> {
         let mut kept = Vec::new();
-        for pdu in pdu::split(message)? {
+        for pdu in pdu::split(message) {
+            let pdu = pdu?;
             match pdu.kind {
-                pdu::CAPS_ADVERTISE => {
+                pdu::CAPS_ADVERTISE if !self.confirmed && self.offer.is_empty() => {
                     let (offer, lessened) = Offer::read(pdu.body)?;
                     self.offer = offer;
                     kept.extend(lessened);
@@ -264,7 +446,7 @@ impl Pipeline {
                 pdu::FRAME_ACKNOWLEDGE => kept.extend(self.acknowledged(pdu).ok_or(BROKEN)?),
                 pdu::QOE_FRAME_ACKNOWLEDGE => {
                     let frame = (pdu.body.len() == 12).then(|| u32_at(pdu.body, 0)).flatten();
-                    if !self.frames.contains(&frame.ok_or(BROKEN)?) {
+                    if self.started.contains(&frame.ok_or(BROKEN)?) {
                         kept.extend(pdu.whole);
                     }
                 }
@@ -284,22 +466,31 @@ impl Pipeline {
             self.counted = self.counted.saturating_add(1);
             return Some(Vec::new());
         }
+        if !self.started.contains(&frame) {
+            return Some(Vec::new());
+        }
         let mut pdu = pdu.whole.to_vec();
         put(&mut pdu, 16, &all.saturating_sub(self.counted).to_le_bytes());
         Some(pdu)
     }
 
-    /// Draws over a part of the desktop, on a surface of our own: what the target's hold stays as it is.
-    pub(crate) fn paint(&mut self, area: Area, rgb: &[u8]) -> Vec<u8> {
-        let Some((plain, frame)) = self.own.paint(area, rgb, |surface| self.surfaces.contains_key(&surface))
-        else {
-            return Vec::new();
-        };
+    /// What the gateway draws: with the target's frame if there is one, else in one of its own.
+    fn in_a_frame(&mut self, drawn: Vec<u8>) -> Vec<u8> {
+        if self.frame.is_some() {
+            return drawn;
+        }
+        let (framed, frame) = self.own.frame(&drawn);
         if self.frames.len() >= OWN_FRAMES {
             self.frames.pop_front();
         }
         self.frames.push_back(frame);
-        plain
+        framed
+    }
+
+    /// Draws over a part of the desktop, on a surface of our own: what the target's hold stays as it is.
+    pub(crate) fn paint(&mut self, area: Area, rgb: &[u8]) -> Vec<u8> {
+        let painted = self.own.paint(area, rgb, |surface| self.surfaces.contains_key(&surface));
+        painted.map(|painted| self.in_a_frame(painted)).unwrap_or_default()
     }
 
     /// Takes the surface away, once it shows what is below it.

@@ -1,7 +1,8 @@
-//! A surface of our own, for what the gateway says over a desktop.
+//! What the gateway itself says: a surface of its own for words over a desktop, and what makes all clients show the same.
 
 use super::pdu::{
-    CREATE_SURFACE, DELETE_SURFACE, END_FRAME, MAP_SURFACE_TO_OUTPUT, START_FRAME, WIRE_TO_SURFACE_1, encode,
+    CREATE_SURFACE, DELETE_SURFACE, END_FRAME, MAP_SURFACE_TO_OUTPUT, SOLID_FILL, START_FRAME,
+    SURFACE_TO_SURFACE, WIRE_TO_SURFACE_1, encode,
 };
 use crate::banner::Area;
 
@@ -25,13 +26,8 @@ impl Own {
         self.stands.is_some_and(|(own, _)| own == surface)
     }
 
-    /// Red, green and blue in an area: the PDUs, and the frame that they are.
-    pub(super) fn paint(
-        &mut self,
-        area: Area,
-        rgb: &[u8],
-        taken: impl Fn(u16) -> bool,
-    ) -> Option<(Vec<u8>, u32)> {
+    /// Red, green and blue in an area: what is to be drawn in a frame.
+    pub(super) fn paint(&mut self, area: Area, rgb: &[u8], taken: impl Fn(u16) -> bool) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let surface = match self.stands {
             Some((surface, stands)) if stands == area => surface,
@@ -47,9 +43,6 @@ impl Own {
                 surface
             }
         };
-        let frame = FRAMES | u32::from(self.frames);
-        self.frames = self.frames.wrapping_add(1);
-        out.extend(encode(START_FRAME, &[0, frame].map(u32::to_le_bytes).concat()));
         let pixels: Vec<u8> = rgb
             .as_chunks::<3>()
             .0
@@ -66,15 +59,36 @@ impl Own {
         ]
         .concat();
         out.extend(encode(WIRE_TO_SURFACE_1, &body));
-        out.extend(encode(END_FRAME, &frame.to_le_bytes()));
-        Some((out, frame))
+        Some(out)
+    }
+
+    /// A frame of ours around that, and its number.
+    pub(super) fn frame(&mut self, drawn: &[u8]) -> (Vec<u8>, u32) {
+        let frame = FRAMES | u32::from(self.frames);
+        self.frames = self.frames.wrapping_add(1);
+        let start = encode(START_FRAME, &[0, frame].map(u32::to_le_bytes).concat());
+        ([start.as_slice(), drawn, &encode(END_FRAME, &frame.to_le_bytes())].concat(), frame)
     }
 
     /// Nothing stands there any more.
     pub(super) fn clear(&mut self) -> Vec<u8> {
-        self.stands
-            .take()
-            .map(|(surface, _)| encode(DELETE_SURFACE, &surface.to_le_bytes()))
-            .unwrap_or_default()
+        self.stands.take().map(|(surface, _)| delete(surface)).unwrap_or_default()
     }
+}
+
+/// A surface is gone.
+pub(super) fn delete(surface: u16) -> Vec<u8> {
+    encode(DELETE_SURFACE, &surface.to_le_bytes())
+}
+
+/// All of a surface is black: what is on a new one is what each client thinks.
+pub(super) fn blacken(surface: u16, (width, height): (u16, u16)) -> Vec<u8> {
+    let body = [surface, 0, 0xff00, 1, 0, 0, width, height].map(u16::to_le_bytes).concat();
+    encode(SOLID_FILL, &body)
+}
+
+/// All of a surface onto itself: what is on one that has been placed is shown by all clients then, else by some.
+pub(super) fn show(surface: u16, (width, height): (u16, u16)) -> Vec<u8> {
+    let body = [surface, surface, 0, 0, width, height, 1, 0, 0].map(u16::to_le_bytes).concat();
+    encode(SURFACE_TO_SURFACE, &body)
 }

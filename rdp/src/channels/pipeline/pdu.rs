@@ -42,19 +42,26 @@ pub(super) struct Message<'a> {
     pub(super) whole: &'a [u8],
 }
 
-/// The PDUs in a message of the channel.
-pub(super) fn split(mut bytes: &[u8]) -> Result<Vec<Message<'_>>, Broken> {
-    let mut found = Vec::new();
-    while !bytes.is_empty() {
-        found.push(first(&mut bytes).ok_or(BROKEN)?);
-    }
-    Ok(found)
+/// The PDUs in a message of the channel. Nothing comes behind one that is broken.
+pub(super) fn split(mut bytes: &[u8]) -> impl Iterator<Item = Result<Message<'_>, Broken>> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let found = first(&mut bytes).ok_or(BROKEN);
+        if found.is_err() {
+            bytes = &[];
+        }
+        Some(found)
+    })
 }
 
 pub(super) const BROKEN: Broken = Broken("PDU of the graphics pipeline");
 
 fn first<'a>(bytes: &mut &'a [u8]) -> Option<Message<'a>> {
     let kind = u16_at(bytes, 0)?;
+    // There are no flags.
+    u16_at(bytes, 2).filter(|flags| *flags == 0)?;
     let len = usize::try_from(u32_at(bytes, 4)?).ok()?;
     let (whole, rest) = bytes.split_at_checked(len)?;
     *bytes = rest;
@@ -82,34 +89,57 @@ impl Rect {
         self.left <= self.right && self.top <= self.bottom && self.right <= width && self.bottom <= height
     }
 
+    /// Of these sides.
+    pub(super) fn new([left, top, right, bottom]: [u16; 4]) -> Self {
+        Self { left, top, right, bottom }
+    }
+
+    /// Width and height.
+    pub(super) fn size(self) -> (u16, u16) {
+        (self.right.saturating_sub(self.left), self.bottom.saturating_sub(self.top))
+    }
+
+    /// One of that size at that point; `None` beyond what there are numbers for.
+    pub(super) fn at([left, top]: [u16; 2], (width, height): (u16, u16)) -> Option<Self> {
+        Some(Self { left, top, right: left.checked_add(width)?, bottom: top.checked_add(height)? })
+    }
+
+    /// Whether they have a pixel in common.
+    pub(super) fn touches(self, other: Self) -> bool {
+        self.left < other.right
+            && other.left < self.right
+            && self.top < other.bottom
+            && other.top < self.bottom
+    }
+
     /// How many pixels.
     pub(super) fn area(self) -> usize {
-        let span = |from: u16, to: u16| usize::from(to.saturating_sub(from));
-        span(self.left, self.right) * span(self.top, self.bottom)
+        let (width, height) = self.size();
+        usize::from(width) * usize::from(height)
     }
 
     fn read(at: &mut Reader<'_>) -> Option<Self> {
-        Some(Self { left: at.u16()?, top: at.u16()?, right: at.u16()?, bottom: at.u16()? })
+        Some(Self::new([at.u16()?, at.u16()?, at.u16()?, at.u16()?]))
     }
 }
 
 /// What a target asks for, as far as it has to be known here. Bodies are exactly as long as they say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum Asked<'a> {
     /// Pixels for a part of a surface (2.2.2.1).
-    Pixels { surface: u16, codec: u16, format: u8, rect: Rect, len: usize },
+    Pixels { surface: u16, codec: u16, format: u8, rect: Rect, data: &'a [u8] },
     /// The same by tiles (2.2.2.2).
-    Tiles { surface: u16, codec: u16 },
+    Tiles { surface: u16, codec: u16, data: &'a [u8] },
     /// Tiles of a surface that are no longer refined (2.2.2.3).
     ForgetTiles,
-    /// One colour (2.2.2.4).
-    Fill { surface: u16 },
-    /// From one surface to another (2.2.2.5).
-    Copy { from: u16, to: u16, rect: Rect },
+    /// One colour in these rectangles, 8 bytes each (2.2.2.4).
+    Fill { surface: u16, rects: &'a [u8] },
+    /// From one surface to these points of another, 4 bytes each (2.2.2.5).
+    Copy { from: u16, to: u16, rect: Rect, points: &'a [u8] },
     /// Into the cache (2.2.2.6).
     Keep { surface: u16, slot: u16, rect: Rect },
     /// Out of the cache (2.2.2.7).
-    Show { slot: u16, surface: u16 },
+    Show { slot: u16, surface: u16, points: &'a [u8] },
     /// 2.2.2.8.
     Evict { slot: u16 },
     /// 2.2.2.9.
@@ -119,11 +149,11 @@ pub(super) enum Asked {
     /// 2.2.2.11.
     Start { frame: u32 },
     /// 2.2.2.12.
-    End,
+    End { frame: u32 },
     /// The desktop has this size from now on, and no surface (2.2.2.14).
     Reset { size: (u32, u32) },
     /// A surface is to be seen (2.2.2.15).
-    Map { surface: u16 },
+    Map { surface: u16, place: (u32, u32) },
     /// 2.2.2.19.
     Confirm { version: u32 },
     /// For windows of remote applications, scaled surfaces, and what nobody knows.
@@ -131,23 +161,21 @@ pub(super) enum Asked {
 }
 
 /// What a PDU of the target asks for; `None` where it is not built as it says.
-pub(super) fn read(message: Message<'_>) -> Option<Asked> {
+pub(super) fn read(message: Message<'_>) -> Option<Asked<'_>> {
     let mut at = Reader(message.body);
     let asked = match message.kind {
         WIRE_TO_SURFACE_1 => {
             let (surface, codec, format) = (at.u16()?, at.u16()?, at.u8()?);
             let rect = Rect::read(&mut at)?;
             let len = usize::try_from(at.u32()?).ok()?;
-            at.take(len)?;
-            Asked::Pixels { surface, codec, format, rect, len }
+            Asked::Pixels { surface, codec, format, rect, data: at.take(len)? }
         }
         WIRE_TO_SURFACE_2 => {
             let (surface, codec) = (at.u16()?, at.u16()?);
             at.u32()?;
             format(at.u8()?)?;
             let len = usize::try_from(at.u32()?).ok()?;
-            at.take(len)?;
-            Asked::Tiles { surface, codec }
+            Asked::Tiles { surface, codec, data: at.take(len)? }
         }
         DELETE_ENCODING_CONTEXT => {
             at.take(6)?;
@@ -157,14 +185,12 @@ pub(super) fn read(message: Message<'_>) -> Option<Asked> {
             let surface = at.u16()?;
             at.u32()?;
             let count = usize::from(at.u16()?);
-            at.take(8 * count)?;
-            Asked::Fill { surface }
+            Asked::Fill { surface, rects: at.take(8 * count)? }
         }
         SURFACE_TO_SURFACE => {
             let (from, to) = (at.u16()?, at.u16()?);
             let rect = Rect::read(&mut at)?;
-            points(&mut at)?;
-            Asked::Copy { from, to, rect }
+            Asked::Copy { from, to, rect, points: points(&mut at)? }
         }
         SURFACE_TO_CACHE => {
             let surface = at.u16()?;
@@ -174,8 +200,7 @@ pub(super) fn read(message: Message<'_>) -> Option<Asked> {
         }
         CACHE_TO_SURFACE => {
             let (slot, surface) = (at.u16()?, at.u16()?);
-            points(&mut at)?;
-            Asked::Show { slot, surface }
+            Asked::Show { slot, surface, points: points(&mut at)? }
         }
         EVICT_CACHE_ENTRY => Asked::Evict { slot: at.u16()? },
         CREATE_SURFACE => {
@@ -187,10 +212,7 @@ pub(super) fn read(message: Message<'_>) -> Option<Asked> {
             at.u32()?;
             Asked::Start { frame: at.u32()? }
         }
-        END_FRAME => {
-            at.u32()?;
-            Asked::End
-        }
+        END_FRAME => Asked::End { frame: at.u32()? },
         RESET_GRAPHICS => {
             let (size, monitors) = ((at.u32()?, at.u32()?), at.u32()?);
             (monitors <= MONITORS && message.body.len() == RESET).then(|| at.take(RESET - 12))??;
@@ -198,8 +220,8 @@ pub(super) fn read(message: Message<'_>) -> Option<Asked> {
         }
         MAP_SURFACE_TO_OUTPUT => {
             let surface = at.u16()?;
-            at.take(10)?;
-            Asked::Map { surface }
+            at.u16()?;
+            Asked::Map { surface, place: (at.u32()?, at.u32()?) }
         }
         CAPS_CONFIRM => {
             let (version, len) = (at.u32()?, at.u32()?);
@@ -211,9 +233,14 @@ pub(super) fn read(message: Message<'_>) -> Option<Asked> {
     at.0.is_empty().then_some(asked)
 }
 
-fn points(at: &mut Reader<'_>) -> Option<()> {
+fn points<'a>(at: &mut Reader<'a>) -> Option<&'a [u8]> {
     let count = usize::from(at.u16()?);
-    at.take(4 * count).map(drop)
+    at.take(4 * count)
+}
+
+/// Numbers of 16 bits, so many in each.
+pub(super) fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u16; N]> {
+    bytes.chunks_exact(2 * N).map(|one| std::array::from_fn(|n| u16_at(one, 2 * n).unwrap_or(0)))
 }
 
 /// `PIXEL_FORMAT_XRGB_8888` or `PIXEL_FORMAT_ARGB_8888` (2.2.1.4).

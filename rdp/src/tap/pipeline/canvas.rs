@@ -70,11 +70,20 @@ impl Pixels {
 
     /// Puts rows of `stride` pixels into a part; what lies beyond the edge is cut.
     fn put<'a>(&mut self, part: Part, row: impl Fn(usize) -> &'a [Pixel]) {
+        self.change(part, row, |to, from| *to = *from);
+    }
+
+    fn change<'a>(
+        &mut self,
+        part: Part,
+        row: impl Fn(usize) -> &'a [Pixel],
+        each: impl Fn(&mut Pixel, &Pixel),
+    ) {
         let on = part.within(self.width, self.height);
         for y in 0..on.height {
             let start = (on.top + y) * self.width + on.left;
             let to = self.pixels.get_mut(start..start + on.width).unwrap_or_default();
-            to.iter_mut().zip(row(y)).for_each(|(to, from)| *to = *from);
+            to.iter_mut().zip(row(y)).for_each(|(to, from)| each(to, from));
         }
     }
 
@@ -126,12 +135,25 @@ impl Canvas {
         Ok(())
     }
 
-    pub(super) fn draw(&mut self, surface: u16, part: Part, pixels: &[Pixel]) {
+    /// Where there are `holes`, a pixel whose last byte is zero is none.
+    pub(super) fn draw(&mut self, surface: u16, part: Part, pixels: &[Pixel], holes: bool) {
         let row = |y: usize| pixels.get(y * part.width..(y + 1) * part.width).unwrap_or_default();
-        if let Some(drawn) = self.surfaces.get_mut(&surface) {
+        let Some(drawn) = self.surfaces.get_mut(&surface) else { return };
+        if holes {
+            drawn.pixels.change(part, row, |to, from| {
+                if from[3] != 0 {
+                    *to = *from;
+                }
+            });
+        } else {
             drawn.pixels.put(part, row);
-            self.mark(surface, part);
         }
+        self.mark(surface, part);
+    }
+
+    /// Every surface is to be shown again.
+    pub(super) fn all_changed(&mut self) {
+        self.changed = self.surfaces.keys().map(|surface| (*surface, ALL)).collect();
     }
 
     pub(super) fn fill(&mut self, fill: &SolidFillPdu) -> Result<(), Fault> {

@@ -52,7 +52,9 @@ impl GraphicsPipelineHandler for Shared {
         // It says how transparent a window is; the desktop has nothing behind it.
         if update.codec_id != Codec1Type::Alpha {
             let part = Part::of(&update.destination_rectangle);
-            self.lock().draw(update.surface_id, part, update.data.as_chunks().0);
+            // Where ClearCodec has no layer, what was there stays.
+            let holes = update.codec_id == Codec1Type::ClearCodec;
+            self.lock().draw(update.surface_id, part, update.data.as_chunks().0, holes);
         }
     }
 
@@ -69,11 +71,22 @@ impl Pipeline {
         Self { decoder, canvas, undecoded: 0 }
     }
 
-    /// Takes a PDU, of which `whole` are the bytes, and shows in the picture what it has changed there.
+    /// Takes a PDU, of which `whole` are the bytes; at the end of a frame shows in the picture what it has changed there.
     pub(super) fn feed(&mut self, pdu: &GfxPdu, whole: &[u8], image: &mut Image) -> Result<(), Fault> {
-        let done = self.draw(pdu, whole);
-        self.canvas.lock().show(image);
-        done
+        self.draw(pdu, whole)?;
+        if let GfxPdu::EndFrame(_) = pdu {
+            self.canvas.lock().show(image);
+        }
+        Ok(())
+    }
+
+    /// A picture of another size with all that is to be seen.
+    pub(super) fn anew(&self, mut image: Image) -> Image {
+        let mut canvas = self.canvas.lock();
+        canvas.all_changed();
+        canvas.show(&mut image);
+        drop(canvas);
+        image
     }
 
     fn draw(&mut self, pdu: &GfxPdu, whole: &[u8]) -> Result<(), Fault> {

@@ -1,15 +1,15 @@
 use ironrdp_core::encode_vec;
 use ironrdp_egfx::pdu::{
     CacheToSurfacePdu, CapabilitiesConfirmPdu, CapabilitiesV8Flags, CapabilitySet, Codec1Type, Codec2Type,
-    Color, CreateSurfacePdu, DeleteSurfacePdu, GfxPdu, MapSurfaceToOutputPdu, PixelFormat, Point,
-    ResetGraphicsPdu, SolidFillPdu, SurfaceToCachePdu, SurfaceToSurfacePdu, WireToSurface1Pdu,
+    Color, CreateSurfacePdu, DeleteSurfacePdu, EndFramePdu, GfxPdu, MapSurfaceToOutputPdu, PixelFormat,
+    Point, ResetGraphicsPdu, SolidFillPdu, SurfaceToCachePdu, SurfaceToSurfacePdu, WireToSurface1Pdu,
     WireToSurface2Pdu,
 };
 use ironrdp_pdu::geometry::ExclusiveRectangle;
 
 use crate::{
     event::ScreenPdu,
-    tap::{MOST_FAULTS, Start, Tap},
+    tap::{Start, Tap, TapError},
 };
 
 fn rect(left: u16, top: u16, right: u16, bottom: u16) -> ExclusiveRectangle {
@@ -57,9 +57,15 @@ fn pixels(codec_id: Codec1Type, bitmap_data: Vec<u8>) -> GfxPdu {
     })
 }
 
+/// In a frame: what is drawn is seen at its end.
+fn try_draw(tap: &mut Tap, pdus: &[GfxPdu]) -> Result<(), TapError> {
+    let end = GfxPdu::EndFrame(EndFramePdu { frame_id: 1 });
+    let bytes: Vec<u8> = pdus.iter().chain([&end]).flat_map(|pdu| encode_vec(pdu).unwrap()).collect();
+    tap.draw(&ScreenPdu::Pipeline(bytes.into()))
+}
+
 fn draw(tap: &mut Tap, pdus: &[GfxPdu]) {
-    let bytes: Vec<u8> = pdus.iter().flat_map(|pdu| encode_vec(pdu).unwrap()).collect();
-    tap.draw(&ScreenPdu::Pipeline(bytes.into())).unwrap();
+    try_draw(tap, pdus).unwrap();
 }
 
 /// 100 × 80, with a surface of 60 × 40 at 10, 20.
@@ -120,7 +126,7 @@ fn copies_are_of_what_was_there_before_and_the_cache_outlives_surfaces() {
 }
 
 #[test]
-fn pixels_as_they_are_are_shown_and_what_cannot_be_decoded_is_a_fault_each_time() {
+fn pixels_as_they_are_are_shown_and_what_cannot_be_decoded_ends_the_session() {
     let mut tap = begun();
     draw(&mut tap, &[pixels(Codec1Type::Uncompressed, vec![1, 2, 3, 0, 4, 5, 6, 0])]);
     assert_eq!((red(&tap, 11, 21), red(&tap, 12, 21), tap.faults()), (3, 6, 0));
@@ -139,14 +145,33 @@ fn pixels_as_they_are_are_shown_and_what_cannot_be_decoded_is_a_fault_each_time(
         GfxPdu::WireToSurface2(tiles),
         fill(9, 1, rect(0, 0, 1, 1)),
     ];
-    for (known, pdu) in broken.into_iter().enumerate() {
-        draw(&mut tap, &[pdu.clone()]);
-        assert_eq!(tap.faults() as usize, known + 1, "{pdu:?}");
+    for pdu in broken {
+        let one = std::slice::from_ref(&pdu);
+        assert!(
+            matches!(try_draw(&mut begun(), one), Err(TapError::Undecodable { count: 1, .. })),
+            "{pdu:?}"
+        );
     }
-    let one = encode_vec(&pixels(Codec1Type::Planar, vec![0xff])).unwrap();
-    let more =
-        (0..MOST_FAULTS).take_while(|_| tap.draw(&ScreenPdu::Pipeline(one.clone().into())).is_ok()).count();
-    assert_eq!(more, 2, "too many end the session");
+    let whole = encode_vec(&fill(0, 1, rect(0, 0, 1, 1))).unwrap();
+    assert!(tap.draw(&ScreenPdu::Pipeline(whole[..9].to_vec().into())).is_err(), "cut short");
+}
+
+#[test]
+fn nothing_is_seen_before_its_frame_ends_and_what_clear_codec_leaves_open_stays() {
+    let mut tap = begun();
+    let one = encode_vec(&fill(0, 9, rect(0, 0, 60, 40))).unwrap();
+    tap.draw(&ScreenPdu::Pipeline(one.into())).unwrap();
+    assert_eq!(red(&tap, 10, 20), 0, "a client may still show what was before");
+    draw(&mut tap, &[]);
+    assert_eq!(red(&tap, 10, 20), 9);
+    // No layer at all, for a place of two pixels.
+    draw(&mut tap, &[pixels(Codec1Type::ClearCodec, vec![0; 14])]);
+    assert_eq!((red(&tap, 11, 21), red(&tap, 12, 21)), (9, 9));
+    // One pixel of 7, and another.
+    let residual = [1, 2, 7, 1, 1, 2, 8, 1];
+    let layer = [[0, 1, 8, 0, 0, 0].as_slice(), &[0; 8], &residual].concat();
+    draw(&mut tap, &[pixels(Codec1Type::ClearCodec, layer)]);
+    assert_eq!((red(&tap, 11, 21), red(&tap, 12, 21)), (7, 8));
 }
 
 #[test]
@@ -155,11 +180,14 @@ fn a_desktop_that_is_built_anew_keeps_its_surfaces_and_another_agreement_does_no
     let mut tap = Tap::new(Start { width: 100, height: 80, io_channel: 1003 }).unwrap().after(Some(before));
     draw(&mut tap, &[fill(0, 9, rect(0, 0, 1, 1))]);
     assert_eq!((red(&tap, 10, 20), tap.faults()), (9, 0));
-    draw(&mut tap, &[confirm(), fill(0, 7, rect(0, 0, 1, 1))]);
-    assert_eq!((red(&tap, 10, 20), tap.faults()), (9, 1));
+    assert!(try_draw(&mut tap, &[confirm(), fill(0, 7, rect(0, 0, 1, 1))]).is_err());
+    // One of another size shows all that there is.
+    let mut before = begun();
+    draw(&mut before, &[fill(0, 9, rect(0, 0, 60, 40))]);
+    let tap = Tap::new(Start { width: 50, height: 50, io_channel: 1003 }).unwrap().after(Some(before));
+    assert_eq!((red(&tap, 10, 20), red(&tap, 9, 20), tap.faults()), (9, 0, 0));
     let mut tap = Tap::new(Start { width: 100, height: 80, io_channel: 1003 }).unwrap();
-    draw(&mut tap, &[create(0, 9, 9)]);
-    assert_eq!(tap.faults(), 1, "nothing is drawn before anything is agreed on");
+    assert!(try_draw(&mut tap, &[create(0, 9, 9)]).is_err(), "nothing is drawn before anything is agreed on");
     assert!(
         tap.draw(&ScreenPdu::Pipeline(encode_vec(&reset(9000, 10)).unwrap().into())).is_err(),
         "too wide"
