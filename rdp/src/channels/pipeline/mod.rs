@@ -9,6 +9,8 @@
 
 mod caps;
 mod codecs;
+#[cfg(test)]
+pub(crate) mod made;
 mod own;
 mod pdu;
 #[cfg(test)]

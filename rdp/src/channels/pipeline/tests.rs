@@ -2,17 +2,19 @@ use ironrdp_core::encode_vec;
 use ironrdp_egfx::pdu::{
     CacheImportOfferPdu, CacheToSurfacePdu, CapabilitiesAdvertisePdu, CapabilitiesConfirmPdu,
     CapabilitiesV8Flags, CapabilitiesV10Flags, CapabilitiesV81Flags, CapabilitiesV104Flags,
-    CapabilitiesV107Flags, CapabilitySet, Codec1Type, Codec2Type, Color, CreateSurfacePdu,
-    DeleteEncodingContextPdu, DeleteSurfacePdu, EndFramePdu, EvictCacheEntryPdu, FrameAcknowledgePdu, GfxPdu,
-    MapSurfaceToOutputPdu, MapSurfaceToWindowPdu, PixelFormat, Point, QoeFrameAcknowledgePdu, QueueDepth,
-    ResetGraphicsPdu, SolidFillPdu, StartFramePdu, SurfaceToCachePdu, SurfaceToSurfacePdu, Timestamp,
-    WireToSurface1Pdu, WireToSurface2Pdu,
+    CapabilitiesV107Flags, CapabilitySet, Codec1Type, Codec2Type, Color, DeleteEncodingContextPdu,
+    DeleteSurfacePdu, EndFramePdu, EvictCacheEntryPdu, FrameAcknowledgePdu, GfxPdu, MapSurfaceToWindowPdu,
+    PixelFormat, Point, QoeFrameAcknowledgePdu, QueueDepth, SolidFillPdu, StartFramePdu, SurfaceToCachePdu,
+    SurfaceToSurfacePdu, Timestamp, WireToSurface1Pdu, WireToSurface2Pdu,
 };
 use ironrdp_graphics::zgfx::{CompressionMode, Compressor, compress_and_wrap_egfx, wrap_compressed};
 use ironrdp_pdu::geometry::ExclusiveRectangle;
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    made::{create, place, rect, reset},
+    *,
+};
 use crate::{
     event::ScreenPdu,
     tap::{Start, Tap},
@@ -20,22 +22,6 @@ use crate::{
 
 fn bytes(pdus: &[GfxPdu]) -> Vec<u8> {
     pdus.iter().flat_map(|pdu| encode_vec(pdu).unwrap()).collect()
-}
-
-fn rect(left: u16, top: u16, right: u16, bottom: u16) -> ExclusiveRectangle {
-    ExclusiveRectangle { left, top, right, bottom }
-}
-
-fn reset(width: u32, height: u32) -> GfxPdu {
-    GfxPdu::ResetGraphics(ResetGraphicsPdu { width, height, monitors: Vec::new() })
-}
-
-fn create(surface_id: u16, width: u16, height: u16) -> GfxPdu {
-    GfxPdu::CreateSurface(CreateSurfacePdu { surface_id, width, height, pixel_format: PixelFormat::XRgb })
-}
-
-fn place(surface_id: u16, output_origin_x: u32, output_origin_y: u32) -> GfxPdu {
-    GfxPdu::MapSurfaceToOutput(MapSurfaceToOutputPdu { surface_id, output_origin_x, output_origin_y })
 }
 
 fn map(surface_id: u16) -> GfxPdu {

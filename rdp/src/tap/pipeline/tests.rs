@@ -1,36 +1,20 @@
 use ironrdp_core::encode_vec;
 use ironrdp_egfx::pdu::{
     CacheToSurfacePdu, CapabilitiesConfirmPdu, CapabilitiesV8Flags, CapabilitySet, Codec1Type, Codec2Type,
-    Color, CreateSurfacePdu, DeleteSurfacePdu, EndFramePdu, GfxPdu, MapSurfaceToOutputPdu, PixelFormat,
-    Point, ResetGraphicsPdu, SolidFillPdu, SurfaceToCachePdu, SurfaceToSurfacePdu, WireToSurface1Pdu,
-    WireToSurface2Pdu,
+    Color, DeleteSurfacePdu, EndFramePdu, GfxPdu, PixelFormat, Point, SolidFillPdu, SurfaceToCachePdu,
+    SurfaceToSurfacePdu, WireToSurface1Pdu, WireToSurface2Pdu,
 };
 use ironrdp_pdu::geometry::ExclusiveRectangle;
 
 use crate::{
+    channels::pipeline::made::{create, place, rect, reset},
     event::ScreenPdu,
     tap::{Start, Tap, TapError},
 };
 
-fn rect(left: u16, top: u16, right: u16, bottom: u16) -> ExclusiveRectangle {
-    ExclusiveRectangle { left, top, right, bottom }
-}
-
 fn confirm() -> GfxPdu {
     let set = CapabilitySet::V8 { flags: CapabilitiesV8Flags::SMALL_CACHE };
     GfxPdu::CapabilitiesConfirm(CapabilitiesConfirmPdu((&set).into()))
-}
-
-fn reset(width: u32, height: u32) -> GfxPdu {
-    GfxPdu::ResetGraphics(ResetGraphicsPdu { width, height, monitors: Vec::new() })
-}
-
-fn create(surface_id: u16, width: u16, height: u16) -> GfxPdu {
-    GfxPdu::CreateSurface(CreateSurfacePdu { surface_id, width, height, pixel_format: PixelFormat::XRgb })
-}
-
-fn place(surface_id: u16, output_origin_x: u32, output_origin_y: u32) -> GfxPdu {
-    GfxPdu::MapSurfaceToOutput(MapSurfaceToOutputPdu { surface_id, output_origin_x, output_origin_y })
 }
 
 fn fill(surface_id: u16, red: u8, part: ExclusiveRectangle) -> GfxPdu {
