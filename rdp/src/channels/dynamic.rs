@@ -52,8 +52,10 @@ pub(crate) struct Passed {
 pub(crate) struct Dynamic {
     open: HashSet<u32>,
     graphics: Option<GraphicsChannel>,
-    /// There was one. What a client keeps of it, a second one would not know.
+    /// There was one. What a client keeps of it, the next one does not know.
     had_graphics: bool,
+    /// The target has closed it; the client's answer is due.
+    closing: Option<u32>,
     display: Option<Display>,
 }
 
@@ -192,7 +194,21 @@ impl Dynamic {
                     Ok(pass(bytes))
                 }
             },
-            CLOSE if self.close(id) => Ok(pass(bytes)),
+            CLOSE if self.open.contains(&id) => {
+                let forgotten = match self.graphics_on(id) {
+                    Some(graphics) => graphics.pipeline.forget(),
+                    None => Vec::new(),
+                };
+                if self.graphics_on(id).is_some() {
+                    self.closing = Some(id);
+                }
+                self.close(id);
+                let mut passed = pass(bytes);
+                if !forgotten.is_empty() {
+                    passed.forward.splice(0..0, pieces(id, &pipeline::pack(&forgotten)));
+                }
+                Ok(passed)
+            }
             _ => Ok(Passed { dropped: true, ..Passed::default() }),
         }
     }
@@ -248,12 +264,13 @@ impl Dynamic {
         let name = name.get(..end).unwrap_or_default();
         // The identifier may have been another channel's.
         self.close(id);
-        let graphics = name == pipeline::NAME && policy.graphics == Graphics::Pipeline && !self.had_graphics;
+        let graphics =
+            name == pipeline::NAME && policy.graphics == Graphics::Pipeline && self.graphics.is_none();
         if (graphics || allowed(name, policy)) && self.open.len() < MAX_OPEN {
             self.open.insert(id);
             if graphics {
-                self.had_graphics = true;
-                self.graphics = Some(GraphicsChannel::new(id));
+                let again = std::mem::replace(&mut self.had_graphics, true);
+                self.graphics = Some(GraphicsChannel::new(id, again));
             } else {
                 self.display = Some(Display { id, most: 1 });
             }
@@ -298,16 +315,18 @@ impl Dynamic {
                 None if !frozen && asks_well => Ok(pass(bytes)),
                 None => Ok(Passed { dropped: true, ..Passed::default() }),
             },
-            CLOSE if self.close(id) => Ok(Passed { gave_up, ..pass(bytes) }),
+            CLOSE if self.close(id) || self.closing.take_if(|closing| *closing == id).is_some() => {
+                Ok(Passed { gave_up, ..pass(bytes) })
+            }
             _ => Ok(Passed { dropped: true, ..Passed::default() }),
         }
     }
 }
 
 impl GraphicsChannel {
-    fn new(id: u32) -> Self {
+    fn new(id: u32, again: bool) -> Self {
         let (of_target, of_person) = (Incoming::default(), Incoming::default());
-        Self { id, pipeline: Pipeline::new(), of_target, of_person, said: Vec::new() }
+        Self { id, pipeline: Pipeline::new(again), of_target, of_person, said: Vec::new() }
     }
 
     fn target(&mut self, head: (u8, u8), at: Reader<'_>) -> Result<Passed, Broken> {
@@ -319,7 +338,9 @@ impl GraphicsChannel {
         let drawn = self.pipeline.finish()?;
         let all = [drawn.ours.as_slice(), &drawn.plain].concat();
         let forward = if all.is_empty() { Vec::new() } else { pieces(self.id, &pipeline::pack(&all)) };
-        Ok(Passed { forward, dropped: drawn.dropped, drawn: Some(drawn), ..Passed::default() })
+        let silence = self.pipeline.silence().and_then(|said| pieces(self.id, &said).pop());
+        let dropped = drawn.dropped;
+        Ok(Passed { forward, dropped, answer: silence, drawn: Some(drawn), ..Passed::default() })
     }
 
     fn person(&mut self, head: (u8, u8), at: Reader<'_>) -> Result<Passed, Broken> {

@@ -438,8 +438,19 @@ fn a_target_that_draws_by_the_graphics_pipeline_draws_by_nothing_else_and_is_sho
     let painted = machine.paint(area, &[7; 2400]).unwrap();
     assert!(painted.len() > 2 && painted.iter().all(|pdu| pdu.len() < 1700));
     assert_eq!(machine.clear().unwrap().len(), 1);
-    machine.target(&from_target(DYNAMIC, &chunk(&[0x40, 5]))).unwrap();
+    let acts = machine.target(&from_target(DYNAMIC, &chunk(&[0x40, 5]))).unwrap();
+    assert_eq!(acts.len(), 2, "the client forgets its surface, and closes");
+    let answer = from_person(DYNAMIC, &chunk(&[0x40, 5]));
+    assert!(matches!(machine.person(&answer).unwrap()[..], [Act::Send(Side::Target, _)]));
+    assert!(machine.person(&answer).unwrap().is_empty());
     assert_eq!(machine.target(&bitmap).unwrap().len(), 2, "without it bitmaps are shown again");
+    machine.target(&from_target(DYNAMIC, &chunk(&create))).unwrap();
+    machine.person(&from_person(DYNAMIC, &chunk(&[&[0x30, 5], offer.as_slice()].concat()))).unwrap();
+    let acts = machine.target(&from_target(DYNAMIC, &chunk(&data))).unwrap();
+    assert!(
+        matches!(acts[..], [Act::Anew, Act::Show(_), Act::Send(Side::Person, _)]),
+        "xrdp opens it anew: {acts:?}"
+    );
 }
 
 #[test]

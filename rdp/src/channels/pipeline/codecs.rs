@@ -2,23 +2,37 @@
 
 use std::collections::HashSet;
 
-use crate::{rewrite::Broken, wire::Reader};
+use crate::{
+    rewrite::Broken,
+    wire::{Reader, u32_at},
+};
 
 /// A tile's side, pixels.
 const TILE: u16 = 64;
 /// The largest glyph that every decoder keeps, pixels.
 const GLYPH: usize = 1024;
 
-/// ClearCodec (MS-RDPEGFX 2.2.4.1). `sequence` is the number that comes next.
-pub(super) fn clear_codec(data: &[u8], area: usize, sequence: &mut Option<u8>) -> Result<(), Broken> {
+/// What was there before in ClearCodec.
+#[derive(Debug, Default)]
+pub(super) struct Clear {
+    /// The number that comes next; any, where decoders begin to count.
+    pub(super) due: Option<u8>,
+    /// A client may still know bars of pixels that the recording's decoder does not: they have to be forgotten first.
+    pub(super) must_reset: bool,
+}
+
+/// ClearCodec (MS-RDPEGFX 2.2.4.1).
+pub(super) fn clear_codec(data: &[u8], area: usize, known: &mut Clear) -> Result<(), Broken> {
     const INDEX: u8 = 1;
     const HIT: u8 = 2;
     const RESET: u8 = 4;
     let read = || -> Option<bool> {
         let mut at = Reader(data);
         let (flags, number) = (at.u8()?, at.u8()?);
-        let fits = flags & !(INDEX | HIT | RESET) == 0 && sequence.is_none_or(|due| due == number);
-        *sequence = Some(number.wrapping_add(1));
+        let fits = flags & !(INDEX | HIT | RESET) == 0
+            && known.due.is_none_or(|due| due == number)
+            && (!known.must_reset || flags & RESET != 0);
+        *known = Clear { due: Some(number.wrapping_add(1)), must_reset: false };
         if flags & INDEX != 0 {
             at.u16()?;
         }
@@ -27,13 +41,28 @@ pub(super) fn clear_codec(data: &[u8], area: usize, sequence: &mut Option<u8>) -
             return Some(fits && flags & INDEX != 0 && at.0.is_empty() && area <= GLYPH);
         }
         let (residual, bands, subcodecs) = (at.u32()?, at.u32()?, at.u32()?);
-        // What is kept as a glyph has no holes.
-        let glyph = flags & INDEX == 0 || area <= GLYPH && residual > 0;
-        let all = u64::from(residual) + u64::from(bands) + u64::from(subcodecs);
-        Some(fits && glyph && u64::try_from(at.0.len()) == Ok(all))
+        let [residual, bands, subcodecs] = [residual, bands, subcodecs].map(|len| usize::try_from(len).ok());
+        at.take(residual?)?;
+        at.take(bands?)?;
+        let glyph = flags & INDEX == 0 || area <= GLYPH;
+        Some(fits && glyph && Some(at.0.len()) == subcodecs && opaque(at)?)
     };
     let mut read = read;
     if read().unwrap_or(false) { Ok(()) } else { Err(Broken("ClearCodec")) }
+}
+
+/// Whether the parts of other codecs (2.2.4.1.1.3) have no transparency of their own, which not every decoder looks at.
+fn opaque(mut at: Reader<'_>) -> Option<bool> {
+    const NSCODEC: u8 = 1;
+    while !at.0.is_empty() {
+        at.take(8)?;
+        let (len, codec) = (at.u32()?, at.u8()?);
+        let data = at.take(usize::try_from(len).ok()?)?;
+        if codec == NSCODEC && u32_at(data, 12)? != 0 {
+            return Some(false);
+        }
+    }
+    Some(true)
 }
 
 /// RemoteFX (MS-RDPRFX 2.2.2) for a part of a surface of this size: one frame, and regions in that part.

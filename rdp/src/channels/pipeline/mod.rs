@@ -24,15 +24,12 @@ use ironrdp_graphics::zgfx::wrap_uncompressed;
 pub(super) use self::unpack::LONGEST;
 use self::{
     caps::Offer,
+    codecs::Clear,
     own::{Own, blacken, delete, show},
     pdu::{Asked, BROKEN, Message, Rect, words},
     unpack::Unpack,
 };
-use crate::{
-    banner::Area,
-    rewrite::Broken,
-    wire::{put, u32_at},
-};
+use crate::{banner::Area, rewrite::Broken, wire::u32_at};
 
 /// The name of the channel (MS-RDPEGFX 2.1).
 pub(crate) const NAME: &[u8] = b"Microsoft::Windows::RDS::Graphics";
@@ -63,6 +60,10 @@ const TILE: usize = 64 * 64;
 /// Frames of our own whose acknowledgement may still come, and of the target.
 const OWN_FRAMES: usize = 64;
 const FRAMES: usize = 1024;
+/// Most frames of ours that one message of the target makes necessary.
+const OWN_FRAMES_OF_A_MESSAGE: usize = 2 * SURFACES;
+/// `SUSPEND_FRAME_ACKNOWLEDGEMENT` (2.2.2.13).
+const SUSPEND: u32 = 0xffff_ffff;
 
 const SURFACE: Broken = Broken("surface of the graphics pipeline");
 const IN_CACHE: Broken = Broken("cache of the graphics pipeline");
@@ -87,8 +88,9 @@ pub(crate) struct Drawn {
 struct Surface {
     size: (u16, u16),
     place: Option<(u32, u32)>,
-    /// Tiles of it that have been drawn.
+    /// Tiles of it that have been drawn; in which frame the last were, by its number and in the order of all.
     tiles: HashSet<(u16, u16)>,
+    tiled: Option<(u32, u64)>,
 }
 
 impl Surface {
@@ -103,6 +105,8 @@ pub(crate) struct Pipeline {
     offer: Offer,
     /// The target has taken one of the versions: what it draws is shown.
     confirmed: bool,
+    /// It has once, so that it draws by nothing else.
+    agreed: bool,
     surfaces: BTreeMap<u16, Surface>,
     /// Pixels of all of them.
     pixels: usize,
@@ -110,19 +114,21 @@ pub(crate) struct Pipeline {
     cache: HashMap<u16, (u16, u16)>,
     cached: usize,
     size: Option<(u16, u16)>,
-    /// The frame that has begun, the one before it, and those that the client may acknowledge.
+    /// The frame that has begun, how many have, and those that the client may acknowledge, each with how many frames of ours were
+    /// before it.
     frame: Option<u32>,
-    last: Option<u32>,
-    started: VecDeque<u32>,
-    /// The number that comes next in ClearCodec.
-    sequence: Option<u8>,
-    /// Pixels that a message draws.
+    serial: u64,
+    started: VecDeque<(u32, u32)>,
+    clear: Clear,
+    /// Pixels that a message draws, and frames of ours that it makes.
     drawn: usize,
+    framed: usize,
     own: Own,
-    /// Frames of ours, which the target knows nothing of.
+    /// Frames of ours, which the target knows nothing of, and how many there have been.
     frames: VecDeque<u32>,
-    /// How many of them the client has counted.
-    counted: u32,
+    ours: u32,
+    /// The client has said with a frame of ours that it acknowledges no more.
+    silent: bool,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -132,32 +138,35 @@ impl std::fmt::Debug for Pipeline {
 }
 
 impl Pipeline {
-    /// A channel that has just been opened.
-    pub(crate) fn new() -> Self {
+    /// A channel that has just been opened, for the first time or `again`.
+    pub(crate) fn new(again: bool) -> Self {
         Self {
+            clear: Clear { due: None, must_reset: again },
             unpack: Unpack::default(),
             offer: Offer::default(),
             confirmed: false,
+            agreed: false,
             surfaces: BTreeMap::new(),
             pixels: 0,
             cache: HashMap::new(),
             cached: 0,
             size: None,
             frame: None,
-            last: None,
+            serial: 0,
             started: VecDeque::new(),
-            sequence: None,
             drawn: 0,
+            framed: 0,
             own: Own::default(),
             frames: VecDeque::new(),
-            counted: 0,
+            ours: 0,
+            silent: false,
         }
     }
 
     /// A channel on which both sides have agreed on a version, of a desktop of 200 × 100 with one surface.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn begun() -> Self {
-        let mut begun = Self::new();
+        let mut begun = Self::new(false);
         let version = 0x0008_0004_u32;
         let offer = [&[1, 0], [version, 4, 0].map(u32::to_le_bytes).concat().as_slice()].concat();
         assert!(begun.person(&pdu::encode(pdu::CAPS_ADVERTISE, &offer)).is_ok());
@@ -185,7 +194,7 @@ impl Pipeline {
 
     /// Whether the target draws by it, and by nothing else.
     pub(crate) fn draws(&self) -> bool {
-        self.confirmed
+        self.agreed
     }
 
     /// The size of a desktop on which something can be drawn now.
@@ -196,7 +205,7 @@ impl Pipeline {
     /// A part of a message of the target.
     pub(crate) fn push(&mut self, part: &[u8]) -> Result<(), Broken> {
         // Nobody has said yet what they can draw.
-        if !self.confirmed && self.offer.is_empty() {
+        if !self.agreed && self.offer.is_empty() {
             return Err(Broken("graphics pipeline, of which the client has not spoken"));
         }
         self.unpack.push(part)
@@ -206,7 +215,7 @@ impl Pipeline {
     pub(crate) fn finish(&mut self) -> Result<Drawn, Broken> {
         let unpacked = self.unpack.finish()?;
         let mut drawn = Drawn::default();
-        self.drawn = 0;
+        (self.drawn, self.framed) = (0, 0);
         for pdu in pdu::split(&unpacked) {
             self.target_pdu(pdu?, &mut drawn)?;
         }
@@ -225,7 +234,7 @@ impl Pipeline {
         if let Asked::Confirm { version } = asked {
             let offer = std::mem::take(&mut self.offer);
             let body = offer.confirm(version).ok_or(Broken("version of the graphics pipeline"))?;
-            self.confirmed = true;
+            (self.confirmed, self.agreed) = (true, true);
             drawn.plain.extend(pdu::encode(pdu::CAPS_CONFIRM, &body));
             return Ok(());
         }
@@ -244,6 +253,13 @@ impl Pipeline {
         if let Asked::Reset { size } = asked {
             self.reset(size, drawn)?;
         }
+        // Some clients leave what was to be seen of it, and some do not.
+        if let Asked::Delete { surface } = asked
+            && self.surface(surface)?.place.is_some()
+        {
+            let black = blacken(surface, self.surface(surface)?.size);
+            drawn.plain.extend(self.in_a_frame(black));
+        }
         self.judge(asked)?;
         drawn.plain.extend(pdu.whole);
         // What clients make of these is not the same; so it is said.
@@ -253,7 +269,7 @@ impl Pipeline {
             _ => return Ok(()),
         };
         drawn.plain.extend(self.in_a_frame(more));
-        Ok(())
+        if self.framed > OWN_FRAMES_OF_A_MESSAGE { Err(FRAME) } else { Ok(()) }
     }
 
     /// No surface outlives it, whatever a client thinks (2.2.2.14).
@@ -267,6 +283,8 @@ impl Pipeline {
         drawn.plain.extend(self.surfaces.keys().flat_map(|surface| delete(*surface)));
         self.surfaces.clear();
         self.pixels = 0;
+        // Decoders begin to count anew.
+        self.clear.due = None;
         (self.size, drawn.size) = (Some(size), Some(size));
         Ok(())
     }
@@ -278,9 +296,15 @@ impl Pipeline {
     }
 
     fn draw(&mut self, pixels: usize) -> Result<(), Broken> {
+        if self.frame.is_none() {
+            return Err(FRAME);
+        }
+        self.work(pixels)
+    }
+
+    fn work(&mut self, pixels: usize) -> Result<(), Broken> {
         self.drawn = self.drawn.saturating_add(pixels);
-        let fits = self.frame.is_some() && self.drawn <= TIMES * self.most();
-        if fits { Ok(()) } else { Err(FRAME) }
+        if self.drawn <= TIMES * self.most() { Ok(()) } else { Err(Broken("work of the graphics pipeline")) }
     }
 
     fn judge(&mut self, asked: Asked<'_>) -> Result<(), Broken> {
@@ -293,16 +317,21 @@ impl Pipeline {
                 match codec {
                     UNCOMPRESSED if data.len() == rect.area() * 4 => Ok(()),
                     REMOTE_FX => codecs::remote_fx(data, rect.size()),
-                    CLEAR_CODEC => codecs::clear_codec(data, rect.area(), &mut self.sequence),
+                    CLEAR_CODEC => codecs::clear_codec(data, rect.area(), &mut self.clear),
                     PLANAR | ALPHA => Ok(()),
                     _ => Err(PIXELS),
                 }
             }
             Asked::Tiles { surface, codec, data } => {
                 let tiled = self.surfaces.get_mut(&surface).ok_or(SURFACE)?;
-                if codec != PROGRESSIVE {
+                let frame = self.frame.map(|frame| (frame, self.serial)).ok_or(FRAME)?;
+                // Another frame of the same number is the same one to some clients, whose tiles may be shown again.
+                if codec != PROGRESSIVE
+                    || tiled.tiled.is_some_and(|last| last.0 == frame.0 && last.1 != frame.1)
+                {
                     return Err(PIXELS);
                 }
+                tiled.tiled = Some(frame);
                 let tiles = codecs::progressive(data, tiled.size, &mut tiled.tiles)?;
                 self.draw(tiles * TILE)
             }
@@ -336,7 +365,7 @@ impl Pipeline {
                 }
                 self.cache.insert(slot, rect.size());
                 self.cached = all;
-                self.draw(rect.area())
+                self.work(rect.area())
             }
             Asked::Show { slot, surface, points } => {
                 let size = *self.cache.get(&slot).ok_or(IN_CACHE)?;
@@ -355,16 +384,16 @@ impl Pipeline {
             }
             Asked::Map { surface, place } => self.place(surface, place),
             Asked::Start { frame } => {
-                // One of the same number as before is to some clients the same frame.
-                if self.frame.is_some() || self.last == Some(frame) {
+                if self.frame.is_some() {
                     return Err(FRAME);
                 }
                 self.frames.retain(|own| *own != frame);
-                (self.frame, self.last) = (Some(frame), Some(frame));
+                self.frame = Some(frame);
+                self.serial = self.serial.wrapping_add(1);
                 if self.started.len() >= FRAMES {
                     self.started.pop_front();
                 }
-                self.started.push_back(frame);
+                self.started.push_back((frame, self.ours));
                 Ok(())
             }
             Asked::End { frame } => {
@@ -398,7 +427,7 @@ impl Pipeline {
     }
 
     fn create(&mut self, surface: u16, size: (u16, u16), format: u8) -> Result<(), Broken> {
-        let created = Surface { size, place: None, tiles: HashSet::new() };
+        let created = Surface { size, place: None, tiles: HashSet::new(), tiled: None };
         let pixels = self.pixels + created.all().area();
         let fits = created.all().area() > 0
             && pixels <= self.most()
@@ -409,9 +438,10 @@ impl Pipeline {
         if !fits {
             return Err(SURFACE);
         }
+        let area = created.all().area();
         self.surfaces.insert(surface, created);
         self.pixels = pixels;
-        Ok(())
+        self.work(area)
     }
 
     /// Each has a place of its own: which of two is in front, clients do not agree on.
@@ -425,10 +455,12 @@ impl Pipeline {
                 beside(x, width, left, other.size.0) || beside(y, height, top, other.size.1)
             })
         });
+        let area = self.surface(surface)?.all().area();
         match self.surfaces.get_mut(&surface) {
-            Some(placed) if alone => {
+            // What was to be seen at another place would stay there at some clients.
+            Some(placed) if alone && placed.place.is_none_or(|place| place == (x, y)) => {
                 placed.place = Some((x, y));
-                Ok(())
+                self.work(area)
             }
             _ => Err(SURFACE),
         }
@@ -440,15 +472,18 @@ impl Pipeline {
         for pdu in pdu::split(message) {
             let pdu = pdu?;
             match pdu.kind {
-                pdu::CAPS_ADVERTISE if !self.confirmed && self.offer.is_empty() => {
+                // Once more: a client that begins anew (3.3.5.19), and hears nothing until the target has, too.
+                pdu::CAPS_ADVERTISE if self.offer.is_empty() => {
                     let (offer, lessened) = Offer::read(pdu.body)?;
+                    self.anew();
                     self.offer = offer;
                     kept.extend(lessened);
                 }
                 pdu::FRAME_ACKNOWLEDGE => kept.extend(self.acknowledged(pdu).ok_or(BROKEN)?),
                 pdu::QOE_FRAME_ACKNOWLEDGE => {
                     let frame = (pdu.body.len() == 12).then(|| u32_at(pdu.body, 0)).flatten();
-                    if self.started.contains(&frame.ok_or(BROKEN)?) {
+                    let frame = frame.ok_or(BROKEN)?;
+                    if self.started.iter().any(|(started, _)| *started == frame) {
                         kept.extend(pdu.whole);
                     }
                 }
@@ -460,20 +495,49 @@ impl Pipeline {
         Ok(kept)
     }
 
+    fn anew(&mut self) {
+        self.surfaces.clear();
+        self.pixels = 0;
+        self.cache.clear();
+        self.cached = 0;
+        self.started.clear();
+        self.frames.clear();
+        self.own = Own::default();
+        self.clear.due = None;
+        (self.confirmed, self.frame, self.ours, self.silent) = (false, None, 0, false);
+    }
+
     /// An acknowledgement as the target can understand it (2.2.2.13): of its own frames, and with their number.
     fn acknowledged(&mut self, pdu: Message<'_>) -> Option<Vec<u8>> {
         let body = <[u8; 12]>::try_from(pdu.body).ok()?;
-        let (frame, all) = (u32_at(&body, 4)?, u32_at(&body, 8)?);
+        let (depth, frame, all) = (u32_at(&body, 0)?, u32_at(&body, 4)?, u32_at(&body, 8)?);
         if self.frames.contains(&frame) {
-            self.counted = self.counted.saturating_add(1);
+            self.silent |= depth == SUSPEND;
             return Some(Vec::new());
         }
-        if !self.started.contains(&frame) {
+        let Some((_, ours)) = self.started.iter().rev().find(|(started, _)| *started == frame) else {
             return Some(Vec::new());
-        }
-        let mut pdu = pdu.whole.to_vec();
-        put(&mut pdu, 16, &all.saturating_sub(self.counted).to_le_bytes());
-        Some(pdu)
+        };
+        Some(pdu::encode(
+            pdu::FRAME_ACKNOWLEDGE,
+            &[depth, frame, all.saturating_sub(*ours)].map(u32::to_le_bytes).concat(),
+        ))
+    }
+
+    /// That the client acknowledges no more, for a target that has just been told of none.
+    pub(crate) fn silence(&mut self) -> Option<Vec<u8>> {
+        let (frame, _) = self.started.back().filter(|_| self.silent && self.frame.is_none())?;
+        self.silent = false;
+        Some(pdu::encode(pdu::FRAME_ACKNOWLEDGE, &[SUSPEND, *frame, 1].map(u32::to_le_bytes).concat()))
+    }
+
+    /// What makes a client forget all of it, before the target closes the channel.
+    pub(crate) fn forget(&mut self) -> Vec<u8> {
+        let slots = self.cache.keys().map(|slot| pdu::encode(pdu::EVICT_CACHE_ENTRY, &slot.to_le_bytes()));
+        let surfaces = self.surfaces.keys().map(|surface| delete(*surface));
+        let all = std::iter::once(self.own.clear()).chain(surfaces).chain(slots).flatten().collect();
+        self.anew();
+        all
     }
 
     /// What the gateway draws: with the target's frame if there is one, else in one of its own.
@@ -486,6 +550,8 @@ impl Pipeline {
             self.frames.pop_front();
         }
         self.frames.push_back(frame);
+        self.ours = self.ours.wrapping_add(1);
+        self.framed += 1;
         framed
     }
 

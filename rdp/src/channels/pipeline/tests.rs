@@ -91,7 +91,7 @@ fn end(frame_id: u32) -> GfxPdu {
 
 /// The same in a frame, of a number that the one before it had not.
 fn framed(pipeline: &mut Pipeline, pdus: &[GfxPdu]) -> Result<Drawn, Broken> {
-    let frame = pipeline.last.map_or(1, |last| last + 1);
+    let frame = u32::try_from(pipeline.serial).unwrap() + 1;
     let all: Vec<_> = [start(frame)].into_iter().chain(pdus.iter().cloned()).chain([end(frame)]).collect();
     say(pipeline, &all)
 }
@@ -149,6 +149,13 @@ fn remote_fx(rects: &[[u16; 4]], frames: usize) -> Vec<u8> {
     frame.concat().repeat(frames)
 }
 
+/// ClearCodec with a part by NSCodec that has so many bytes of transparency.
+fn with_nscodec(transparency: u8) -> Vec<u8> {
+    let planes = [[0; 12].as_slice(), &[transparency, 0, 0, 0], &[0; 4]].concat();
+    let part = [[0; 8].as_slice(), &[20, 0, 0, 0, 1], &planes].concat();
+    [[0; 10].as_slice(), &[33, 0, 0, 0], &part].concat()
+}
+
 /// ClearCodec with nothing in it but so many bytes of the first layer.
 fn clear(flags: u8, sequence: u8, residual: u8) -> Vec<u8> {
     let index: &[u8] = if flags & 1 != 0 { &[9, 0] } else { &[] };
@@ -158,7 +165,7 @@ fn clear(flags: u8, sequence: u8, residual: u8) -> Vec<u8> {
 
 #[test]
 fn of_what_a_client_offers_no_h264_reaches_the_target_and_it_hears_its_own_words_again() {
-    let mut pipeline = Pipeline::new();
+    let mut pipeline = Pipeline::new(false);
     let sent = pipeline.person(&advertise(&offered())).unwrap();
     let GfxPdu::CapabilitiesAdvertise(sent) = ironrdp_core::decode(&sent).unwrap() else { panic!() };
     let sent: Vec<_> = sent.0.iter().map(|set| set.parsed().unwrap().unwrap()).collect();
@@ -185,14 +192,22 @@ fn of_what_a_client_offers_no_h264_reaches_the_target_and_it_hears_its_own_words
         say(&mut pipeline, &[confirm(&CapabilitySet::V10_7 { flags: of107 })]).is_err(),
         "once is enough"
     );
-    assert!(pipeline.person(&advertise(&offered())).is_err(), "and the client has said it");
+    // A client that begins anew hears nothing until the target does.
+    say(&mut pipeline, &[reset(9, 9), create(0, 9, 9)]).unwrap();
+    assert!(!pipeline.person(&advertise(&offered())).unwrap().is_empty());
+    assert!(pipeline.person(&advertise(&offered())).is_err(), "twice in a row");
+    assert!(
+        say(&mut pipeline, &[map(0)]).unwrap().dropped && pipeline.draws() && pipeline.canvas().is_none()
+    );
+    say(&mut pipeline, &[confirm(&CapabilitySet::V10_7 { flags: of107 }), reset(9, 9), create(0, 9, 9)])
+        .unwrap();
     for other in [CapabilitySet::V10_1, CapabilitySet::V10 { flags: CapabilitiesV10Flags::AVC_DISABLED }] {
-        let mut pipeline = Pipeline::new();
+        let mut pipeline = Pipeline::new(false);
         pipeline.person(&advertise(&offered())).unwrap();
         assert!(say(&mut pipeline, &[confirm(&other)]).is_err(), "not offered: {other:?}");
     }
-    assert!(Pipeline::new().push(&[0]).is_err(), "the client has not spoken");
-    assert!(Pipeline::new().person(&advertise(&[CapabilitySet::V10_1])).is_err(), "nothing is left");
+    assert!(Pipeline::new(false).push(&[0]).is_err(), "the client has not spoken");
+    assert!(Pipeline::new(false).person(&advertise(&[CapabilitySet::V10_1])).is_err(), "nothing is left");
 }
 
 #[test]
@@ -272,7 +287,8 @@ fn what_no_recording_would_show_ends_the_session_or_goes_nowhere() {
             pixels(0, Codec1Type::RemoteFx, rect(0, 0, 9, 9), remote_fx(&[[0, 0, 9, 9]], 2)),
         ),
         ("what is kept, and more", pixels(0, Codec1Type::ClearCodec, rect(0, 0, 9, 9), clear(3, 0, 0))),
-        ("a glyph with holes", pixels(0, Codec1Type::ClearCodec, rect(0, 0, 9, 9), clear(1, 0, 0))),
+        ("transparency of its own", pixels(0, Codec1Type::ClearCodec, rect(0, 0, 9, 9), with_nscodec(1))),
+        ("another place", place(0, 1, 0)),
         ("a large glyph", pixels(0, Codec1Type::ClearCodec, rect(0, 0, 33, 32), clear(1, 0, 3))),
         ("other flags", pixels(0, Codec1Type::ClearCodec, rect(0, 0, 9, 9), clear(8, 0, 3))),
         ("two regions", progressive(&[region(&[(0xccc5, 0, 0)]), region(&[(0xccc5, 1, 0)])])),
@@ -289,7 +305,7 @@ fn what_no_recording_would_show_ends_the_session_or_goes_nowhere() {
     assert!(drawn.dropped);
     assert_eq!(drawn.plain, bytes(&[start(1), end(1)]));
     // Before a version is agreed on nothing is drawn.
-    let mut early = Pipeline::new();
+    let mut early = Pipeline::new(false);
     early.person(&advertise(&offered())).unwrap();
     let drawn = say(&mut early, &[reset(200, 100), create(0, 9, 9)]).unwrap();
     assert_eq!(drawn, Drawn { dropped: true, ..Drawn::default() });
@@ -308,15 +324,22 @@ fn drawing_is_in_frames_and_places_are_beside_each_other() {
     assert!(draws(&[black()]).is_err() && draws(&[start(1), end(1), black()]).is_err());
     assert!(draws(&[start(1), start(2)]).is_err() && draws(&[start(1), end(2)]).is_err());
     assert!(draws(&[end(1)]).is_err() && draws(&[start(1), reset(9, 9)]).is_err());
-    assert!(draws(&[start(1), end(1), start(1)]).is_err(), "a frame of the same number is the same to some");
+    // A frame of the same number as one before is the same to some, where tiles are drawn.
+    let tile = || progressive(&[region(&[(0xccc5, 0, 0)])]);
+    assert!(draws(&[start(1), black(), end(1), start(1), black(), end(1)]).is_ok(), "as xrdp does");
+    assert!(draws(&[start(1), tile(), tile(), end(1), start(2), tile(), end(2)]).is_ok());
+    assert!(draws(&[start(1), tile(), end(1), start(2), end(2), start(1), tile()]).is_err());
     assert!(draws(&[reset(8193, 9)]).is_err() && draws(&[reset(0, 9)]).is_err());
 
     let mut pipeline = begun();
-    say(&mut pipeline, &[create(1, 50, 50), place(1, 200, 0), place(0, 0, 0), place(1, 0, 100)]).unwrap();
-    for (x, y) in [(0, 0), (199, 0), (0, 99), (150, 60)] {
+    say(&mut pipeline, &[create(1, 50, 50), place(1, 200, 0), place(0, 0, 0), place(1, 200, 0)]).unwrap();
+    for (x, y) in [(0, 0), (199, 0), (0, 99), (150, 60), (300, 300)] {
         assert!(say(&mut pipeline, &[place(1, x, y)]).is_err(), "{x} {y}");
     }
-    say(&mut pipeline, &[place(1, u32::MAX, u32::MAX)]).unwrap();
+    // One that was to be seen is black before it is gone.
+    let drawn = say(&mut pipeline, &[GfxPdu::DeleteSurface(DeleteSurfacePdu { surface_id: 1 })]).unwrap();
+    assert_eq!(pdu::split(&drawn.plain).map(|pdu| pdu.unwrap().kind).collect::<Vec<_>>(), [11, 4, 12, 10]);
+    say(&mut pipeline, &[create(1, 50, 50), place(1, u32::MAX, u32::MAX)]).unwrap();
 }
 
 #[test]
@@ -333,6 +356,13 @@ fn work_has_a_bound_for_each_message() {
     };
     framed(&mut pipeline, &[many(3400)]).unwrap();
     assert!(framed(&mut pipeline, &[many(3500)]).is_err());
+    // What a surface costs us counts, too.
+    let gone = || GfxPdu::DeleteSurface(DeleteSurfacePdu { surface_id: 1 });
+    let many = |count, side| (0..count).flat_map(|_| [create(1, side, side), gone()]).collect::<Vec<_>>();
+    say(&mut begun(), &many(60, 1024)).unwrap();
+    assert!(say(&mut begun(), &many(65, 1024)).is_err());
+    say(&mut begun(), &many(500, 1)).unwrap();
+    assert!(say(&mut begun(), &many(520, 1)).is_err());
     let region = region(&[(0xccc5, 0, 0); 100]);
     let too_many = (0..400).map(|_| progressive(std::slice::from_ref(&region))).collect::<Vec<_>>();
     assert!(framed(&mut begun(), &too_many).is_err());
@@ -455,15 +485,29 @@ fn acknowledgements_are_of_the_targets_own_frames() {
     assert_eq!(ours.len(), 2);
     assert!(pipeline.person(&bytes(&[ack(ours[0], 1), ack(ours[1], 2)])).unwrap().is_empty());
     assert_eq!(pipeline.person(&bytes(&[ack(1, 3)])).unwrap(), bytes(&[ack(1, 1)]));
+    assert_eq!(pipeline.silence(), None);
     let area = Area { left: 4, top: 0, width: 8, height: 4 };
     let painted = pipeline.paint(area, &[7; 8 * 4 * 3]);
     let of_ours = pdu::split(&painted).last().and_then(|last| u32_at(last.unwrap().body, 0)).unwrap();
     assert!(pipeline.person(&bytes(&[qoe(of_ours), ack(of_ours, 4)])).unwrap().is_empty());
     assert_eq!(
         pipeline.person(&bytes(&[qoe(2), ack(2, 5)])).unwrap(),
-        bytes(&[qoe(2), ack(2, 2)]),
-        "ours is not counted"
+        bytes(&[qoe(2), ack(2, 3)]),
+        "ours came later"
     );
+    say(&mut pipeline, &[start(3), end(3)]).unwrap();
+    assert_eq!(pipeline.person(&bytes(&[ack(3, 6)])).unwrap(), bytes(&[ack(3, 3)]), "and is not counted");
+    // A client that says no more says so once, of whatever frame comes first.
+    let queue_depth = QueueDepth::Suspend;
+    let suspend = |frame_id| {
+        GfxPdu::FrameAcknowledge(FrameAcknowledgePdu { queue_depth, frame_id, total_frames_decoded: 1 })
+    };
+    assert!(pipeline.person(&bytes(&[suspend(of_ours)])).unwrap().is_empty());
+    assert_eq!((pipeline.silence(), pipeline.silence()), (Some(bytes(&[suspend(3)])), None));
+    // When the target closes the channel, nothing is left at the client.
+    framed(&mut pipeline, &[keep(7, rect(0, 0, 1, 1))]).unwrap();
+    let gone = pipeline.forget();
+    assert_eq!(pdu::split(&gone).map(|pdu| pdu.unwrap().kind).collect::<Vec<_>>(), [10, 10, 8]);
     // What it kept of other sessions is not offered, and it draws nothing itself.
     let offer = GfxPdu::CacheImportOffer(CacheImportOfferPdu { cache_entries: Vec::new() });
     assert!(pipeline.person(&bytes(&[offer])).unwrap().is_empty());
@@ -472,7 +516,7 @@ fn acknowledgements_are_of_the_targets_own_frames() {
 }
 
 fn framed_bytes(pipeline: &mut Pipeline, pdu: &[u8]) -> Result<Drawn, Broken> {
-    let frame = pipeline.last.map_or(1, |last| last.wrapping_add(1));
+    let frame = u32::try_from(pipeline.serial).unwrap() + 1;
     pipeline.target(&pack(&[&bytes(&[start(frame)]), pdu, &bytes(&[end(frame)])].concat()))
 }
 

@@ -109,6 +109,8 @@ pub(super) struct Canvas {
     changed: Vec<(u16, Part)>,
     /// The decoder met something that it passes over.
     pub(super) unknown: bool,
+    /// What is drawn next may have no holes.
+    pub(super) glyph: bool,
 }
 
 impl Canvas {
@@ -140,6 +142,7 @@ impl Canvas {
         let row = |y: usize| pixels.get(y * part.width..(y + 1) * part.width).unwrap_or_default();
         let Some(drawn) = self.surfaces.get_mut(&surface) else { return };
         if holes {
+            self.unknown |= self.glyph && pixels.iter().any(|pixel| pixel[3] == 0);
             drawn.pixels.change(part, row, |to, from| {
                 if from[3] != 0 {
                     *to = *from;

@@ -114,6 +114,9 @@ impl Pipeline {
             | GfxPdu::DeleteEncodingContext(_) => {}
             _ => return Err("the graphics pipeline has a PDU that is not shown"),
         }
+        // What is kept as a glyph has no holes: decoders would not keep the same (MS-RDPEGFX 2.2.4.1, flags).
+        canvas.glyph = matches!(pdu, GfxPdu::WireToSurface1(pixels)
+            if pixels.codec_id == Codec1Type::ClearCodec && pixels.bitmap_data.first().is_some_and(|flags| flags & 3 == 1));
         drop(canvas);
         // What it has to say to the target, the person's client says.
         let decoded = self.decoder.process(CHANNEL, &wrap_uncompressed(whole));

@@ -155,6 +155,12 @@ fn nothing_is_seen_before_its_frame_ends_and_what_clear_codec_leaves_open_stays(
     let residual = [1, 2, 7, 1, 1, 2, 8, 1];
     let layer = [[0, 1, 8, 0, 0, 0].as_slice(), &[0; 8], &residual].concat();
     draw(&mut tap, &[pixels(Codec1Type::ClearCodec, layer)]);
+    let glyph = |residual: &[u8]| {
+        let len = u8::try_from(residual.len()).unwrap();
+        pixels(Codec1Type::ClearCodec, [[1, 2, 5, 0, len, 0, 0, 0].as_slice(), &[0; 8], residual].concat())
+    };
+    draw(&mut tap, &[glyph(&residual)]);
+    assert!(try_draw(&mut begun(), &[glyph(&[])]).is_err(), "a glyph with holes");
     assert_eq!((red(&tap, 11, 21), red(&tap, 12, 21)), (7, 8));
 }
 
