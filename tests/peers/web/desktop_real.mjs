@@ -1,5 +1,6 @@
 // A real desktop whose asset allows the clipboard both ways. The target's own display is asked what is on its clipboard
-// (COFFERDAM_COPIED) and given something (COFFERDAM_COPY TEXT); COFFERDAM_KEYS is a file with the keys that it has seen.
+// (COFFERDAM_COPIED) and given something (COFFERDAM_COPY TEXT), and its size (COFFERDAM_SIZE); COFFERDAM_KEYS is a file with
+// the keys that it has seen.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { picture, story, until } from "./lib.mjs";
@@ -47,6 +48,24 @@ await story(async (browser) => {
   await until("the page again", 5_000, () => page.evaluate(() => !document.fullscreenElement));
   assert(alike(await colour(page, MIDDLE), BLUE));
   await picture(page, "desktop-real");
+
+  // It follows the page, again and again, and all of it is drawn.
+  for (const [width, height] of [[1700, 1100], [1400, 1000], [1800, 1200]]) {
+    const before = await target("COFFERDAM_SIZE");
+    await page.setViewportSize({ width, height });
+    await until(`the desktop as large as the page of ${width} × ${height}`, 20_000, async () => {
+      const [w, h] = await page.evaluate(() => {
+        const canvas = document.querySelector("[data-body] canvas");
+        return [canvas.width, canvas.height];
+      });
+      const there = await target("COFFERDAM_SIZE");
+      return there !== before && there === `${w} ${h}` && alike(await colour(page, [w - 9, h - 9]), BLUE) && alike(await colour(page, [9, 9]), BLUE);
+    });
+  }
+  await page.locator("[data-body] canvas").focus();
+  await page.keyboard.press("j");
+  await saw("j");
+  await picture(page, "desktop-real-resized");
 
   await page.getByRole("button", { name: "End session" }).click();
   assert.match(await reason(page), /You ended the session/);

@@ -96,6 +96,7 @@ async fn carry(socket: &mut WebSocket, desktop: OpenDesktop) -> Result<String, G
     let (mut from, mut to) = tokio::io::split(stream);
     let mut pace = Pace::new(AHEAD);
     let mut waiting = BytesMut::new();
+    let mut bounds = Bounds::default();
     let mut closed = false;
     let mut ended = None;
     loop {
@@ -122,9 +123,11 @@ async fn carry(socket: &mut WebSocket, desktop: OpenDesktop) -> Result<String, G
             // While nothing is read from the browser, its acknowledgements cannot be waited for. The last words go to one that
             // takes nothing, too.
             piece = next_piece(&mut from), if pace.open() || full || ended.is_some() => {
-                let Some(piece) = piece else { break };
+                let Some(mut piece) = piece else { break };
                 pace.sent(piece.len());
-                sockets::send(socket, Message::Binary(piece.freeze())).await?;
+                while !piece.is_empty() {
+                    sockets::send(socket, Message::Binary(bounds.cut(&mut piece).freeze())).await?;
+                }
             },
         }
     }
@@ -155,6 +158,39 @@ async fn pass_on(to: &mut (impl AsyncWrite + Unpin), waiting: &mut BytesMut) -> 
         }
         _ => false,
     }
+}
+
+/// Where PDUs end, each of which is a message of its own: the browser's client forgets what comes in one message with the last
+/// of the beginning (the Font Map), and no machine says that twice. Wherever a message ends, the bytes are the same.
+#[derive(Debug, Default)]
+struct Bounds {
+    left: usize,
+}
+
+impl Bounds {
+    /// What of a piece belongs to the PDU that has begun, or begins.
+    fn cut(&mut self, piece: &mut BytesMut) -> BytesMut {
+        if self.left == 0 {
+            self.left = pdu_length(piece).unwrap_or(piece.len());
+        }
+        let now = self.left.min(piece.len());
+        self.left -= now;
+        piece.split_to(now)
+    }
+}
+
+/// The length of a PDU (TPKT, RFC 1006 section 6, or fast-path, MS-RDPBCGR 2.2.9.1.2), where it is one: the log-in before has
+/// other forms.
+fn pdu_length(bytes: &[u8]) -> Option<usize> {
+    let length = match *bytes {
+        [3, _, high, low, ..] => u16::from_be_bytes([high, low]),
+        // DER.
+        [0x30, ..] => return None,
+        [first, length, ..] if first & 3 == 0 && length & 0x80 == 0 => length.into(),
+        [first, high, low, ..] if first & 3 == 0 => u16::from_be_bytes([high & 0x7f, low]),
+        _ => return None,
+    };
+    Some(usize::from(length)).filter(|length| *length > 2)
 }
 
 /// What the gateway sends next; nothing once it has closed.
@@ -188,6 +224,32 @@ mod tests {
         assert_eq!(next_piece(&mut far).await.as_deref(), Some(&b"5678"[..]));
         drop(far);
         assert!(!pass_on(&mut near, &mut waiting).await, "it is gone");
+    }
+
+    #[test]
+    fn each_pdu_is_a_message_of_its_own_and_nothing_is_lost() {
+        let pdus: [&[u8]; 6] = [
+            &[0x30, 2, 9, 9],
+            &[3, 0, 0, 7, 1, 2, 3],
+            &[3, 0, 0, 8, 1, 2, 3, 4],
+            &[0, 4, 1, 2],
+            &[0, 0x80, 5, 1, 2],
+            &[3, 0, 0, 7, 1, 2, 3],
+        ];
+        let mut bounds = Bounds::default();
+        let mut first = BytesMut::from(pdus[0]);
+        assert_eq!(bounds.cut(&mut first), pdus[0]);
+        // Two pieces, of which the first ends in the midst of a PDU.
+        let all = pdus[1..].concat();
+        let mut messages = Vec::new();
+        for piece in [&all[..12], &all[12..]] {
+            let mut piece = BytesMut::from(piece);
+            while !piece.is_empty() {
+                messages.push(bounds.cut(&mut piece));
+            }
+        }
+        let wanted: [&[u8]; 6] = [pdus[1], &pdus[2][..5], &pdus[2][5..], pdus[3], pdus[4], pdus[5]];
+        assert_eq!(messages, wanted);
     }
 
     #[tokio::test]
