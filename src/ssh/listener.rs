@@ -130,15 +130,24 @@ async fn one(
     drop(place);
 }
 
-/// Runs one SSH connection to its end, and ends what it carried.
-pub(crate) async fn run<S>(config: Arc<server::Config>, stream: S, front: Front, cut: CancellationToken)
+/// Runs one SSH connection to its end, and ends what it carried. It is closed as soon as it is cut, though its channels may wait for
+/// a recorder that is behind.
+pub(crate) async fn run<S>(config: Arc<server::Config>, wire: Wire<S>, front: Front, cut: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connection = front.connection();
-    match Box::pin(server::run_stream(config, stream, front)).await {
-        Ok(session) => {
-            if let Err(e) = session.await {
+    let closer = wire.closer();
+    match Box::pin(server::run_stream(config, wire, front)).await {
+        Ok(mut session) => {
+            let ended = tokio::select! {
+                ended = &mut session => ended,
+                () = cut.cancelled() => {
+                    closer.close();
+                    session.await
+                }
+            };
+            if let Err(e) = ended {
                 debug!(error = %e, "the connection ended with an error");
             }
         }

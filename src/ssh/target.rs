@@ -254,6 +254,12 @@ pub(crate) async fn dial(
         let socket = connect(&to.host, to.port, rules).await.map_err(&unreachable)?;
         socket.set_nodelay(true).map_err(|e| unreachable(e.to_string()))?;
         let wire = Wire::new(socket, cut);
+        let (closer, cut) = (wire.closer(), cut.clone());
+        // Its channels may wait for a recorder that is behind, and not look at it.
+        tokio::spawn(async move {
+            cut.cancelled().await;
+            closer.close();
+        });
         client::connect_stream(config, wire, Watchman { pinned, seen })
             .await
             .map_err(|e| unreachable(format!("SSH set-up failed: {e}")))

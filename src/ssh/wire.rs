@@ -5,6 +5,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, ready},
 };
 
@@ -18,12 +19,20 @@ const LARGE: usize = 256 * 1024;
 /// Reads at least this long go to the socket without a copy when nothing is buffered, bytes.
 const DIRECT: usize = 64 * 1024;
 
+/// What is below a [`Wire`] until somebody closes it.
+type Shared<S> = Arc<Mutex<Option<S>>>;
+
+fn lock<S>(shared: &Mutex<Option<S>>) -> MutexGuard<'_, Option<S>> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A stream that ends with an error as soon as its token is cancelled.
 ///
-/// A peer that neither reads nor writes cannot hold it open: a blocked write is woken by the token as well.
+/// A peer that neither reads nor writes cannot hold it open: a blocked write is woken by the token as well. Whoever uses it may
+/// itself wait for something else, such as the recorder, and not look at it: then [`Closer`] closes it nevertheless.
 #[derive(Debug)]
 pub(crate) struct Wire<S> {
-    inner: S,
+    inner: Shared<S>,
     cut_read: Pin<Box<WaitForCancellationFutureOwned>>,
     cut_write: Pin<Box<WaitForCancellationFutureOwned>>,
     buffer: Vec<u8>,
@@ -36,13 +45,42 @@ impl<S> Wire<S> {
     /// Wraps `inner`; `cut` ends both directions.
     pub(crate) fn new(inner: S, cut: &CancellationToken) -> Self {
         Self {
-            inner,
+            inner: Arc::new(Mutex::new(Some(inner))),
             cut_read: Box::pin(cut.clone().cancelled_owned()),
             cut_write: Box::pin(cut.clone().cancelled_owned()),
             buffer: Vec::new(),
             start: 0,
             end: 0,
             size: SMALL,
+        }
+    }
+
+    /// What closes it from outside.
+    pub(crate) fn closer(&self) -> Closer<S> {
+        Closer(Arc::downgrade(&self.inner))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>>
+    where
+        S: Unpin,
+    {
+        match &mut *lock(&self.inner) {
+            Some(inner) => act(Pin::new(inner)),
+            None => Poll::Ready(Err(cut())),
+        }
+    }
+}
+
+/// Closes a [`Wire`], whatever whoever uses it waits for. Does not hold it open.
+#[derive(Debug)]
+pub(crate) struct Closer<S>(Weak<Mutex<Option<S>>>);
+
+impl<S> Closer<S> {
+    /// Closes it: its far end sees that at once.
+    pub(crate) fn close(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            let inner = lock(&shared).take();
+            drop(inner);
         }
     }
 }
@@ -59,13 +97,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         }
         if this.start == this.end {
             if out.remaining() >= DIRECT {
-                return Pin::new(&mut this.inner).poll_read(cx, out);
+                return this.with(|inner| inner.poll_read(cx, out));
             }
             if this.buffer.len() != this.size {
                 this.buffer = vec![0; this.size];
             }
-            let mut into = ReadBuf::new(&mut this.buffer);
-            match Pin::new(&mut this.inner).poll_read(cx, &mut into) {
+            let mut buffer = std::mem::take(&mut this.buffer);
+            let mut into = ReadBuf::new(&mut buffer);
+            let read = this.with(|inner| inner.poll_read(cx, &mut into));
+            let filled = into.filled().len();
+            this.buffer = buffer;
+            match read {
                 Poll::Pending => {
                     // Nothing flows: hold no large buffer while waiting.
                     if this.size == LARGE {
@@ -77,7 +119,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
                 Poll::Ready(r) => r?,
             }
             this.start = 0;
-            this.end = into.filled().len();
+            this.end = filled;
             if this.end == 0 {
                 return Poll::Ready(Ok(()));
             }
@@ -97,21 +139,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         if this.cut_write.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(cut()));
         }
-        Pin::new(&mut this.inner).poll_write(cx, data)
+        this.with(|inner| inner.poll_write(cx, data))
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.cut_write.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(cut()));
         }
-        Pin::new(&mut this.inner).poll_flush(cx)
+        this.with(|inner| inner.poll_flush(cx))
     }
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.cut_write.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(cut()));
         }
-        ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
+        ready!(this.with(|inner| inner.poll_shutdown(cx)))?;
         Poll::Ready(Ok(()))
     }
 }
@@ -155,5 +197,15 @@ mod tests {
         token.cancel();
         assert!(reading.await.unwrap().is_err());
         assert!(writing.await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn it_is_closed_also_where_nobody_looks_at_it() {
+        let (mut far, near) = duplex(16);
+        let mut wire = Wire::new(near, &CancellationToken::new());
+        let closer = wire.closer();
+        closer.close();
+        assert_eq!(far.read(&mut [0; 4]).await.unwrap(), 0, "the far end sees it");
+        assert!(wire.write_all(&[1]).await.is_err() && wire.read_u8().await.is_err());
     }
 }

@@ -1,13 +1,13 @@
 //! How sessions end: killed, revoked, disabled, suspended; each within a second, each with its own reason.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use cofferdam_access::clock::{Clock, SystemClock};
 
 use crate::support::{
-    CUT, Gateway, Live,
+    CUT, Gateway, Live, RealSshd,
     cli::{id_of, state_of},
-    run, wait_for,
+    noise, run, wait_for,
 };
 
 /// Asserts that the only session ended for that reason, and that the person was told.
@@ -220,4 +220,73 @@ fn a_stop_of_the_gateway_tells_people_and_closes_the_books() {
     assert!(state_of(&row).starts_with("ended"), "{row:#}");
     gateway.cofferdam(["audit", "verify"]).ok();
     gateway.cofferdam(["recording", "verify", &id_of(&row)]).ok();
+}
+
+#[test]
+fn a_full_disk_holds_a_session_still_until_there_is_room_again() {
+    let gateway = Gateway::start_with_a_disk();
+    let mut shell = Live::on_pump(&gateway);
+    gateway.disk().fill();
+    shell.send("head -c 9000 /dev/urandom | base64; echo much-$((6*7))\r");
+    shell.expect("the session stands still");
+    shell.send("echo typed-$((6*7))\r");
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(shell.is_running() && !shell.transcript().contains("typed-42"), "nothing passes");
+    gateway.disk().make_room();
+    shell.expect("typed-42");
+    let id = id_of(&gateway.only_session());
+    shell.send("exit\r");
+    shell.ended_within(Duration::from_secs(10));
+    sealed(&gateway);
+    gateway.cofferdam(["recording", "export", &id, "--format", "text"]).ok().said("much-42").said("typed-42");
+    gateway.cofferdam(["recording", "verify", &id]).ok();
+}
+
+#[test]
+fn a_kill_while_the_recorder_is_behind_cuts_at_once_and_all_that_passed_is_recorded() {
+    let (gateway, target) = (Gateway::start_with_a_disk(), RealSshd::start());
+    target.join(&gateway);
+    let vera = gateway.vera();
+    let (sent, place) = (gateway.scratch("firmware.bin"), target.home.join("firmware.bin"));
+    let bytes = noise(100_000_000);
+    fs::write(&sent, &bytes).unwrap();
+    let arrived = || fs::metadata(&place).map_or(0, |file| file.len());
+    // 4 MB a second.
+    let mut up = vera.transfer("scp");
+    up.args(["-s", "-l", "32000"]).arg(&sent).arg(vera.remote("workshop", &place.to_string_lossy()));
+    let mut up = Live::start(up);
+    wait_for("the upload", Duration::from_secs(20), || (arrived() > 2_000_000).then_some(()));
+    gateway.disk().fill();
+    wait_for("the upload to stand still", Duration::from_secs(20), || {
+        let before = arrived();
+        std::thread::sleep(Duration::from_secs(1));
+        (arrived() == before).then_some(())
+    });
+    let id = id_of(&gateway.only_session());
+    gateway.kill_session(&id).ok();
+    let (_, took) = up.ended_within(Duration::from_secs(10));
+    assert!(took <= CUT, "the kill took {took:?}");
+    std::thread::sleep(Duration::from_secs(1));
+    let arrived = fs::read(&place).unwrap();
+    gateway.disk().make_room();
+    sealed(&gateway);
+    gateway.cofferdam(["recording", "verify", &id]).ok();
+    let events = gateway.cofferdam(["recording", "export", &id, "--format", "jsonl"]).ok().out();
+    let file = events.lines().find(|event| event.contains("sha256") && event.contains("firmware.bin"));
+    assert!(file.is_some(), "no event of the file: {events}");
+    assert!(events.contains("kill"), "{events}");
+    let evidence = gateway.scratch("evidence");
+    let output = evidence.to_string_lossy();
+    gateway.cofferdam(["recording", "export", &id, "--format", "files", "--output", &output]).ok();
+    let kept: Vec<_> =
+        fs::read_dir(&evidence).unwrap().map(|e| fs::read(e.unwrap().path()).unwrap()).collect();
+    let whole = |kept: &Vec<u8>| kept.starts_with(&arrived) && bytes.starts_with(kept);
+    assert!(kept.iter().any(whole), "{} bytes arrived, of which not all is kept", arrived.len());
+}
+
+/// Waits until the only session's recording is sealed.
+fn sealed(gateway: &Gateway) {
+    wait_for("the seal", Duration::from_secs(20), || {
+        state_of(&gateway.only_session()).starts_with("ended").then_some(())
+    });
 }

@@ -12,13 +12,15 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Live, Person, postgres, run, wait_for};
+use super::{Live, Person, disk::Disk, postgres, run, wait_for};
 
 /// A gateway with the demo's targets, people and window; killed when dropped.
 pub(crate) struct Gateway {
-    pub(super) folder: TempDir,
     process: Live,
     demo: Value,
+    /// Where its recordings are, if not in its folder.
+    disk: Option<Disk>,
+    pub(super) folder: TempDir,
 }
 
 impl Gateway {
@@ -26,7 +28,20 @@ impl Gateway {
     pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("cofferdam-e2e-").tempdir().unwrap();
         let (process, demo) = launch(folder.path());
-        Self { folder, process, demo }
+        Self { process, demo, disk: None, folder }
+    }
+
+    /// The same with a disk for its recordings that can be filled.
+    pub(crate) fn start_with_a_disk() -> Self {
+        let folder = tempfile::Builder::new().prefix("cofferdam-e2e-").tempdir().unwrap();
+        let disk = Some(Disk::mount(&folder.path().join("recordings")));
+        let (process, demo) = launch(folder.path());
+        Self { process, demo, disk, folder }
+    }
+
+    /// The disk that its recordings are on.
+    pub(crate) fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("it was started with a disk")
     }
 
     /// The same on a PostgreSQL database of its own.
@@ -72,7 +87,7 @@ impl Gateway {
         assert_ne!(named, config, "the demo's node has another name");
         fs::write(&file, named).unwrap();
         let (process, demo) = launch(folder.path());
-        Self { folder, process, demo }
+        Self { process, demo, disk: None, folder }
     }
 
     /// A gateway in a folder that `restore` makes, run as a service; its people have what they had.
@@ -100,7 +115,7 @@ impl Gateway {
         let mut demo = self.demo.clone();
         demo["ssh"] = address.to_string().into();
         demo["config"] = file.to_str().unwrap().into();
-        Self { folder, process, demo }
+        Self { process, demo, disk: None, folder }
     }
 
     /// A text of `demo.json`.

@@ -3,6 +3,7 @@
 mod browser;
 pub(crate) mod cli;
 pub(crate) mod desktop;
+mod disk;
 mod done;
 mod gateway;
 mod live;
