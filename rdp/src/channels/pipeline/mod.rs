@@ -531,11 +531,14 @@ impl Pipeline {
         Some(pdu::encode(pdu::FRAME_ACKNOWLEDGE, &[SUSPEND, *frame, 1].map(u32::to_le_bytes).concat()))
     }
 
-    /// What makes a client forget all of it, before the target closes the channel.
+    /// What makes a client forget all of it, before the target closes the channel: also what was to be seen of it.
     pub(crate) fn forget(&mut self) -> Vec<u8> {
+        let placed = self.surfaces.iter().filter(|(_, surface)| surface.place.is_some());
+        let black: Vec<u8> = placed.flat_map(|(id, surface)| blacken(*id, surface.size)).collect();
+        let black = if black.is_empty() { black } else { self.in_a_frame(black) };
         let slots = self.cache.keys().map(|slot| pdu::encode(pdu::EVICT_CACHE_ENTRY, &slot.to_le_bytes()));
         let surfaces = self.surfaces.keys().map(|surface| delete(*surface));
-        let all = std::iter::once(self.own.clear()).chain(surfaces).chain(slots).flatten().collect();
+        let all = [self.own.clear(), black].into_iter().chain(surfaces).chain(slots).flatten().collect();
         self.anew();
         all
     }

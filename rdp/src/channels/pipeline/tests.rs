@@ -507,7 +507,8 @@ fn acknowledgements_are_of_the_targets_own_frames() {
     // When the target closes the channel, nothing is left at the client.
     framed(&mut pipeline, &[keep(7, rect(0, 0, 1, 1))]).unwrap();
     let gone = pipeline.forget();
-    assert_eq!(pdu::split(&gone).map(|pdu| pdu.unwrap().kind).collect::<Vec<_>>(), [10, 10, 8]);
+    let kinds: Vec<_> = pdu::split(&gone).map(|pdu| pdu.unwrap().kind).collect();
+    assert_eq!(kinds, [10, 11, 4, 12, 10, 8], "words of ours, what was to be seen, what was there");
     // What it kept of other sessions is not offered, and it draws nothing itself.
     let offer = GfxPdu::CacheImportOffer(CacheImportOfferPdu { cache_entries: Vec::new() });
     assert!(pipeline.person(&bytes(&[offer])).unwrap().is_empty());

@@ -1,7 +1,11 @@
 //! Dynamic channels (MS-RDPEDYC): the target asks to open them by name, and most names are answered here.
 
+mod display;
+mod graphics;
+
 use std::collections::HashSet;
 
+use self::{display::Display, graphics::GraphicsChannel};
 use super::{
     ChannelPolicy, chunk,
     pipeline::{self, Drawn, Pipeline},
@@ -9,9 +13,8 @@ use super::{
 };
 use crate::{
     banner::Area,
-    relay::MAX_PIXELS,
     rewrite::{Broken, capabilities::Graphics},
-    wire::{Reader, u32_at},
+    wire::Reader,
 };
 
 /// Most dynamic channels open at once.
@@ -59,120 +62,6 @@ pub(crate) struct Dynamic {
     display: Option<Display>,
 }
 
-/// The channel by which a client asks for another size (MS-RDPEDISP).
-#[derive(Debug)]
-struct Display {
-    id: u32,
-    /// Most monitors that the target takes.
-    most: u32,
-}
-
-/// `DISPLAYCONTROL_PDU_TYPE_CAPS` and `DISPLAYCONTROL_PDU_TYPE_MONITOR_LAYOUT`.
-const DISPLAY_CAPS: u32 = 5;
-const MONITOR_LAYOUT: u32 = 2;
-/// Most monitors that are believed in.
-const MONITORS: u32 = 16;
-/// The sides of a monitor (MS-RDPEDISP 2.2.2.2.1).
-const SIDES: std::ops::RangeInclusive<u32> = 200..=8192;
-
-impl Display {
-    /// What the target says: how many monitors it takes (2.2.2.1).
-    fn caps(&mut self, message: &[u8]) {
-        if let (Some(DISPLAY_CAPS), Some(most)) = (u32_at(message, 0), u32_at(message, 8)) {
-            self.most = most.min(MONITORS);
-        }
-    }
-
-    /// Whether the person's client asks for what there can be, in the form that there is for it (2.2.2.2). Targets trust the
-    /// number.
-    fn may_ask(&self, message: &[u8]) -> bool {
-        let read = || -> Option<bool> {
-            let mut at = Reader(message);
-            let (kind, len, size, count) = (at.u32()?, at.u32()?, at.u32()?, at.u32()?);
-            let fits = kind == MONITOR_LAYOUT
-                && usize::try_from(len).is_ok_and(|len| len == message.len())
-                && size == 40
-                && (1..=self.most).contains(&count)
-                && u64::from(len) == 16 + 40 * u64::from(count);
-            let mut pixels = 0;
-            for _ in 0..count.min(MONITORS) {
-                let monitor = at.take(40)?;
-                let (width, height) = (u32_at(monitor, 12)?, u32_at(monitor, 16)?);
-                if !SIDES.contains(&width) || !SIDES.contains(&height) || width % 2 != 0 {
-                    return Some(false);
-                }
-                pixels += width * height;
-            }
-            Some(fits && pixels <= MAX_PIXELS)
-        };
-        read().unwrap_or(false)
-    }
-}
-
-/// The channel of the graphics pipeline.
-#[derive(Debug)]
-struct GraphicsChannel {
-    id: u32,
-    pipeline: Pipeline,
-    of_target: Incoming,
-    of_person: Incoming,
-    /// What has come of the person's message.
-    said: Vec<u8>,
-}
-
-/// How much of a message, which arrives in PDUs (MS-RDPEDYC 2.2.3), has not come yet.
-#[derive(Debug, Default)]
-struct Incoming {
-    left: usize,
-}
-
-impl Incoming {
-    /// What a PDU carries of a message of at most so many bytes, and whether that is the end of it.
-    fn take<'a>(
-        &mut self,
-        (command, head): (u8, u8),
-        mut at: Reader<'a>,
-        most: usize,
-    ) -> Result<(&'a [u8], bool), Broken> {
-        let broken = Broken("message of a dynamic channel");
-        match (command, self.left) {
-            (DATA, 0) => return Ok((at.0, true)),
-            (DATA, _) => {}
-            (DATA_FIRST, 0) => {
-                let total = match head >> 2 & 3 {
-                    0 => at.u8().map(u32::from),
-                    1 => at.u16().map(u32::from),
-                    2 => at.u32(),
-                    _ => None,
-                };
-                let total = total.and_then(|total| usize::try_from(total).ok());
-                self.left = total.filter(|total| (1..=most).contains(total)).ok_or(broken)?;
-            }
-            _ => return Err(broken),
-        }
-        self.left = self.left.checked_sub(at.0.len()).ok_or(broken)?;
-        Ok((at.0, self.left == 0))
-    }
-}
-
-/// A message in PDUs of a channel, each in a chunk of its own.
-fn pieces(id: u32, message: &[u8]) -> Vec<Vec<u8>> {
-    let (kind, id) = match id {
-        0..=0xff => (0, id.to_le_bytes().into_iter().take(1).collect::<Vec<_>>()),
-        0x100..=0xffff => (1, id.to_le_bytes().into_iter().take(2).collect()),
-        _ => (2, id.to_le_bytes().to_vec()),
-    };
-    let alone = LONGEST - 1 - id.len();
-    if message.len() <= alone {
-        return vec![chunk(&[&[DATA << 4 | kind], id.as_slice(), message].concat())];
-    }
-    let total = u32::try_from(message.len()).unwrap_or(u32::MAX).to_le_bytes();
-    let (first, rest) = message.split_at(alone - total.len());
-    let first = chunk(&[&[DATA_FIRST << 4 | 2 << 2 | kind], id.as_slice(), &total, first].concat());
-    let next = |piece: &[u8]| chunk(&[&[DATA << 4 | kind], id.as_slice(), piece].concat());
-    std::iter::once(first).chain(rest.chunks(alone).map(next)).collect()
-}
-
 impl Dynamic {
     /// From the target.
     pub(crate) fn target(&mut self, bytes: &[u8], policy: &ChannelPolicy) -> Result<Passed, Broken> {
@@ -195,18 +84,16 @@ impl Dynamic {
                 }
             },
             CLOSE if self.open.contains(&id) => {
-                let forgotten = match self.graphics_on(id) {
-                    Some(graphics) => graphics.pipeline.forget(),
-                    None => Vec::new(),
-                };
-                if self.graphics_on(id).is_some() {
+                let mut passed = pass(bytes);
+                if let Some(graphics) = self.graphics_on(id) {
+                    let plain = graphics.pipeline.forget();
+                    if !plain.is_empty() {
+                        passed.forward.splice(0..0, pieces(id, &pipeline::pack(&plain)));
+                        passed.drawn = Some(Drawn { plain, ..Drawn::default() });
+                    }
                     self.closing = Some(id);
                 }
                 self.close(id);
-                let mut passed = pass(bytes);
-                if !forgotten.is_empty() {
-                    passed.forward.splice(0..0, pieces(id, &pipeline::pack(&forgotten)));
-                }
                 Ok(passed)
             }
             _ => Ok(Passed { dropped: true, ..Passed::default() }),
@@ -262,17 +149,20 @@ impl Dynamic {
     ) -> Passed {
         let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
         let name = name.get(..end).unwrap_or_default();
-        // The identifier may have been another channel's.
-        self.close(id);
+        // The identifier may have been another channel's. That of the pipeline stays open: what it has drawn is to be seen.
+        let taken = self.graphics_on(id).is_some();
+        if !taken {
+            self.close(id);
+        }
         let graphics =
             name == pipeline::NAME && policy.graphics == Graphics::Pipeline && self.graphics.is_none();
-        if (graphics || allowed(name, policy)) && self.open.len() < MAX_OPEN {
+        if (graphics || allowed(name, policy)) && !taken && self.open.len() < MAX_OPEN {
             self.open.insert(id);
             if graphics {
                 let again = std::mem::replace(&mut self.had_graphics, true);
                 self.graphics = Some(GraphicsChannel::new(id, again));
             } else {
-                self.display = Some(Display { id, most: 1 });
+                self.display = Some(Display::new(id));
             }
             return pass(bytes);
         }
@@ -323,41 +213,27 @@ impl Dynamic {
     }
 }
 
-impl GraphicsChannel {
-    fn new(id: u32, again: bool) -> Self {
-        let (of_target, of_person) = (Incoming::default(), Incoming::default());
-        Self { id, pipeline: Pipeline::new(again), of_target, of_person, said: Vec::new() }
-    }
-
-    fn target(&mut self, head: (u8, u8), at: Reader<'_>) -> Result<Passed, Broken> {
-        let (part, is_last) = self.of_target.take(head, at, pipeline::LONGEST)?;
-        self.pipeline.push(part)?;
-        if !is_last {
-            return Ok(Passed::default());
-        }
-        let drawn = self.pipeline.finish()?;
-        let all = [drawn.ours.as_slice(), &drawn.plain].concat();
-        let forward = if all.is_empty() { Vec::new() } else { pieces(self.id, &pipeline::pack(&all)) };
-        let silence = self.pipeline.silence().and_then(|said| pieces(self.id, &said).pop());
-        let dropped = drawn.dropped;
-        Ok(Passed { forward, dropped, answer: silence, drawn: Some(drawn), ..Passed::default() })
-    }
-
-    fn person(&mut self, head: (u8, u8), at: Reader<'_>) -> Result<Passed, Broken> {
-        let (part, is_last) = self.of_person.take(head, at, pipeline::LONGEST_OF_PERSON)?;
-        self.said.extend(part);
-        if !is_last {
-            return Ok(Passed::default());
-        }
-        let kept = self.pipeline.person(&std::mem::take(&mut self.said))?;
-        let forward = if kept.is_empty() { Vec::new() } else { pieces(self.id, &kept) };
-        Ok(Passed { forward, ..Passed::default() })
-    }
-}
-
 /// Names of channels that pass as they are. Not touch input, sound, cameras, USB, WebAuthn.
 fn allowed(name: &[u8], policy: &ChannelPolicy) -> bool {
     policy.resize && name == b"Microsoft::Windows::RDS::DisplayControl"
+}
+
+/// A message in PDUs of a channel, each in a chunk of its own.
+fn pieces(id: u32, message: &[u8]) -> Vec<Vec<u8>> {
+    let (kind, id) = match id {
+        0..=0xff => (0, id.to_le_bytes().into_iter().take(1).collect::<Vec<_>>()),
+        0x100..=0xffff => (1, id.to_le_bytes().into_iter().take(2).collect()),
+        _ => (2, id.to_le_bytes().to_vec()),
+    };
+    let alone = LONGEST - 1 - id.len();
+    if message.len() <= alone {
+        return vec![chunk(&[&[DATA << 4 | kind], id.as_slice(), message].concat())];
+    }
+    let total = u32::try_from(message.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let (first, rest) = message.split_at(alone - total.len());
+    let first = chunk(&[&[DATA_FIRST << 4 | 2 << 2 | kind], id.as_slice(), &total, first].concat());
+    let next = |piece: &[u8]| chunk(&[&[DATA << 4 | kind], id.as_slice(), piece].concat());
+    std::iter::once(first).chain(rest.chunks(alone).map(next)).collect()
 }
 
 fn pass(bytes: &[u8]) -> Passed {
@@ -398,7 +274,7 @@ fn id(head: u8, at: &mut Reader<'_>) -> Result<u32, Broken> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{display::tests::layout, *};
     use proptest::prelude::*;
 
     fn create(id: u8, name: &str) -> Vec<u8> {
@@ -438,41 +314,6 @@ mod tests {
         dynamic.target(&create(7, "URBDRC"), &policy).unwrap();
         assert!(dynamic.person(&data, false).unwrap().dropped);
         assert!(Dynamic::default().target(&open, &ChannelPolicy::default()).unwrap().refused.is_some());
-    }
-
-    fn layout(monitors: &[(u32, u32)]) -> Vec<u8> {
-        let count = u32::try_from(monitors.len()).unwrap();
-        let head = [MONITOR_LAYOUT, 16 + 40 * count, 40, count];
-        let monitors =
-            monitors.iter().flat_map(|(width, height)| [1, 0, 0, *width, *height, 0, 0, 0, 100, 100]);
-        head.into_iter().chain(monitors).flat_map(u32::to_le_bytes).collect()
-    }
-
-    #[test]
-    fn only_sizes_that_there_can_be_are_asked_for_on_as_many_monitors_as_the_target_takes() {
-        let mut display = Display { id: 7, most: 1 };
-        assert!(display.may_ask(&layout(&[(1280, 900)])) && display.may_ask(&layout(&[(200, 8192)])));
-        let two = layout(&[(1280, 900), (1280, 900)]);
-        assert!(!display.may_ask(&two), "one, unless the target says otherwise");
-        display.caps(&[DISPLAY_CAPS, 20, 2, 8192, 8192].map(u32::to_le_bytes).concat());
-        assert!(display.may_ask(&two));
-        display.caps(&[DISPLAY_CAPS, 20, u32::MAX, 8192, 8192].map(u32::to_le_bytes).concat());
-        assert!(!display.may_ask(&layout(&[(200, 200); 17])));
-        for wrong in
-            [(1281, 900), (198, 900), (8194, 900), (1280, 199), (1280, u32::MAX), (0, 0), (8192, 8192)]
-        {
-            assert!(!display.may_ask(&layout(&[wrong])), "{wrong:?}");
-        }
-        assert!(!display.may_ask(&layout(&[])) && !display.may_ask(&[]));
-        let good = layout(&[(1280, 900)]);
-        assert!(
-            !display.may_ask(&[good.as_slice(), &[0]].concat()) && !display.may_ask(&good[..good.len() - 1])
-        );
-        for (at, value) in [(0, 3), (4, 55), (8, 44), (12, 2), (12, 0xff)] {
-            let mut bad = good.clone();
-            bad[at] = value;
-            assert!(!display.may_ask(&bad), "{at}");
-        }
     }
 
     #[test]
