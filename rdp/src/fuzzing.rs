@@ -91,6 +91,12 @@ fn converse(machine: &mut Machine, bytes: &[u8]) {
         let acts = if how & 1 == 0 { machine.person(&pdu) } else { machine.target(&pdu) };
         let Ok(acts) = acts else { return };
         if how & 0x80 != 0 {
+            // As the relay does where the target did not take them yet.
+            for act in &acts {
+                if let Act::Hands(bytes) = act {
+                    machine.unsaid(bytes);
+                }
+            }
             check(machine.freeze().unwrap_or_default());
         } else {
             machine.thaw();
@@ -120,11 +126,13 @@ fn has_secret(bytes: &[u8]) -> bool {
 
 fn check(acts: Vec<Act>) {
     for act in acts {
-        if let Act::Send(side, bytes) = act {
-            assert!(matches!(wire::measure(&bytes), Ok(Some((_, len))) if len == bytes.len()), "{bytes:?}");
-            let person = side == crate::relay::Side::Person;
-            assert!(!person || !has_secret(&bytes), "the secret is on its way to the person");
-        }
+        let (bytes, person) = match act {
+            Act::Send(side, bytes) => (bytes, side == crate::relay::Side::Person),
+            Act::Hands(bytes) => (bytes, false),
+            _ => continue,
+        };
+        assert!(matches!(wire::measure(&bytes), Ok(Some((_, len))) if len == bytes.len()), "{bytes:?}");
+        assert!(!person || !has_secret(&bytes), "the secret is on its way to the person");
     }
 }
 

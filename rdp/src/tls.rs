@@ -118,10 +118,12 @@ pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     config.enable_sni = false;
     // The name is in nobody's certificate and never sent: the key is what is checked.
     let name = ServerName::try_from("target.invalid").map_err(|e| TlsError::Handshake(e.to_string()))?;
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|e| {
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|e| {
         let other = *verifier.other.lock().unwrap_or_else(PoisonError::into_inner);
         other.map_or_else(|| TlsError::Handshake(e.to_string()), TlsError::Key)
     })?;
+    // What waits there cannot be taken back when a session is suspended or ended.
+    stream.get_mut().1.set_buffer_limit(Some(WAITING));
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| {
         let certificate = chain.first()?;
         Some(Shown { pin: pin_of(certificate)?, public_key: subject_public_key(certificate)? })
@@ -129,6 +131,9 @@ pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     let shown = shown.ok_or_else(|| TlsError::Handshake("no certificate that can be read".to_owned()))?;
     Ok((stream, shown))
 }
+
+/// Bytes that wait encrypted for a target that takes nothing: one record.
+const WAITING: usize = 16 * 1024;
 
 /// Accepts one public key, whatever its certificate says about names and times; those of RDP targets say nothing useful.
 #[derive(Debug)]

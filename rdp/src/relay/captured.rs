@@ -66,7 +66,7 @@ fn through(capture: &str, policy: ChannelPolicy) -> Through {
         let acts = if client { machine.person(&pdu) } else { machine.target(&pdu) };
         for act in acts.unwrap_or_else(|e| panic!("PDU {number}: {e}")) {
             match act {
-                Act::Send(Side::Target, bytes) => through.target.push(bytes),
+                Act::Send(Side::Target, bytes) | Act::Hands(bytes) => through.target.push(bytes),
                 Act::Send(Side::Person, bytes) => through.person.push(bytes),
                 Act::Tell(event) => through.told.push(event),
                 Act::Show(_) | Act::Anew | Act::Left(_) => {}

@@ -25,6 +25,10 @@ const SAVE_SESSION_INFO: u8 = 0x26;
 const SET_ERROR_INFO: u8 = 0x2f;
 /// `PDUTYPE2_FONTMAP`.
 const FONT_MAP: u8 = 0x28;
+/// What a desktop is built of: control, synchronise, font map, monitors; and the reason of an end.
+const BUILDING: [u8; 5] = [0x14, 0x1f, FONT_MAP, 0x37, SET_ERROR_INFO];
+/// How often a session is told what its target says.
+const SAID: u32 = 16;
 /// Data PDUs of the target that pass as they are: control, synchronise, beep, shutdown denied, font map, keyboard lights,
 /// input method, status, monitors. Not: the status of a reconnection, and what nobody knows.
 const PLAIN: [u8; 9] = [0x14, 0x1f, 0x22, 0x25, 0x28, 0x29, 0x2d, 0x36, 0x37];
@@ -36,8 +40,10 @@ const MEASURING: u16 = 0x1000 | 0x4000;
 
 impl Machine {
     pub(super) fn fast_output(&mut self, pdu: &Bytes, acts: &mut Vec<Act>) -> Result<(), Broken> {
-        let drawn = output::fast_path(pdu, self.dynamic.pipeline().is_some())?;
-        if drawn.beside {
+        // On a desktop that has not begun, or is being built anew, nothing is to be drawn; pointers are for later.
+        let hidden = !self.desktop.shows();
+        let drawn = output::fast_path(pdu, hidden || self.dynamic.pipeline().is_some())?;
+        if drawn.beside && !hidden {
             self.dropped(Dropped::BesidePipeline, acts);
         }
         if drawn.orders {
@@ -46,20 +52,37 @@ impl Machine {
         if drawn.unknown {
             self.dropped(Dropped::UnknownPdu, acts);
         }
-        match drawn.pdu {
-            Some(bytes) if self.shows() => {
-                acts.push(Act::Show(ScreenPdu::Desktop(bytes.clone())));
-                acts.push(Act::Send(Side::Person, bytes));
-            }
-            _ => {}
+        if let Some(bytes) = drawn.pdu {
+            let shown = vec![Act::Show(ScreenPdu::Desktop(bytes.clone())), Act::Send(Side::Person, bytes)];
+            self.show(shown, acts);
         }
         Ok(())
+    }
+
+    /// Shows it now, or once the desktop is built anew; on one that never was there is nothing to see.
+    fn show(&mut self, shown: Vec<Act>, acts: &mut Vec<Act>) {
+        if self.desktop.shows() {
+            acts.extend(shown);
+        } else if self.desktop.is_being_rebuilt() {
+            self.hold_back(shown, acts);
+        }
     }
 
     pub(super) fn target_data(&mut self, data: Data<'_>, acts: &mut Vec<Act>) -> Result<(), Broken> {
         if data.channel == self.io {
             return self.target_desktop(data, acts);
         }
+        if !self.desktop.is_being_rebuilt() {
+            return self.target_beside(data, acts);
+        }
+        let mut held = Vec::new();
+        self.target_beside(data, &mut held)?;
+        self.hold_back(held, acts);
+        Ok(())
+    }
+
+    /// What is not the desktop itself.
+    fn target_beside(&mut self, data: Data<'_>, acts: &mut Vec<Act>) -> Result<(), Broken> {
         if self.is_message_channel(data.channel) {
             return match u16_at(data.payload, 0) {
                 Some(flags) if flags & MEASURING != 0 => {
@@ -99,7 +122,7 @@ impl Machine {
 
     /// What the target draws by the graphics pipeline, before it goes on.
     fn target_drawn(&mut self, drawn: Drawn, acts: &mut Vec<Act>) -> Result<(), Broken> {
-        if !self.began {
+        if !self.desktop.has_begun() {
             return Err(Broken("graphics pipeline before the desktop"));
         }
         if drawn.dropped {
@@ -107,7 +130,7 @@ impl Machine {
         }
         if let Some(size) = drawn.size {
             Self::check_size(size)?;
-            self.size = size;
+            self.desktop.resize(size);
             acts.push(Act::Anew);
         }
         if !drawn.plain.is_empty() {
@@ -134,10 +157,32 @@ impl Machine {
             }
             let data = Data { initiator: mcs::SERVER, channel: self.io, payload: &kept };
             let bytes = mcs::encode(mcs::INDICATION, data)?;
+            let builds =
+                pdu.kind != share::DATA || pdu.data().is_ok_and(|data| BUILDING.contains(&data.kind));
             if draws {
-                acts.push(Act::Show(ScreenPdu::Desktop(bytes.clone())));
+                let shown =
+                    vec![Act::Show(ScreenPdu::Desktop(bytes.clone())), Act::Send(Side::Person, bytes)];
+                self.show(shown, acts);
+            } else if !builds && self.desktop.is_being_rebuilt() {
+                self.hold_back(vec![Act::Send(Side::Person, bytes)], acts);
+            } else {
+                acts.push(Act::Send(Side::Person, bytes));
             }
-            acts.push(Act::Send(Side::Person, bytes));
+            if pdu.kind == share::DATA && pdu.data().is_ok_and(|data| data.kind == FONT_MAP) {
+                self.built(acts)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The client has been told the last of a desktop's beginning.
+    fn built(&mut self, acts: &mut Vec<Act>) -> Result<(), Broken> {
+        if self.desktop.ready() {
+            acts.push(Act::Send(Side::Target, self.refresh()?));
+        }
+        if !self.desktop.is_being_rebuilt() {
+            self.go_on(acts);
+            self.let_go(acts)?;
         }
         Ok(())
     }
@@ -154,16 +199,13 @@ impl Machine {
                 let demanded = capabilities::demand_active(pdu.bytes)?;
                 Self::check_size(demanded.size)?;
                 self.licensed = true;
-                self.share_id = demanded.share_id;
-                self.depth = demanded.depth;
-                self.refreshes = demanded.refreshes;
+                self.desktop.demanded(&demanded)?;
                 kept.extend(demanded.pdu);
             }
             share::DEACTIVATE_ALL => {
-                self.set_active(false);
-                self.again = true;
+                self.desktop.end();
                 let source = u16_at(pdu.bytes, 4).ok_or(Broken("deactivate all"))?;
-                kept.extend(share::deactivate_all(self.share_id, source));
+                kept.extend(share::deactivate_all(self.desktop.share_id(), source));
             }
             share::DATA => return self.target_share_data(pdu, kept, draws, acts),
             // It can carry an account for another machine, which nobody decided on.
@@ -182,8 +224,8 @@ impl Machine {
     ) -> Result<(), Broken> {
         let data = pdu.data()?;
         match data.kind {
-            // On a desktop that has not begun, or is being built anew, nothing is to be drawn.
-            UPDATE | POINTER if !self.shows() => {}
+            // What would be seen of it is asked for when there is a desktop.
+            UPDATE if !self.desktop.shows() => {}
             UPDATE if self.dynamic.pipeline().is_some() => self.dropped(Dropped::BesidePipeline, acts),
             UPDATE => match output::slow_path(data.body) {
                 Some(true) => {
@@ -200,32 +242,32 @@ impl Machine {
             SAVE_SESSION_INFO => kept.extend(self.session_info(data, acts)?),
             SET_ERROR_INFO => {
                 let code = u32_at(data.body, 0).ok_or(Broken("error info"))?;
-                if code != 0 {
-                    self.target_says = Some(code);
-                    acts.push(Act::Tell(Event::TargetSays { code }));
+                if code != 0 && self.target_says.replace(code) != Some(code) {
+                    self.tell(Event::TargetSays { code }, acts);
                 }
                 kept.extend(pdu.bytes);
             }
-            kind if PLAIN.contains(&kind) => {
-                if kind == FONT_MAP {
-                    self.set_ready();
-                    if self.again && self.refreshes && std::mem::take(&mut self.missed) {
-                        acts.push(Act::Send(Side::Target, self.refresh()?));
-                    }
-                }
-                kept.extend(pdu.bytes);
-            }
+            kind if PLAIN.contains(&kind) => kept.extend(pdu.bytes),
             _ => self.dropped(Dropped::UnknownPdu, acts),
         }
         Ok(())
     }
 
+    /// Tells what the target says, so often: whoever says more would fill logs and recording.
+    fn tell(&mut self, event: Event, acts: &mut Vec<Act>) {
+        if self.said < SAID {
+            self.said += 1;
+            acts.push(Act::Tell(event));
+        }
+    }
+
     /// Asks the target to draw all of the desktop again (MS-RDPBCGR 2.2.11.2.1).
     fn refresh(&self) -> Result<Bytes, Broken> {
-        let (width, height) = self.size;
+        let (width, height) = self.desktop.target_size();
         let all = [0, 0, width.saturating_sub(1), height.saturating_sub(1)].map(u16::to_le_bytes).concat();
         let body = [&[1, 0, 0, 0], all.as_slice()].concat();
-        let data = ShareData { share_id: self.share_id, source: self.user, kind: REFRESH_RECT, body: &body };
+        let share_id = self.desktop.share_id();
+        let data = ShareData { share_id, source: self.user, kind: REFRESH_RECT, body: &body };
         let payload = share::encode_data(data)?;
         mcs::encode(mcs::REQUEST, Data { initiator: self.user, channel: self.io, payload: &payload })
     }
@@ -237,11 +279,13 @@ impl Machine {
         }
         let body = match info {
             SessionInfo::LoggedOn { body } => {
-                acts.push(Act::Tell(Event::LoggedOn));
+                if !std::mem::replace(&mut self.logged_on, true) {
+                    acts.push(Act::Tell(Event::LoggedOn));
+                }
                 body
             }
             SessionInfo::Error { body, kind, data } => {
-                acts.push(Act::Tell(Event::LogOnMessage { kind, data }));
+                self.tell(Event::LogOnMessage { kind, data }, acts);
                 body
             }
             SessionInfo::Nothing => return Ok(Vec::new()),

@@ -10,6 +10,7 @@ use ironrdp_pdu::{
     x224::X224,
 };
 
+use super::{desktop::Desktop, hands::Hands};
 use crate::{
     back::BackConfig,
     banner::{self, Area},
@@ -31,6 +32,9 @@ use crate::{
 /// Most pixels of a desktop: two screens of 4K.
 pub(crate) const MAX_PIXELS: u32 = 2 * 3840 * 2160;
 
+/// Most bytes that are kept while a desktop is built anew.
+const LATER: usize = 256 * 1024;
+
 /// Which side a PDU goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -49,6 +53,8 @@ pub(crate) enum Act {
     Anew,
     /// Send.
     Send(Side, Bytes),
+    /// Send to the target what the person's hands do, unless an order comes before it.
+    Hands(Bytes),
     /// That side said good-bye; everything before it has been sent on.
     Left(Side),
 }
@@ -86,33 +92,24 @@ pub(crate) struct Machine {
     pub(super) io: u16,
     message: Option<u16>,
     pub(super) user: u16,
-    pub(super) share_id: u32,
     /// The client understands Set Error Info.
     error_info: bool,
-    /// Capabilities are exchanged: what the target draws is shown.
-    pub(super) active: bool,
-    /// They have been once.
-    pub(super) began: bool,
-    /// The client has the desktop's font map, the last of its beginning: it can be drawn on.
-    ready: bool,
-    /// The desktop is being built anew, and the target draws again what it is asked for.
-    pub(super) again: bool,
-    pub(super) refreshes: bool,
-    /// The target has drawn on a desktop that the client had not built yet.
-    pub(super) missed: bool,
-    /// Size of the desktop, and bits for each pixel.
-    pub(super) size: (u16, u16),
-    pub(super) depth: u16,
+    pub(super) desktop: Desktop,
+    /// What the person is told once the desktop is built anew, and how many bytes that is.
+    later: Vec<Act>,
+    later_bytes: usize,
     /// The first Demand Active came, and licences are over.
     pub(super) licensed: bool,
     pub(super) frozen: bool,
-    /// Keys that are down at the target.
-    pub(super) held: HashSet<(u8, bool)>,
+    pub(super) hands: Hands,
     pub(super) dynamic: Dynamic,
     clipboard: Clipboard,
     devices: Devices,
     files: Box<dyn Files>,
     told: HashSet<Dropped>,
+    /// How often the target has said something that is told each time.
+    pub(super) said: u32,
+    pub(super) logged_on: bool,
     /// The last reason that the target gave.
     pub(super) target_says: Option<u32>,
 }
@@ -136,24 +133,20 @@ impl Machine {
             io: 0,
             message: None,
             user: 0,
-            share_id: 0,
             error_info: false,
-            active: false,
-            began: false,
-            ready: false,
-            again: false,
-            refreshes: false,
-            missed: false,
-            size: (0, 0),
-            depth: 0,
+            desktop: Desktop::default(),
+            later: Vec::new(),
+            later_bytes: 0,
             licensed: false,
             frozen: false,
-            held: HashSet::new(),
+            hands: Hands::default(),
             dynamic: Dynamic::default(),
             clipboard: Clipboard::default(),
             devices: Devices::default(),
             files,
             told: HashSet::new(),
+            said: 0,
+            logged_on: false,
             target_says: None,
         }
     }
@@ -171,8 +164,7 @@ impl Machine {
             message: Some(1008),
             user: 1009,
             error_info: true,
-            active: true,
-            began: true,
+            desktop: Desktop::begun((1024, 768), 32),
             licensed: true,
             ..Self::new(
                 policy,
@@ -419,29 +411,35 @@ impl Machine {
         Ok(())
     }
 
-    /// The desktop begins, or is being built anew.
-    pub(super) fn set_active(&mut self, active: bool) {
-        (self.active, self.ready) = (active, false);
+    /// Keeps what goes to the person, and what the watcher is shown of it, until the desktop is built anew. When that is too much,
+    /// all of it goes on.
+    pub(super) fn hold_back(&mut self, held: Vec<Act>, acts: &mut Vec<Act>) {
+        for act in held {
+            match act {
+                Act::Send(Side::Person, ref bytes) => {
+                    self.later_bytes += bytes.len();
+                    self.later.push(act);
+                }
+                Act::Show(_) => self.later.push(act),
+                _ => acts.push(act),
+            }
+        }
+        if self.later_bytes > LATER {
+            self.go_on(acts);
+        }
     }
 
-    /// The client has been told the last of what makes it ready.
-    pub(super) fn set_ready(&mut self) {
-        self.ready = self.active;
-    }
-
-    /// Whether what the target draws is shown. Once the desktop is built anew the client draws only when all of it is there:
-    /// what comes before that, and would not come again, is asked for.
-    pub(super) fn shows(&mut self) -> bool {
-        let shows = if self.again && self.refreshes { self.ready } else { self.active };
-        self.missed |= !shows;
-        shows
+    /// What was kept goes on.
+    pub(super) fn go_on(&mut self, acts: &mut Vec<Act>) {
+        self.later_bytes = 0;
+        acts.append(&mut self.later);
     }
 
     /// The size of a desktop on which something can be drawn now.
     pub(crate) fn canvas(&self) -> Option<(u16, u16)> {
         match self.dynamic.pipeline() {
-            Some(pipeline) => pipeline.canvas(),
-            None => self.ready.then_some(self.size),
+            Some(pipeline) => pipeline.canvas().filter(|_| self.desktop.shows()),
+            None => self.desktop.canvas(),
         }
     }
 
@@ -451,9 +449,10 @@ impl Machine {
             let chunks = self.dynamic.paint(area, rgb);
             return self.beside(&chunks);
         }
-        let bodies = banner::updates(area, rgb, self.depth)?;
+        let bodies = banner::updates(area, rgb, self.desktop.depth())?;
         let whole = |body: &Vec<u8>| {
-            let data = ShareData { share_id: self.share_id, source: mcs::SERVER, kind: UPDATE, body };
+            let share_id = self.desktop.share_id();
+            let data = ShareData { share_id, source: mcs::SERVER, kind: UPDATE, body };
             let payload = share::encode_data(data)?;
             let data = Data { initiator: mcs::SERVER, channel: self.io, payload: &payload };
             mcs::encode(mcs::INDICATION, data)
@@ -480,7 +479,7 @@ impl Machine {
     pub(crate) fn farewell(&self, error_info: u32) -> Vec<Bytes> {
         let mut out = Vec::new();
         if self.error_info && self.stage == Stage::Running {
-            out.extend(parting::error_info(self.share_id, self.io, error_info));
+            out.extend(parting::error_info(self.desktop.share_id(), self.io, error_info));
         }
         if self.stage != Stage::Initial {
             out.extend(parting::disconnect(DisconnectReason::ProviderInitiated));

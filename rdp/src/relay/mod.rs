@@ -5,7 +5,10 @@
 
 #[cfg(test)]
 mod captured;
+mod desktop;
 mod down;
+mod hands;
+mod lane;
 mod machine;
 mod stand_in;
 #[cfg(test)]
@@ -15,15 +18,16 @@ mod words;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 pub(crate) use machine::{Act, MAX_PIXELS, Machine, Side};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncWrite},
     sync::watch,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use self::{
+    lane::{Lane, QUEUE},
     stand_in::{Ids, StandIn},
     words::{Due, Words},
 };
@@ -39,8 +43,8 @@ use crate::{
     wire::{self, WireError},
 };
 
-/// Bytes that may wait for one side before the other side is no longer read.
-const QUEUE: usize = 256 * 1024;
+/// How long a screen that takes nothing more leaves the hands free: a slow one does not hold up the keyboard.
+const BLIND: Duration = Duration::from_secs(10);
 /// Time that a side gets to take its last bytes.
 const PARTING: Duration = Duration::from_millis(500);
 
@@ -100,12 +104,13 @@ where
     let mut session = Session {
         machine,
         orders,
-        person: Lane::new(person.leg.stream, person.leg.inbound, to_person),
-        target: Lane::new(target.leg.stream, target.leg.inbound, BytesMut::new()),
+        person: Lane::of_person(person.leg.stream, person.leg.inbound, to_person),
+        target: Lane::of_target(target.leg.stream, target.leg.inbound),
         stand_in: person.opened.map(StandIn::new),
         ids: None,
         left: None,
         words: Words::new(words),
+        full: None,
     };
     let result = session.run(watch).await;
     session.part(&result).await;
@@ -123,59 +128,6 @@ enum Halt {
     Broken(Side, Broken),
 }
 
-/// One side: what was read and not yet looked at, and what waits to be written.
-struct Lane<S> {
-    reader: ReadHalf<S>,
-    writer: WriteHalf<S>,
-    inbound: BytesMut,
-    outbound: BytesMut,
-    flushed: bool,
-}
-
-impl<S: AsyncRead + AsyncWrite> Lane<S> {
-    fn new(stream: S, inbound: BytesMut, outbound: BytesMut) -> Self {
-        let (reader, writer) = tokio::io::split(stream);
-        Self { reader, writer, inbound, outbound, flushed: false }
-    }
-
-    fn queue(&mut self, bytes: &[u8]) {
-        self.outbound.extend_from_slice(bytes);
-        self.flushed = false;
-    }
-
-    fn has_room(&self) -> bool {
-        self.outbound.len() < QUEUE
-    }
-
-    /// Room for answers to the side's own questions, beyond what the other side may fill: a screen that is slow does not
-    /// hold up the keyboard, and one that asks without listening does not fill our memory.
-    fn has_room_for_answers(&self) -> bool {
-        self.outbound.len() < 2 * QUEUE
-    }
-
-    fn is_idle(&self) -> bool {
-        self.outbound.is_empty() && self.flushed
-    }
-}
-
-/// Writes once, or flushes. Nothing is lost when the future is dropped.
-async fn drain<S: AsyncWrite>(
-    writer: &mut WriteHalf<S>,
-    outbound: &mut BytesMut,
-    flushed: &mut bool,
-) -> Result<(), WireError> {
-    if outbound.is_empty() {
-        writer.flush().await?;
-        *flushed = true;
-    } else {
-        match writer.write(outbound).await? {
-            0 => return Err(WireError::Closed),
-            written => outbound.advance(written),
-        }
-    }
-    Ok(())
-}
-
 struct Session<A, B> {
     machine: Machine,
     orders: watch::Receiver<Order>,
@@ -187,6 +139,8 @@ struct Session<A, B> {
     ids: Option<Ids>,
     left: Option<Side>,
     words: Words,
+    /// Since when the person's client takes nothing more.
+    full: Option<Instant>,
 }
 
 impl<A, B> Session<A, B>
@@ -202,19 +156,23 @@ where
             if let Some(side) = self.left {
                 return Ok(self.finished(side));
             }
+            let blind = self.is_blind();
             let (person, target) = (&mut self.person, &mut self.target);
             // A side is read while the queues that its PDUs go to have room; answers go back to where they came from.
             let room = person.has_room() && target.has_room();
             let busy = (!person.is_idle(), !target.is_idle());
             let hear = (
-                target.has_room() && person.has_room_for_answers() && person.inbound.len() < QUEUE,
+                !blind
+                    && target.has_room_for_hands()
+                    && person.has_room_for_answers()
+                    && person.inbound.len() < QUEUE,
                 room && target.inbound.len() < QUEUE,
             );
             let event = tokio::select! {
                 biased;
                 changed = self.orders.changed() => Woken::Order(changed.is_ok()),
-                result = drain(&mut person.writer, &mut person.outbound, &mut person.flushed), if busy.0 => Woken::Wire(Side::Person, result),
-                result = drain(&mut target.writer, &mut target.outbound, &mut target.flushed), if busy.1 => Woken::Wire(Side::Target, result),
+                result = person.out.drain(), if busy.0 => Woken::Wire(Side::Person, result),
+                result = target.out.drain(), if busy.1 => Woken::Wire(Side::Target, result),
                 due = self.words.due(), if person.is_idle() => Woken::Words(due),
                 result = wire::fill(&mut person.reader, &mut person.inbound), if hear.0 => Woken::Wire(Side::Person, result),
                 result = wire::fill(&mut target.reader, &mut target.inbound), if hear.1 => Woken::Wire(Side::Target, result),
@@ -234,6 +192,15 @@ where
                 Woken::Words(due) => self.say(due, watch).await?,
             }
         }
+    }
+
+    /// Whether the person cannot have seen for long what their hands do.
+    fn is_blind(&mut self) -> bool {
+        if self.person.has_room() {
+            self.full = None;
+            return false;
+        }
+        self.full.get_or_insert_with(Instant::now).elapsed() >= BLIND
     }
 
     fn finished(&self, side: Side) -> Finished {
@@ -262,8 +229,9 @@ where
     async fn judge_person(&mut self, watch: &mut impl Watch) -> Result<(), Halt> {
         while self.left.is_none()
             && !self.has_orders()
-            && self.target.has_room()
+            && self.target.has_room_for_hands()
             && self.person.has_room_for_answers()
+            && !self.is_blind()
         {
             let broken = |broken| Halt::Broken(Side::Person, broken);
             let Some(pdu) = self.next_of_person().map_err(broken)? else { break };
@@ -330,6 +298,7 @@ where
                     self.send_person(bytes).map_err(|broken| Halt::Broken(Side::Target, broken))?;
                 }
                 Act::Send(Side::Target, bytes) => self.target.queue(&bytes),
+                Act::Hands(bytes) => self.target.queue_hands(bytes),
                 Act::Left(side) => self.left = Some(side),
             }
         }
@@ -372,6 +341,9 @@ where
         match order {
             Order::Run => self.machine.thaw(),
             Order::Freeze => {
+                for pdu in self.target.take_back() {
+                    self.machine.unsaid(&pdu);
+                }
                 let acts = self.machine.freeze().map_err(|broken| Halt::Broken(Side::Person, broken))?;
                 self.perform(acts, watch).await?;
             }
@@ -407,12 +379,17 @@ where
                 }
             }
         }
-        // Nothing that was not taken by the watcher is in these queues.
+        // What waits for the person was recorded, and is shown to them. What they wanted of the target comes too late, unless they left
+        // themselves.
+        let by_themselves = Finished::PersonLeft;
+        if !matches!(result, Ok(finished) | Err(Halt::Finished(finished)) if *finished == by_themselves) {
+            self.target.forget();
+        }
         if let Some(pdu) = self.machine.leave() {
             self.target.queue(&pdu);
         }
-        let person = timeout(PARTING, close(&mut self.person));
-        let target = timeout(PARTING, close(&mut self.target));
+        let person = timeout(PARTING, self.person.out.close());
+        let target = timeout(PARTING, self.target.out.close());
         let (person, target) = tokio::join!(person, target);
         if person.is_err() || target.is_err() {
             tracing::debug!("a side did not take its last bytes in time");
@@ -455,12 +432,4 @@ async fn until_ended(orders: &mut watch::Receiver<Order>) -> Ending {
         Ok(Order::End(ending)) => *ending,
         _ => Ending::Fault,
     }
-}
-
-async fn close<S: AsyncRead + AsyncWrite>(lane: &mut Lane<S>) -> Result<(), WireError> {
-    while !lane.is_idle() {
-        drain(&mut lane.writer, &mut lane.outbound, &mut lane.flushed).await?;
-    }
-    lane.writer.shutdown().await?;
-    Ok(())
 }

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use super::machine::{Act, DEVICES, Machine, Side};
+use super::{
+    desktop::Desktop,
+    machine::{Act, DEVICES, Machine, Side},
+};
 use crate::{
     banner::{Area, updates},
     channels::{ChannelPolicy, chunk, chunks, pipeline},
@@ -16,6 +19,7 @@ use crate::{
 };
 
 const IO: u16 = 1003;
+const SOUND: u16 = 1006;
 const DENIED: u16 = 1007;
 const MESSAGES: u16 = 1008;
 const USER: u16 = 1009;
@@ -46,6 +50,7 @@ fn fast(bytes: &[u8]) -> Pdu {
 fn sent(acts: &[Act], to: Side) -> Vec<Bytes> {
     let sent = |act: &Act| match act {
         Act::Send(side, bytes) if *side == to => Some(bytes.clone()),
+        Act::Hands(bytes) if to == Side::Target => Some(bytes.clone()),
         _ => None,
     };
     acts.iter().filter_map(sent).collect()
@@ -62,7 +67,7 @@ fn input_is_told_before_it_goes_on() {
     let acts = machine().person(&fast(&KEY_DOWN)).unwrap();
     let key = Key { code: 0x1e, extended: false, extended1: false, down: true };
     assert!(
-        matches!(&acts[..], [Act::Tell(Event::Key(told)), Act::Send(Side::Target, bytes)] if *told == key && bytes[..] == KEY_DOWN)
+        matches!(&acts[..], [Act::Tell(Event::Key(told)), Act::Hands(bytes)] if *told == key && bytes[..] == KEY_DOWN)
     );
 }
 
@@ -210,7 +215,6 @@ fn nobody_speaks_for_another_user() {
 
 #[test]
 fn what_is_answered_in_the_servers_name_goes_on_in_the_clients() {
-    const SOUND: u16 = 1006;
     let answer = |channel, payload| {
         let data = Data { initiator: mcs::SERVER, channel, payload };
         Pdu { form: Form::Tpkt, bytes: mcs::encode(mcs::REQUEST, data).unwrap() }
@@ -256,29 +260,34 @@ fn nothing_passes_out_of_turn() {
 #[test]
 fn nothing_of_our_own_is_drawn_on_a_desktop_that_is_not_ready_for_it() {
     let mut machine = machine();
-    let all: Vec<Pdu> =
-        vec![from_target(IO, &[6, 0, 0x16, 0, 0xea, 3]), from_target(IO, &share_data(0x28, &[0; 8]))];
+    machine.desktop = Desktop::default();
+    let (demand, confirm) = capabilities(false, (800, 600));
+    let ready = from_target(IO, &share_data(FONT_MAP, &[0; 8]));
     assert_eq!(machine.canvas(), None);
     // Font map while no desktop is there: of a target that plays.
-    for pdu in &all {
-        machine.target(pdu).unwrap();
-        assert_eq!(machine.canvas(), None);
-    }
-    machine.set_active(true);
-    (machine.size, machine.depth) = ((1024, 768), 32);
-    machine.target(&all[1]).unwrap();
-    assert_eq!(machine.canvas(), Some((1024, 768)));
-    machine.target(&all[0]).unwrap();
+    machine.target(&ready).unwrap();
+    assert_eq!(machine.canvas(), None);
+    machine.target(&demand).unwrap();
+    machine.person(&confirm).unwrap();
+    assert_eq!(machine.canvas(), None);
+    machine.target(&ready).unwrap();
+    assert_eq!(machine.canvas(), Some((800, 600)));
+    machine.target(&from_target(IO, &END)).unwrap();
     assert_eq!(machine.canvas(), None, "it is being built anew");
 }
 
-/// A Demand Active of a target that draws again what it is asked for, or does not; and the client's answer, for 800 × 600.
-fn capabilities(refreshes: bool) -> (Pdu, Pdu) {
+/// A Deactivate All as xrdp says it: without anything behind its header. And what says that a desktop is built.
+const END: [u8; 6] = [6, 0, 0x16, 0, 0xed, 3];
+const FONT_MAP: u8 = 0x28;
+
+/// A Demand Active of a target that draws again what it is asked for, or does not; and the client's answer.
+fn capabilities(refreshes: bool, (width, height): (u16, u16)) -> (Pdu, Pdu) {
     let mut general = [0; 24];
     general[..4].copy_from_slice(&[1, 0, 24, 0]);
     general[22] = u8::from(refreshes);
     let mut bitmap = [0; 28];
-    bitmap[..16].copy_from_slice(&[2, 0, 28, 0, 32, 0, 1, 0, 1, 0, 1, 0, 0x20, 3, 0x58, 2]);
+    bitmap[..12].copy_from_slice(&[2, 0, 28, 0, 32, 0, 1, 0, 1, 0, 1, 0]);
+    bitmap[12..16].copy_from_slice(&[width, height].map(u16::to_le_bytes).concat());
     let sets = [&[2, 0, 0, 0], general.as_slice(), &bitmap].concat();
     let len = u16::try_from(sets.len()).unwrap().to_le_bytes();
     let whole = |kind: u8, source: u16, originator: &[u8]| {
@@ -295,11 +304,8 @@ fn what_a_target_draws_before_a_client_has_built_its_desktop_anew_is_asked_for_a
     let slow = from_target(IO, &share_data(share::UPDATE, &[1, 0, 0, 0]));
     for refreshes in [true, false] {
         let mut machine = machine();
-        machine.set_active(true);
-        machine.set_ready();
-        let (demand, confirm) = capabilities(refreshes);
-        // As xrdp says it: without anything behind its header.
-        let acts = machine.target(&from_target(IO, &[6, 0, 0x16, 0, 0xed, 3])).unwrap();
+        let (demand, confirm) = capabilities(refreshes, (800, 600));
+        let acts = machine.target(&from_target(IO, &END)).unwrap();
         let [Act::Send(Side::Person, bytes)] = &acts[..] else { panic!("{acts:?}") };
         let data = mcs::data(bytes, mcs::INDICATION).unwrap();
         assert_eq!(data.payload[..6], [13, 0, 0x16, 0, 0xed, 3]);
@@ -310,10 +316,10 @@ fn what_a_target_draws_before_a_client_has_built_its_desktop_anew_is_asked_for_a
         for pdu in [&bitmap, &slow] {
             assert_eq!(machine.target(pdu).unwrap().is_empty(), refreshes, "it would not come again");
         }
-        let acts = machine.target(&from_target(IO, &share_data(0x28, &[0; 8]))).unwrap();
-        let asked: Vec<_> = acts.iter().filter(|act| matches!(act, Act::Send(Side::Target, _))).collect();
+        let acts = machine.target(&from_target(IO, &share_data(FONT_MAP, &[0; 8]))).unwrap();
+        let asked = sent(&acts, Side::Target);
         assert_eq!(asked.len(), usize::from(refreshes));
-        if let [Act::Send(_, bytes)] = asked[..] {
+        if let [bytes] = &asked[..] {
             let data = mcs::data(bytes, mcs::REQUEST).unwrap();
             assert_eq!((data.initiator, data.channel), (USER, IO));
             let [pdu] = share::split(data.payload).unwrap()[..] else { panic!() };
@@ -321,16 +327,151 @@ fn what_a_target_draws_before_a_client_has_built_its_desktop_anew_is_asked_for_a
             assert_eq!((asked.kind, asked.body), (0x21, &[1, 0, 0, 0, 0, 0, 0, 0, 0x1f, 3, 0x57, 2][..]));
         }
         assert_eq!(machine.target(&bitmap).unwrap().len(), 2);
-        // Nothing was missed since.
-        let acts = machine.target(&from_target(IO, &share_data(0x28, &[0; 8]))).unwrap();
-        assert!(acts.iter().all(|act| !matches!(act, Act::Send(Side::Target, _))));
     }
+}
+
+/// A machine whose desktop is being built anew: the client has confirmed it.
+fn rebuilding() -> Machine {
+    let mut machine = machine();
+    let (demand, confirm) = capabilities(true, (800, 600));
+    machine.target(&from_target(IO, &END)).unwrap();
+    machine.target(&demand).unwrap();
+    machine.person(&confirm).unwrap();
+    machine
+}
+
+#[test]
+fn what_nobody_demanded_cannot_be_confirmed_and_what_is_recorded_is_never_smaller() {
+    let (demand, _) = capabilities(true, (1024, 768));
+    let (_, small) = capabilities(true, (8, 1000));
+    let mut machine = machine();
+    assert!(machine.person(&small).is_err());
+    machine.target(&demand).unwrap();
+    let acts = machine.person(&small).unwrap();
+    let [Act::Tell(Event::Activated(begun)), Act::Send(Side::Target, _)] = &acts[..] else {
+        panic!("{acts:?}")
+    };
+    assert_eq!((begun.width, begun.height), (1024, 1000));
+}
+
+#[test]
+fn hands_act_only_where_is_shown_what_they_do_and_what_was_down_is_let_go() {
+    let mut machine = machine();
+    machine.person(&fast(&KEY_DOWN)).unwrap();
+    let (demand, confirm) = capabilities(true, (800, 600));
+    machine.target(&from_target(IO, &END)).unwrap();
+    let key_up = fast(&[4, 4, 1, 0x1e]);
+    assert!(machine.person(&key_up).unwrap().is_empty());
+    machine.target(&demand).unwrap();
+    machine.person(&confirm).unwrap();
+    let other = fast(&[4, 4, 0, 0x20]);
+    assert!(machine.person(&other).unwrap().is_empty(), "a client that never asks for its font map");
+    let locks = fast(&[4, 3, 0x62]);
+    assert!(matches!(machine.person(&locks).unwrap()[..], [Act::Tell(Event::Locks(2)), Act::Hands(_)]));
+    let acts = machine.target(&from_target(IO, &share_data(FONT_MAP, &[0; 8]))).unwrap();
+    assert!(told(&acts, &Event::Key(Key { code: 0x1e, extended: false, extended1: false, down: false })));
+    assert_eq!(sent(&acts, Side::Target).len(), 2, "the desktop is asked for, and the key let go");
+    assert_eq!(sent(&machine.person(&other).unwrap(), Side::Target).len(), 1);
+}
+
+#[test]
+fn a_session_that_freezes_while_its_desktop_is_built_anew_lets_go_when_there_is_one() {
+    let mut machine = machine();
+    machine.person(&fast(&KEY_DOWN)).unwrap();
+    machine.person(&fast(&[4, 9, 0x20, 0, 0x90, 5, 0, 9, 0])).unwrap();
+    machine.target(&from_target(IO, &END)).unwrap();
+    assert!(machine.freeze().unwrap().is_empty(), "nobody would hear it");
+    let (demand, confirm) = capabilities(true, (800, 600));
+    machine.target(&demand).unwrap();
+    machine.person(&confirm).unwrap();
+    let acts = machine.target(&from_target(IO, &share_data(FONT_MAP, &[0; 8]))).unwrap();
+    let events =
+        acts.iter().filter(|act| matches!(act, Act::Tell(Event::Key(_) | Event::Pointer(_)))).count();
+    assert_eq!(events, 2, "{acts:?}");
+    assert!(machine.person(&fast(&KEY_DOWN)).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_taken_back_is_let_go_where_it_was_a_release() {
+    let mut machine = machine();
+    let slow = |flags: u8| {
+        let body = [[1, 0, 0, 0].as_slice(), &[0, 0, 0, 0, 4, 0, 0, flags, 0x1e, 0, 0, 0]].concat();
+        from_person(IO, &share_data(0x1c, &body))
+    };
+    for up in [fast(&[4, 4, 1, 0x1e]), slow(0xc0)] {
+        machine.person(&fast(&KEY_DOWN)).unwrap();
+        let acts = machine.person(&up).unwrap();
+        let [Act::Tell(_), Act::Hands(pdu)] = &acts[..] else { panic!("{acts:?}") };
+        machine.unsaid(pdu);
+        let acts = machine.freeze().unwrap();
+        assert!(
+            matches!(acts[..], [Act::Tell(Event::Key(Key { down: false, .. })), Act::Send(..)]),
+            "{acts:?}"
+        );
+        machine.thaw();
+    }
+}
+
+#[test]
+fn what_else_a_target_says_waits_until_the_desktop_is_built_anew() {
+    let mut machine = rebuilding();
+    let create = from_target(DYNAMIC, &chunk(&[0x50, 0, 1, 0]));
+    let bell = from_target(IO, &share_data(0x22, &[0; 8]));
+    let name = [[1, 0, 0, 0].as_slice(), b"s\0v\0c\0-\0e\0n\0g\0"].concat();
+    let notice = from_target(IO, &share_data(0x26, &name));
+    // A bitmap, which is asked for again, and a pointer, which never comes again.
+    let both = fast(&[0, 10, 1, 2, 0, 1, 0, 5, 0, 0]);
+    for pdu in [&create, &bell, &both] {
+        assert!(machine.target(pdu).unwrap().is_empty());
+    }
+    assert!(matches!(machine.target(&notice).unwrap()[..], [Act::Tell(Event::LoggedOn)]));
+    assert_eq!(
+        sent(
+            &machine.target(&from_target(IO, &share_data(0x14, &[4, 0, 0, 0, 0, 0, 0, 0]))).unwrap(),
+            Side::Person
+        )
+        .len(),
+        1
+    );
+    let acts = machine.target(&from_target(IO, &share_data(FONT_MAP, &[0; 8]))).unwrap();
+    let said = sent(&acts, Side::Person);
+    assert_eq!(said.len(), 5, "{acts:?}");
+    assert_eq!(said[1], create.bytes);
+    assert!(
+        acts.iter()
+            .any(|act| matches!(act, Act::Show(ScreenPdu::Desktop(pdu)) if pdu[..] == [0, 0x80, 6, 5, 0, 0]))
+    );
+    // Too much of it does not wait.
+    let mut machine = rebuilding();
+    let sound = from_target(SOUND, &chunk(&[7; 1000]));
+    let mut passed = 0;
+    for _ in 0..400 {
+        passed += sent(&machine.target(&sound).unwrap(), Side::Person).len();
+    }
+    assert!(passed > 200 && passed <= 400, "{passed}");
+}
+
+#[test]
+fn what_a_target_says_again_and_again_fills_no_log() {
+    let mut machine = machine();
+    let name = [[1, 0, 0, 0].as_slice(), b"s\0v\0c\0-\0e\0n\0g\0"].concat();
+    let mut events = 0;
+    for code in 1..100 {
+        for body in
+            [share_data(0x26, &name), share_data(0x2f, &[code, 0, 0, 0]), share_data(0x2f, &[code, 0, 0, 0])]
+        {
+            let acts = machine.target(&from_target(IO, &body)).unwrap();
+            events += acts.iter().filter(|act| matches!(act, Act::Tell(_))).count();
+        }
+    }
+    assert_eq!(events, 17, "that somebody logged on, and sixteen reasons");
+    assert_eq!(machine.target_says(), Some(99));
 }
 
 #[test]
 fn what_we_draw_passes_for_what_a_target_draws() {
     let mut machine = machine();
-    machine.depth = 16;
+    machine.desktop = Desktop::begun((1024, 768), 16);
     let area = Area { left: 8, top: 0, width: 400, height: 40 };
     let rgb = vec![0x80; 400 * 40 * 3];
     let painted = machine.paint(area, &rgb).unwrap();
@@ -397,9 +538,7 @@ const DYNAMIC: u16 = 1004;
 #[test]
 fn a_target_that_draws_by_the_graphics_pipeline_draws_by_nothing_else_and_is_shown_before_it_goes_on() {
     let mut machine = machine();
-    machine.set_active(true);
-    machine.set_ready();
-    machine.size = (200, 100);
+    machine.desktop = Desktop::begun((200, 100), 32);
     let bitmap = Pdu { form: Form::FastPath, bytes: Bytes::from_static(&[0, 7, 1, 2, 0, 1, 0]) };
     assert_eq!(machine.target(&bitmap).unwrap().len(), 2, "so far bitmaps are shown");
     let create = [&[0x10, 5], pipeline::NAME, &[0]].concat();
@@ -439,7 +578,13 @@ fn a_target_that_draws_by_the_graphics_pipeline_draws_by_nothing_else_and_is_sho
     assert!(painted.len() > 2 && painted.iter().all(|pdu| pdu.len() < 1700));
     assert_eq!(machine.clear().unwrap().len(), 1);
     let acts = machine.target(&from_target(DYNAMIC, &chunk(&[0x40, 5]))).unwrap();
-    assert_eq!(acts.len(), 2, "the client forgets its surface, and closes");
+    assert!(
+        matches!(
+            acts[..],
+            [Act::Show(ScreenPdu::Pipeline(_)), Act::Send(Side::Person, _), Act::Send(Side::Person, _)]
+        ),
+        "the client forgets its surface, which the watcher sees, and closes: {acts:?}"
+    );
     let answer = from_person(DYNAMIC, &chunk(&[0x40, 5]));
     assert!(matches!(machine.person(&answer).unwrap()[..], [Act::Send(Side::Target, _)]));
     assert!(machine.person(&answer).unwrap().is_empty());

@@ -1,11 +1,14 @@
 //! From the person to the target.
 
-use bytes::{BufMut as _, Bytes};
+use bytes::Bytes;
 
-use super::machine::{Act, Machine, Side};
+use super::{
+    hands,
+    machine::{Act, Machine, Side},
+};
 use crate::{
     channels::{self, Kind},
-    event::{Activation, Direction, Dropped, Event, Key},
+    event::{Activation, Direction, Dropped, Event},
     mcs::{self, Data},
     rewrite::{Broken, capabilities, input, licence},
     share::{self, Share, ShareData},
@@ -25,30 +28,44 @@ const LICENSE: u16 = 0x80;
 /// `SEC_AUTODETECT_RSP`.
 const AUTODETECT_RESPONSE: u16 = 0x2000;
 
-/// Most keys that are remembered as held; a keyboard has fewer.
-const MAX_HELD: usize = 128;
-
 impl Machine {
     pub(super) fn fast_input(&mut self, pdu: &Bytes, acts: &mut Vec<Act>) -> Result<(), Broken> {
         let events = input::fast_path(pdu)?;
-        if self.active && !self.frozen {
-            self.input(events, acts);
-            acts.push(Act::Send(Side::Target, pdu.clone()));
+        if self.input(events, acts) {
+            acts.push(Act::Hands(pdu.clone()));
         }
         Ok(())
     }
 
-    fn input(&mut self, events: Vec<Event>, acts: &mut Vec<Act>) {
+    /// Whether it goes on: where the person can see what it does. What says only which keys are locked, some clients say before.
+    fn input(&mut self, events: Vec<Event>, acts: &mut Vec<Act>) -> bool {
+        let locks = events.iter().all(|event| matches!(event, Event::Locks(_)));
+        let passes = !self.frozen && (self.desktop.shows() || locks && self.desktop.is_active());
         for event in events {
-            if let Event::Key(key) = &event {
-                if !key.down {
-                    self.held.remove(&(key.code, key.extended));
-                } else if self.held.len() < MAX_HELD {
-                    self.held.insert((key.code, key.extended));
-                }
+            if passes {
+                self.hands.act(&event);
+                acts.push(Act::Tell(event));
+            } else {
+                self.hands.miss(&event);
             }
-            acts.push(Act::Tell(event));
         }
+        passes
+    }
+
+    /// A PDU of the person's hands was told, and is not sent any more.
+    pub(crate) fn unsaid(&mut self, pdu: &[u8]) {
+        let read = || -> Result<Vec<Event>, Broken> {
+            if mcs::kind(pdu).is_none() {
+                return input::fast_path(pdu);
+            }
+            let mut events = Vec::new();
+            for pdu in share::split(mcs::data(pdu, mcs::REQUEST)?.payload)? {
+                events.extend(input::slow_path(pdu.data()?.body)?);
+            }
+            Ok(events)
+        };
+        // It was read once.
+        read().unwrap_or_default().iter().for_each(|event| self.hands.unsaid(event));
     }
 
     pub(super) fn person_data(&mut self, data: Data<'_>, acts: &mut Vec<Act>) -> Result<(), Broken> {
@@ -103,44 +120,50 @@ impl Machine {
                 _ => Err(Broken("PDU of the client before capabilities")),
             };
         }
-        let mut kept = Vec::new();
+        // Each goes on in an envelope of its own; several are rare.
         for pdu in share::split(data.payload)? {
             match pdu.kind {
                 share::CONFIRM_ACTIVE => {
-                    // What was before it goes first; it is alone in practice.
                     let confirmed = self.confirm(&pdu, acts)?;
-                    kept.extend(confirmed);
+                    self.send(Side::Target, self.io, &confirmed, acts)?;
+                    self.let_go(acts)?;
                 }
                 share::DATA => {
-                    if self.person_share_data(pdu.data()?, acts)? {
-                        let at = kept.len();
-                        kept.extend(pdu.bytes);
-                        // Its source is the user that the target knows.
-                        put(&mut kept, at + 4, &self.user.to_le_bytes());
+                    let said = pdu.data()?;
+                    if !self.person_share_data(said, acts)? {
+                        continue;
+                    }
+                    let mut kept = pdu.bytes.to_vec();
+                    // Its source is the user that the target knows.
+                    put(&mut kept, 4, &self.user.to_le_bytes());
+                    if said.kind == INPUT {
+                        let data = Data { initiator: self.user, channel: self.io, payload: &kept };
+                        acts.push(Act::Hands(mcs::encode(mcs::REQUEST, data)?));
+                    } else {
+                        self.send(Side::Target, self.io, &kept, acts)?;
                     }
                 }
                 _ => self.dropped(Dropped::UnknownPdu, acts),
             }
         }
-        if kept.is_empty() { Ok(()) } else { self.send(Side::Target, self.io, &kept, acts) }
+        Ok(())
     }
 
     fn confirm(&mut self, pdu: &Share<'_>, acts: &mut Vec<Act>) -> Result<Vec<u8>, Broken> {
         let confirmed = capabilities::confirm_active(pdu.bytes)?;
         Self::check_size(confirmed.size)?;
-        self.share_id = confirmed.share_id;
-        self.set_active(true);
-        self.began = true;
-        self.size = confirmed.size;
-        acts.push(Act::Tell(Event::Activated(Activation {
-            width: confirmed.size.0,
-            height: confirmed.size.1,
-            io_channel: self.io,
-            drdynvc_channel: self.dynamic_channel(),
-            user_channel: self.user,
-            share_id: confirmed.share_id,
-            confirm_active: Bytes::copy_from_slice(&confirmed.pdu),
-        })));
+        if let Some((width, height)) = self.desktop.confirmed(&confirmed)? {
+            Self::check_size((width, height))?;
+            acts.push(Act::Tell(Event::Activated(Activation {
+                width,
+                height,
+                io_channel: self.io,
+                drdynvc_channel: self.dynamic_channel(),
+                user_channel: self.user,
+                share_id: confirmed.share_id,
+                confirm_active: Bytes::copy_from_slice(&confirmed.pdu),
+            })));
+        }
         let mut pdu = confirmed.pdu;
         put(&mut pdu, 4, &self.user.to_le_bytes());
         Ok(pdu)
@@ -151,11 +174,7 @@ impl Machine {
         match data.kind {
             INPUT => {
                 let events = input::slow_path(data.body)?;
-                if self.frozen || !self.active {
-                    return Ok(false);
-                }
-                self.input(events, acts);
-                Ok(true)
+                Ok(self.input(events, acts))
             }
             // A hidden window would leave the recording without pictures of what goes on.
             SUPPRESS_OUTPUT if data.body.first() != Some(&1) => {
@@ -173,34 +192,30 @@ impl Machine {
         }
     }
 
-    /// Nothing of the person goes on until [`Machine::thaw`]. Keys that are down are let go at the target: a key that stays
-    /// down because its release was held back would go on acting.
+    /// Nothing of the person goes on until [`Machine::thaw`], and everything that is down at the target is let go.
     pub(crate) fn freeze(&mut self) -> Result<Vec<Act>, Broken> {
         self.frozen = true;
-        let held = std::mem::take(&mut self.held);
-        if held.is_empty() || !self.active {
-            return Ok(Vec::new());
-        }
+        self.hands.let_go();
         let mut acts = Vec::new();
-        let mut body = Vec::new();
-        body.put_u16_le(u16::try_from(held.len()).unwrap_or(u16::MAX));
-        body.put_u16_le(0);
-        for (code, extended) in held {
-            acts.push(Act::Tell(Event::Key(Key { code, extended, extended1: false, down: false })));
-            // A scan code event (MS-RDPBCGR 2.2.8.1.1.3.1.1.1): released after having been down.
-            body.put_u32_le(0);
-            body.put_u16_le(4);
-            body.put_u16_le(0xc000 | if extended { 0x100 } else { 0 });
-            body.put_u16_le(code.into());
-            body.put_u16_le(0);
-        }
-        let data = ShareData { share_id: self.share_id, source: self.user, kind: INPUT, body: &body };
-        let payload = share::encode_data(data)?;
-        acts.push(Act::Send(
-            Side::Target,
-            mcs::encode(mcs::REQUEST, Data { initiator: self.user, channel: self.io, payload: &payload })?,
-        ));
+        self.let_go(&mut acts)?;
         Ok(acts)
+    }
+
+    /// Tells the target what is to be let go, as soon as it has a desktop.
+    pub(super) fn let_go(&mut self, acts: &mut Vec<Act>) -> Result<(), Broken> {
+        if !self.desktop.shows() {
+            return Ok(());
+        }
+        let due = self.hands.due();
+        acts.extend(due.iter().cloned().map(Act::Tell));
+        for body in hands::bodies(&due) {
+            let share_id = self.desktop.share_id();
+            let data = ShareData { share_id, source: self.user, kind: INPUT, body: &body };
+            let payload = share::encode_data(data)?;
+            let data = Data { initiator: self.user, channel: self.io, payload: &payload };
+            acts.push(Act::Send(Side::Target, mcs::encode(mcs::REQUEST, data)?));
+        }
+        Ok(())
     }
 
     /// The person's input goes on again.
