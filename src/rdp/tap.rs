@@ -30,6 +30,10 @@ pub(super) const CHANNEL: u32 = 0;
 const PDUS: usize = 256;
 /// Bytes in them.
 const BYTES: u32 = 8 << 20;
+/// What a desktop that begins counts for.
+const DESKTOP: u32 = BYTES / 4;
+/// After a desktop that began, so many times as long as that took.
+const REST: u32 = 4;
 /// How long the relay stands still for the thread before the session ends.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two frames of the recording, where little changes, and where much does.
@@ -41,7 +45,7 @@ const RATE: u64 = 120_000;
 /// What the thread is told, in the order in which the person's client hears it.
 enum Told {
     /// The desktop begins, or begins again with another size.
-    Activated(Box<Activation>),
+    Activated(Box<Activation>, OwnedSemaphorePermit),
     /// It may draw this.
     Drawn(ScreenPdu, OwnedSemaphorePermit),
     /// What is to be seen in a part of it: red, green and blue.
@@ -113,15 +117,20 @@ impl TapQueue {
 
     /// The desktop begins.
     pub(super) async fn activated(&self, activation: Activation, session: &Session) -> Result<(), Ended> {
-        self.tell(Told::Activated(Box::new(activation)), session).await
+        let place = self.place(DESKTOP, session).await?;
+        self.tell(Told::Activated(Box::new(activation), place), session).await
     }
 
     /// The target draws. Returns once there is room for it.
     pub(super) async fn drawn(&self, pdu: ScreenPdu, session: &Session) -> Result<(), Ended> {
         let size = u32::try_from(pdu.size()).unwrap_or(BYTES).clamp(1, BYTES);
-        let room = tokio::time::timeout(PATIENCE, self.room.clone().acquire_many_owned(size)).await;
-        match room {
-            Ok(Ok(place)) => self.tell(Told::Drawn(pdu, place), session).await,
+        let place = self.place(size, session).await?;
+        self.tell(Told::Drawn(pdu, place), session).await
+    }
+
+    async fn place(&self, size: u32, session: &Session) -> Result<OwnedSemaphorePermit, Ended> {
+        match tokio::time::timeout(PATIENCE, self.room.clone().acquire_many_owned(size)).await {
+            Ok(Ok(place)) => Ok(place),
             _ => Err(behind(session)),
         }
     }
@@ -162,6 +171,8 @@ fn run(
     let mut encoder = DesktopEncoder::new(CHANNEL);
     let mut tap: Option<Tap> = None;
     let mut next = Instant::now();
+    // When another desktop may begin.
+    let mut anew = next;
     // Something was drawn since the last frame.
     let mut dirty = false;
     loop {
@@ -178,12 +189,17 @@ fn run(
         };
         match heard {
             None => {}
-            Some(Some(Told::Activated(activation))) => {
-                // What the desktop before has shown last is recorded, too.
+            Some(Some(Told::Activated(activation, _place))) => {
+                // What the desktop before has shown last is recorded, too. Each costs a whole picture: who asks for one after the
+                // other waits.
+                let begun = Instant::now();
                 if let Some(tap) = tap.as_mut().filter(|_| dirty) {
+                    std::thread::sleep(anew.saturating_duration_since(begun));
                     record(runtime, session, latest, &mut encoder, tap)?;
+                    dirty = false;
                 }
                 tap = Some(begin(&activation)?.after(tap.take()));
+                anew = Instant::now() + SLOWEST.max(begun.elapsed() * REST);
             }
             Some(Some(Told::Drawn(pdu, _place))) => {
                 // Whoever did not wait for this thread has nobody to record for.
