@@ -49,6 +49,11 @@ pub(crate) async fn send(socket: &mut WebSocket, message: Message) -> Result<(),
     }
 }
 
+/// Sends several messages, together in the time for one.
+pub(crate) async fn in_time(sending: impl Future<Output = Result<(), Gone>>) -> Result<(), Gone> {
+    tokio::time::timeout(PATIENCE, sending).await.unwrap_or(Err(Gone))
+}
+
 /// Sends one message as JSON.
 pub(crate) async fn say(socket: &mut WebSocket, what: &impl Serialize) -> Result<(), Gone> {
     let text = serde_json::to_string(what).map_err(|_| Gone)?;

@@ -123,11 +123,16 @@ async fn carry(socket: &mut WebSocket, desktop: OpenDesktop) -> Result<String, G
             // While nothing is read from the browser, its acknowledgements cannot be waited for. The last words go to one that
             // takes nothing, too.
             piece = next_piece(&mut from), if pace.open() || full || ended.is_some() => {
-                let Some(mut piece) = piece else { break };
+                let Some(piece) = piece else { break };
                 pace.sent(piece.len());
-                while !piece.is_empty() {
-                    sockets::send(socket, Message::Binary(bounds.cut(&mut piece).freeze())).await?;
-                }
+                let whole = async {
+                    bounds.feed(piece);
+                    while let Some(message) = bounds.next() {
+                        sockets::send(socket, Message::Binary(message.freeze())).await?;
+                    }
+                    Ok(())
+                };
+                sockets::in_time(whole).await?;
             },
         }
     }
@@ -164,33 +169,64 @@ async fn pass_on(to: &mut (impl AsyncWrite + Unpin), waiting: &mut BytesMut) -> 
 /// of the beginning (the Font Map), and no machine says that twice. Wherever a message ends, the bytes are the same.
 #[derive(Debug, Default)]
 struct Bounds {
+    bytes: BytesMut,
     left: usize,
+    /// The log-in is over.
+    begun: bool,
 }
 
 impl Bounds {
-    /// What of a piece belongs to the PDU that has begun, or begins.
-    fn cut(&mut self, piece: &mut BytesMut) -> BytesMut {
-        if self.left == 0 {
-            self.left = pdu_length(piece).unwrap_or(piece.len());
+    fn feed(&mut self, piece: BytesMut) {
+        if self.bytes.is_empty() {
+            self.bytes = piece;
+        } else {
+            self.bytes.extend_from_slice(&piece);
         }
-        let now = self.left.min(piece.len());
+    }
+
+    /// What there is of the PDU that has begun, or begins. A head of which a part is missing waits for it.
+    fn next(&mut self) -> Option<BytesMut> {
+        if self.left == 0 {
+            self.left = match pdu_length(&self.bytes) {
+                Length::Short if self.begun || self.bytes.is_empty() => return None,
+                Length::Of(length) => length,
+                Length::Short | Length::Unknown => self.bytes.len(),
+            };
+            self.begun |= self.bytes.starts_with(&[3, 0]);
+        }
+        let now = self.left.min(self.bytes.len());
         self.left -= now;
-        piece.split_to(now)
+        Some(self.bytes.split_to(now)).filter(|message| !message.is_empty())
     }
 }
 
-/// The length of a PDU (TPKT, RFC 1006 section 6, or fast-path, MS-RDPBCGR 2.2.9.1.2), where it is one: the log-in before has
-/// other forms.
-fn pdu_length(bytes: &[u8]) -> Option<usize> {
+/// What the beginning of something says about its length.
+#[derive(Debug, PartialEq, Eq)]
+enum Length {
+    /// More of it has to come.
+    Short,
+    Of(usize),
+    /// It is no PDU: the log-in before has other forms.
+    Unknown,
+}
+
+/// The length of a PDU (TPKT, RFC 1006 section 6, or fast-path, MS-RDPBCGR 2.2.9.1.2).
+fn pdu_length(bytes: &[u8]) -> Length {
     let length = match *bytes {
+        [] => return Length::Short,
         [3, _, high, low, ..] => u16::from_be_bytes([high, low]),
+        [3, ..] => return Length::Short,
         // DER.
-        [0x30, ..] => return None,
-        [first, length, ..] if first & 3 == 0 && length & 0x80 == 0 => length.into(),
-        [first, high, low, ..] if first & 3 == 0 => u16::from_be_bytes([high & 0x7f, low]),
-        _ => return None,
+        [0x30, ..] => return Length::Unknown,
+        [first, ..] if first & 3 != 0 => return Length::Unknown,
+        [_, length, ..] if length & 0x80 == 0 => length.into(),
+        [_, high, low, ..] => u16::from_be_bytes([high & 0x7f, low]),
+        _ => return Length::Short,
     };
-    Some(usize::from(length)).filter(|length| *length > 2)
+    match usize::from(length) {
+        0..=2 => Length::Unknown,
+        length => Length::Of(length),
+    }
 }
 
 /// What the gateway sends next; nothing once it has closed.
@@ -237,18 +273,16 @@ mod tests {
             &[3, 0, 0, 7, 1, 2, 3],
         ];
         let mut bounds = Bounds::default();
-        let mut first = BytesMut::from(pdus[0]);
-        assert_eq!(bounds.cut(&mut first), pdus[0]);
-        // Two pieces, of which the first ends in the midst of a PDU.
-        let all = pdus[1..].concat();
         let mut messages = Vec::new();
-        for piece in [&all[..12], &all[12..]] {
-            let mut piece = BytesMut::from(piece);
-            while !piece.is_empty() {
-                messages.push(bounds.cut(&mut piece));
-            }
+        // What ends in the midst of a PDU, of one's head, or of something of the log-in.
+        let all = pdus.concat();
+        for (from, to) in [(0, 3), (3, 4), (4, 16), (16, 20), (20, 28), (28, all.len())] {
+            bounds.feed(BytesMut::from(&all[from..to]));
+            messages.extend(std::iter::from_fn(|| bounds.next()));
         }
-        let wanted: [&[u8]; 6] = [pdus[1], &pdus[2][..5], &pdus[2][5..], pdus[3], pdus[4], pdus[5]];
+        let [login, rest @ ..] = &pdus;
+        let first = [&login[..3], &login[3..], rest[0], &rest[1][..5], &rest[1][5..]];
+        let wanted = [&first[..], &rest[2..]].concat();
         assert_eq!(messages, wanted);
     }
 
