@@ -182,6 +182,11 @@ pub(crate) fn facts<'a>(
     if endpoint.is_none_or(|e| asset.dial(e) != parts.dial) {
         return Err(EndReason::AssetChanged(name.clone()));
     }
+    // What a desktop may carry besides screen and keys is agreed on when it begins.
+    let described = asset.rdp.clone().unwrap_or_default();
+    if parts.desktop.as_ref().is_some_and(|begun| begun.has_more_than(&described)) {
+        return Err(EndReason::AssetChanged(name.clone()));
+    }
     let account = site
         .account(&parts.account)
         .filter(|a| !a.disabled)

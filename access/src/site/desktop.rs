@@ -199,6 +199,14 @@ impl Desktop {
             && self.clipboard_paths == other.clipboard_paths
     }
 
+    /// Whether a session that began with it may have something that `now` allows no more: text on the clipboard, sound, other sizes,
+    /// or the graphics pipeline. Of files see [`Self::same_files`]: each is decided on by itself.
+    pub fn has_more_than(&self, now: &Self) -> bool {
+        let all =
+            |d: &Self| [d.clipboard_to_target, d.clipboard_to_person, d.sound, d.resize, d.has_pipeline()];
+        all(self).into_iter().zip(all(now)).any(|(then, now)| then && !now)
+    }
+
     /// The pinned keys that can be read.
     pub fn pins(&self) -> Vec<PublicKeyPin> {
         self.public_keys.iter().filter_map(|k| PublicKeyPin::parse(k)).collect()
@@ -288,6 +296,21 @@ mod tests {
         assert!(!plain.any_clipboard());
         assert!(!plain.trusts(&PublicKeyPin::of(b"any")));
         assert_eq!(serde_json::to_value(&plain).unwrap(), serde_json::json!({}));
+    }
+
+    #[test]
+    fn what_is_allowed_no_more_is_seen_and_what_is_allowed_since_is_not() {
+        let plain = Desktop::default();
+        for more in [
+            Desktop { clipboard_to_target: true, ..plain.clone() },
+            Desktop { clipboard_to_person: true, ..plain.clone() },
+            Desktop { sound: true, ..plain.clone() },
+            Desktop { resize: true, ..plain.clone() },
+            Desktop { graphics: DesktopGraphics::Pipeline, ..plain.clone() },
+        ] {
+            assert!(more.has_more_than(&plain) && !plain.has_more_than(&more), "{more:?}");
+            assert!(!more.has_more_than(&more));
+        }
     }
 
     #[test]
