@@ -85,6 +85,26 @@ pub enum Event {
     },
     /// The target says that somebody is logged on.
     LoggedOn,
+    /// Sound of the target begins to be played at the person's, in another format than before, or is over.
+    Sound {
+        /// What it is; `None` once it is over.
+        plays: Option<SoundFormat>,
+        /// Bytes that have been played, once it is over.
+        bytes: u64,
+    },
+}
+
+/// A format of sound (MS-RDPEA 2.2.2.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SoundFormat {
+    /// `wFormatTag`: 1 is PCM.
+    pub tag: u16,
+    /// 1 is mono, 2 stereo.
+    pub channels: u16,
+    /// Samples a second.
+    pub rate: u32,
+    /// Bits of a sample.
+    pub bits: u16,
 }
 
 impl Event {
@@ -189,6 +209,8 @@ pub enum Dropped {
     ClipboardContent,
     /// A message about devices that is not understood, or not due.
     DeviceMessage,
+    /// A message about sound that is not understood, not due, or of sound that would go by UDP.
+    Sound,
     /// Data on a channel that is not allowed or does not exist.
     ChannelData,
 }
@@ -253,6 +275,8 @@ pub enum Ending {
     NotAllowed,
     /// What was typed proves nothing.
     LogOn,
+    /// The target could not be reached, refused the account, or broke off.
+    Target,
     /// The gateway cannot go on, for example because it cannot record.
     Fault,
 }
@@ -272,6 +296,8 @@ impl Ending {
             Self::NotAllowed => 0x7,
             // ERRINFO_SERVER_FRESH_CREDENTIALS_REQUIRED: "enter your credentials".
             Self::LogOn => 0xa,
+            // ERRINFO_CB_DESTINATION_NOT_FOUND: "a target endpoint could not be found".
+            Self::Target => 0x400,
             // ERRINFO_RPC_INITIATED_DISCONNECT_BYUSER would blame a person; the tool's code is the neutral one.
             Self::Fault => 0x1,
         }

@@ -132,9 +132,17 @@ pub struct Accepted<S> {
     pub(crate) early: bool,
     /// What a client without NLA has said beyond its proof.
     pub(crate) opened: Option<Opened>,
+    /// The person's keyboard, where the client does not know it.
+    pub(crate) keyboard: Option<u32>,
 }
 
 impl<S> Accepted<S> {
+    /// With the layout of the person's keyboard (a Windows identifier, such as 0x0407), for a client that does not know it.
+    #[must_use]
+    pub fn with_keyboard(self, layout: Option<u32>) -> Self {
+        Self { keyboard: layout, ..self }
+    }
+
     /// By what.
     #[must_use]
     pub fn proof(&self) -> &Proof {
@@ -221,7 +229,15 @@ async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Accepted<S>, FrontError> {
     let proven = credssp::accept(&mut leg, &config.subject_public_key, tokens).await?;
     let early = protocol == SecurityProtocol::HYBRID_EX;
-    Ok(Accepted { leg, proof: Proof::Token(proven.id), user: proven.user, requested, early, opened: None })
+    Ok(Accepted {
+        leg,
+        proof: Proof::Token(proven.id),
+        user: proven.user,
+        requested,
+        early,
+        opened: None,
+        keyboard: None,
+    })
 }
 
 /// The log-in of a client without NLA: the beginning of a session with us alone, until it says what was typed.
@@ -238,12 +254,20 @@ async fn typed<S: AsyncRead + AsyncWrite + Unpin>(
         return Err(FrontError::NotProved);
     };
     opened.info = typed.rest.into();
-    Ok(Accepted { leg, proof, user: typed.user, requested, early: false, opened: Some(opened) })
+    Ok(Accepted {
+        leg,
+        proof,
+        user: typed.user,
+        requested,
+        early: false,
+        opened: Some(opened),
+        keyboard: None,
+    })
 }
 
 /// What a connection request offers. Cookie and routing token in it are what anybody may have written: they decide nothing
 /// and go nowhere.
-fn offered(request: &[u8]) -> Result<SecurityProtocol, FrontError> {
+pub(crate) fn offered(request: &[u8]) -> Result<SecurityProtocol, FrontError> {
     let request =
         decode::<X224<ConnectionRequest>>(request).map_err(|_| FrontError::Protocol("connection request"))?;
     Ok(request.0.protocol)

@@ -15,9 +15,10 @@ use crate::{
         devices::{Devices, Terms},
         pipeline::{self, Pipeline},
     },
-    credssp,
+    cleanpath, credssp,
     event::{Direction, ScreenPdu},
     files::{Change, Files, Opening},
+    front,
     mcs::{self, Data},
     relay::{Act, Machine},
     rewrite::{
@@ -133,6 +134,14 @@ fn check(acts: Vec<Act>) {
         };
         assert!(matches!(wire::measure(&bytes), Ok(Some((_, len))) if len == bytes.len()), "{bytes:?}");
         assert!(!person || !has_secret(&bytes), "the secret is on its way to the person");
+    }
+}
+
+/// A browser's first message (RDCleanPath). What is read of it is a connection request, and as long as there was room for.
+pub fn fuzz_cleanpath(bytes: &[u8]) {
+    if let Some(request) = cleanpath::request(bytes) {
+        assert!(request.len() <= bytes.len(), "more than was said");
+        black_box(front::offered(&request).is_ok());
     }
 }
 
@@ -285,7 +294,7 @@ impl Files for Witness {
 /// What comes once at the beginning of a connection, without the conversation around it.
 pub fn fuzz_connect(bytes: &[u8]) {
     let all = SecurityProtocol::SSL | SecurityProtocol::HYBRID;
-    black_box(connect::connect_initial(bytes, SecurityProtocol::SSL, &open_policy()).is_ok());
+    black_box(connect::connect_initial(bytes, SecurityProtocol::SSL, &open_policy(), None).is_ok());
     black_box(connect::connect_response(bytes, all, 3).is_ok());
     black_box(connect::without_messages(bytes).is_ok());
     black_box(typed(bytes).is_ok());

@@ -42,7 +42,8 @@ pub use back::{BackConfig, BackError, LogOn, Security, Target, connect, learn_ke
 pub use banner::Area;
 pub use channels::ChannelPolicy;
 pub use event::{
-    Activation, Client, Direction, Dropped, Ending, Event, Key, Order, Pointer, ScreenPdu, Stop, Watch,
+    Activation, Client, Direction, Dropped, Ending, Event, Key, Order, Pointer, ScreenPdu, SoundFormat, Stop,
+    Watch,
 };
 pub use files::{Change, Files, NoFiles, Opening, Place};
 pub use front::{Accepted, Candidate, FrontConfig, FrontError, Proof, Tokens, accept, accept_browser};

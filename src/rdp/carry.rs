@@ -10,6 +10,7 @@ use tracing::debug;
 use super::{
     connection::PersonWire,
     dial::dial,
+    says,
     tap::{Latest, TapQueue},
     watch::Watcher,
     words,
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// How long the thread that records the picture gets for its last frame.
-const LAST_FRAME: Duration = Duration::from_secs(1);
+pub(super) const LAST_FRAME: Duration = Duration::from_secs(1);
 
 /// Dials and relays until the end, and says why it ended where the client can show it. What there is to say meanwhile stands
 /// over the desktop, unless it is told `beside` it.
@@ -76,17 +77,14 @@ pub(super) async fn carry(
     };
     match relayed {
         Ok(Finished::PersonLeft) => control.end(End::Closed),
-        Ok(Finished::TargetLeft { .. }) => control.end(End::TargetClosed),
+        Ok(Finished::TargetLeft { error_info }) => control.end(says::target_left(error_info)),
         // Whoever ended or stopped it has said why.
         Ok(Finished::Ended(_) | Finished::Stopped) => {
             control.end(End::Internal { why: "the relay of a desktop was stopped".into() })
         }
         Err(e) => {
             debug!(session = %session.id(), error = %e, "the relay of a desktop ended with an error");
-            control.end(End::TargetFailed {
-                why: format!("the relay of a desktop: {e}"),
-                sentence: "the connection to the desktop broke off; connect again".into(),
-            })
+            control.end(says::broken(&e))
         }
     };
     watcher.finish_files().await;
@@ -110,7 +108,7 @@ fn policy(snapshot: &Snapshot, session: &Session) -> ChannelPolicy {
     let desktop = grant.desktop().cloned().unwrap_or_default();
     let mut policy = ChannelPolicy::default();
     policy.resize = desktop.resize;
-    policy.sound = desktop.sound;
+    policy.sound = desktop.sound && out;
     policy.graphics = if desktop.has_pipeline() { Graphics::Pipeline } else { Graphics::Lossless };
     policy.clipboard_to_target = desktop.clipboard_to_target && into;
     policy.clipboard_to_person = desktop.clipboard_to_person && out;
@@ -145,11 +143,10 @@ fn ending(end: &End) -> Ending {
         End::Policy { code: "window_ended" | "window_shortened", .. } => Ending::TimeOver,
         End::Policy { .. } => Ending::NotAllowed,
         End::Killed { .. } | End::Finding { .. } | End::Closed => Ending::Administrator,
-        End::TargetClosed
-        | End::RecorderFailed { .. }
-        | End::TargetFailed { .. }
-        | End::Shutdown
-        | End::Internal { .. } => Ending::Fault,
+        End::TargetFailed { .. } => Ending::Target,
+        End::TargetClosed | End::RecorderFailed { .. } | End::Shutdown | End::Internal { .. } => {
+            Ending::Fault
+        }
     }
 }
 
@@ -166,6 +163,8 @@ mod tests {
         assert_eq!(ending(&policy("plant_state")), Ending::NotAllowed);
         let killed = End::Killed { by: "olga".into(), reason: String::new() };
         assert_eq!(ending(&killed), Ending::Administrator);
+        let failed = End::TargetFailed { why: String::new(), sentence: String::new() };
+        assert_eq!(ending(&failed), Ending::Target);
         assert_eq!(ending(&End::RecorderFailed { why: String::new() }), Ending::Fault);
     }
 }

@@ -68,6 +68,7 @@ pub(super) fn browser(
     front: FrontConfig,
     person: Name,
     peer: SocketAddr,
+    keyboard: Option<u32>,
 ) -> (impl Future<Output = ()> + Send, OpenDesktop) {
     let (near, far) = tokio::io::duplex(PIPE);
     let (tell, told) = mpsc::channel(TOLD);
@@ -77,7 +78,9 @@ pub(super) fn browser(
         let wire = Wire::new(Either::Right(near), &cut);
         let accepted = Box::pin(cofferdam_rdp::accept_browser(wire, &front, &door)).await;
         let why = match logged_in(accepted, &door, peer).await {
-            Ok(accepted) => host(gateway, &door, accepted, peer, cut, Some(&tell)).await,
+            Ok(accepted) => {
+                host(gateway, &door, accepted.with_keyboard(keyboard), peer, cut, Some(&tell)).await
+            }
             Err(why) => why.to_owned(),
         };
         // A browser that is gone needs no reason.

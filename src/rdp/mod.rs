@@ -5,6 +5,7 @@ mod carry;
 mod connection;
 mod dial;
 pub(crate) mod listener;
+mod says;
 mod streams;
 mod tap;
 pub(crate) mod tokens;

@@ -32,8 +32,9 @@ const PDUS: usize = 256;
 const BYTES: u32 = 8 << 20;
 /// What a desktop that begins counts for.
 const DESKTOP: u32 = BYTES / 4;
-/// After a desktop that began, so many times as long as that took.
+/// After a desktop that began, so many times as long as that took, and at most so long: shorter than the end of a session waits.
 const REST: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_millis(500);
 /// How long the relay stands still for the thread before the session ends.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two frames of the recording, where little changes, and where much does.
@@ -190,16 +191,17 @@ fn run(
         match heard {
             None => {}
             Some(Some(Told::Activated(activation, _place))) => {
+                let mut began = Instant::now();
                 // What the desktop before has shown last is recorded, too. Each costs a whole picture: who asks for one after the
                 // other waits.
-                let begun = Instant::now();
                 if let Some(tap) = tap.as_mut().filter(|_| dirty) {
-                    std::thread::sleep(anew.saturating_duration_since(begun));
+                    rest(runtime, session, anew);
+                    began = Instant::now();
                     record(runtime, session, latest, &mut encoder, tap)?;
                     dirty = false;
                 }
                 tap = Some(begin(&activation)?.after(tap.take()));
-                anew = Instant::now() + SLOWEST.max(begun.elapsed() * REST);
+                anew = Instant::now() + pause_after_desktop(began.elapsed());
             }
             Some(Some(Told::Drawn(pdu, _place))) => {
                 // Whoever did not wait for this thread has nobody to record for.
@@ -246,6 +248,18 @@ fn begin(activation: &Activation) -> Result<Tap, String> {
 /// dragged about is followed at half of that, and takes half of the space.
 fn pause(bytes: usize) -> Duration {
     Duration::from_millis((bytes as u64).saturating_mul(1000) / RATE).clamp(FRAME, SLOWEST)
+}
+
+/// Waits until then, or until the session ends.
+fn rest(runtime: &Handle, session: &Session, until: Instant) {
+    let wait = until.saturating_duration_since(Instant::now());
+    let ended = async { tokio::time::timeout(wait, session.control().ended()).await };
+    runtime.block_on(ended).unwrap_or_default();
+}
+
+/// How long after a desktop that took so long to begin the next one may.
+fn pause_after_desktop(took: Duration) -> Duration {
+    took.saturating_mul(REST).clamp(SLOWEST, LONGEST_REST)
 }
 
 /// Records what differs from the frame before; answers how many bytes of pixels that took.
@@ -297,6 +311,14 @@ fn pointer(encoder: &mut DesktopEncoder, change: PointerChange) -> Option<Event>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn desktops_that_follow_each_other_wait_and_never_longer_than_an_end_does() {
+        assert_eq!(pause_after_desktop(Duration::ZERO), SLOWEST);
+        assert_eq!(pause_after_desktop(Duration::from_millis(100)), Duration::from_millis(400));
+        assert_eq!(pause_after_desktop(Duration::MAX), LONGEST_REST);
+        assert!(LONGEST_REST < super::super::carry::LAST_FRAME);
+    }
 
     #[test]
     fn what_changes_much_is_looked_at_half_as_often_and_never_less() {

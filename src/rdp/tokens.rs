@@ -112,11 +112,12 @@ impl Desktops for Issuer {
         })
     }
 
-    fn open(&self, user: Name, source: SocketAddr) -> Result<OpenDesktop, String> {
+    fn open(&self, user: Name, source: SocketAddr, keyboard: Option<u32>) -> Result<OpenDesktop, String> {
         if self.gateway.stopping.is_cancelled() {
             return Err("the gateway is being stopped; try again in a few minutes".into());
         }
-        let (served, open) = connection::browser(self.gateway.clone(), self.entrance.front(), user, source);
+        let (served, open) =
+            connection::browser(self.gateway.clone(), self.entrance.front(), user, source, keyboard);
         self.tasks.spawn(served);
         Ok(open)
     }

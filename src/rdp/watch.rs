@@ -8,13 +8,14 @@ use cofferdam_access::{
     audit::{Act, AuditEvent, AuditKind},
     store::StoreError,
 };
-use cofferdam_rdp::{Area, Client, Direction, Event, Pointer, ScreenPdu, Stop, Watch};
+use cofferdam_rdp::{Area, Client, Direction, Event, Pointer, ScreenPdu, SoundFormat, Stop, Watch};
 use cofferdam_recorder::{
     Clipboard, ClipboardText, Decision, DesktopEncoder, Direction as Way, Event as Recorded, Key,
 };
 use tracing::{info, warn};
 
 use super::{
+    says,
     streams::Streams,
     tap::{CHANNEL, Latest, TapQueue},
 };
@@ -372,7 +373,8 @@ impl Watcher {
                 .await
             }
             Event::TargetSays { code } => {
-                info!(session = %id, code, "the desktop's target says why it ends");
+                let words = says::words(code).unwrap_or("somebody logged off");
+                info!(session = %id, code, words, "the desktop's target says why it ends");
                 Ok(())
             }
             Event::LogOnMessage { kind, data } => {
@@ -382,6 +384,18 @@ impl Watcher {
             Event::LoggedOn => {
                 info!(session = %id, "the desktop's target says that the account is logged on");
                 Ok(())
+            }
+            Event::Sound { plays, bytes } => {
+                let text = match plays {
+                    Some(SoundFormat { tag: 1, channels, rate, bits }) => {
+                        format!("the desktop plays sound: PCM, {channels} channel(s), {rate} Hz, {bits} bits")
+                    }
+                    Some(SoundFormat { tag, channels, rate, .. }) => {
+                        format!("the desktop plays sound: format {tag}, {channels} channel(s), {rate} Hz")
+                    }
+                    None => format!("the desktop plays no more sound: {bytes} bytes since it began"),
+                };
+                self.session.record(Recorded::Notice { text }).await
             }
             // The lock keys' lights, and what later versions of the relay may report.
             _ => Ok(()),

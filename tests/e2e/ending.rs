@@ -143,7 +143,8 @@ fn memory_and_descriptors_are_given_back() {
 }
 
 /// The site as exported, with one more setting.
-fn set_idle(gateway: &Gateway, seconds: i64) {
+/// How long a session may have no input.
+pub(super) fn set_idle(gateway: &Gateway, seconds: i64) {
     gateway.change_site(|site| {
         site["settings"].as_table_mut().unwrap().insert("idle_seconds".to_owned(), seconds.into());
     });
@@ -263,9 +264,11 @@ fn a_kill_while_the_recorder_is_behind_cuts_at_once_and_all_that_passed_is_recor
         (arrived() == before).then_some(())
     });
     let id = id_of(&gateway.only_session());
+    let since = std::time::Instant::now();
     gateway.kill_session(&id).ok();
-    let (_, took) = up.ended_within(Duration::from_secs(10));
-    assert!(took <= CUT, "the kill took {took:?}");
+    up.ended_within(Duration::from_secs(10));
+    // The command takes its time, too.
+    assert!(since.elapsed() <= 2 * CUT, "the kill took {:?}", since.elapsed());
     std::thread::sleep(Duration::from_secs(1));
     let arrived = fs::read(&place).unwrap();
     gateway.disk().make_room();
@@ -274,7 +277,7 @@ fn a_kill_while_the_recorder_is_behind_cuts_at_once_and_all_that_passed_is_recor
     let events = gateway.cofferdam(["recording", "export", &id, "--format", "jsonl"]).ok().out();
     let file = events.lines().find(|event| event.contains("sha256") && event.contains("firmware.bin"));
     assert!(file.is_some(), "no event of the file: {events}");
-    assert!(events.contains("kill"), "{events}");
+    assert!(events.lines().any(|event| event.contains("\"end\"") && event.contains("killed")), "{events}");
     let evidence = gateway.scratch("evidence");
     let output = evidence.to_string_lossy();
     gateway.cofferdam(["recording", "export", &id, "--format", "files", "--output", &output]).ok();

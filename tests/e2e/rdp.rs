@@ -55,6 +55,37 @@ fn a_vendor_works_on_a_desktop_with_a_token_and_never_sees_its_secret() {
 }
 
 #[test]
+fn a_desktop_that_moves_by_itself_ends_when_nobody_has_hands_on_it_and_what_they_typed_is_masked() {
+    let gateway = Gateway::start();
+    super::ending::set_idle(&gateway, 5);
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let mut client = gateway.at_the_desktop(&display, &api);
+    let id = id_of(&gateway.only_session());
+    for keys in [["s", "e", "t"], ["v", "a", "l"], ["v", "e", "space"], ["n", "o", "w"], ["x", "y", "z"]] {
+        keys.iter().for_each(|key| display.press(key));
+        std::thread::sleep(Duration::from_millis(1400));
+    }
+    assert!(client.is_running(), "hands keep it: {}", client.transcript());
+    let (_, took) = client.ended_within(Duration::from_secs(12));
+    assert!(took >= Duration::from_secs(2), "it had its time: {took:?}");
+    assert!(client.transcript().contains("ERRINFO_IDLE_TIMEOUT"), "{}", client.transcript());
+    let (row, _) = wait_for("the session's end in the store", Duration::from_secs(5), || {
+        let row = gateway.only_session();
+        state_of(&row).starts_with("ended").then_some(row)
+    });
+    assert!(row.to_string().contains("idle"), "{row:#}");
+    // Keys are in the recording, for those who may read them.
+    let found = || gateway.list(&["recording", "search", "setvalve now"]).len();
+    assert_eq!(found(), 0, "the identity for replays reads no keys");
+    let config = std::fs::read_to_string(gateway.config()).unwrap();
+    let reads_all = config.replacen("keys/replay_identity", "keys/investigator_identity", 1);
+    assert_ne!(config, reads_all);
+    std::fs::write(gateway.config(), reads_all).unwrap();
+    assert_eq!(found(), 1);
+    gateway.cofferdam(["recording", "verify", &id]).ok();
+}
+
+#[test]
 fn tokens_that_are_used_wrong_or_for_something_else_are_refused_before_the_target_is_contacted() {
     let gateway = Gateway::start();
     let (display, api) = (Display::start(), gateway.api_token("connect"));
@@ -190,6 +221,31 @@ fn revoking_the_window_cuts_its_desktop() {
         .ok();
     ended(&gateway, &mut client, "revoked");
     gateway.ask_for_desktop(&api).failed();
+}
+
+#[test]
+fn a_desktop_ends_when_the_site_takes_away_what_it_began_with() {
+    let gateway = Gateway::start();
+    let allow = |gateway: &Gateway, what: &[&str]| {
+        gateway.change_asset("eng-ws", |asset| {
+            let desktop = asset["rdp"].as_table_mut().unwrap();
+            ["clipboard_to_person", "resize"].iter().for_each(|known| drop(desktop.remove(*known)));
+            desktop.extend(what.iter().map(|what| ((*what).to_owned(), true.into())));
+        });
+    };
+    allow(&gateway, &["clipboard_to_person"]);
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let mut client = gateway.at_the_desktop(&display, &api);
+    allow(&gateway, &["clipboard_to_person", "resize"]);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(client.is_running(), "it may have less than others");
+    allow(&gateway, &["resize"]);
+    let (row, took) = wait_for("the session's end", Duration::from_secs(10), || {
+        let row = gateway.only_session();
+        state_of(&row).starts_with("ended").then_some(row)
+    });
+    assert!(took <= 2 * CUT && row.to_string().contains("asset_changed"), "{took:?}: {row:#}");
+    client.ended_within(Duration::from_secs(5));
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub(crate) mod dynamic;
 #[cfg(test)]
 mod notes;
 pub(crate) mod pipeline;
+pub(crate) mod sound;
 
 use crate::{
     event::Direction,

@@ -48,8 +48,11 @@ impl Desktop {
         Self { demand, size, active: true, began: true, ready: true, ..Self::default() }
     }
 
-    /// The target demands a desktop: the one before, if there was any, is over.
+    /// The target demands a desktop, once the one before is over: some clients do not answer it otherwise.
     pub(super) fn demanded(&mut self, demanded: &Rewritten) -> Result<(), Broken> {
+        if self.active {
+            return Err(Broken("demand active before the desktop's end"));
+        }
         self.end();
         if self.demands.len() >= DEMANDS {
             return Err(Broken("demand active, which the client does not answer"));
@@ -151,6 +154,7 @@ mod tests {
         desktop.demanded(&word(7, (800, 600))).unwrap();
         assert_eq!(desktop.confirmed(&word(7, (640, 700))), Ok(Some((800, 700))), "whoever shows more");
         assert!(desktop.confirmed(&word(7, (8, 8))).is_err());
+        desktop.end();
         desktop.demanded(&word(7, (800, 600))).unwrap();
         assert!(desktop.confirmed(&word(8, (800, 600))).is_err(), "of another share");
     }
@@ -170,8 +174,9 @@ mod tests {
         assert_eq!(desktop.confirmed(&word(7, (1280, 800))), Ok(Some((1280, 800))));
         assert!(desktop.shows(), "the first desktop is drawn on at once");
         assert!(!desktop.ready() && desktop.canvas() == Some((1280, 800)));
+        assert!(desktop.demanded(&word(7, (1280, 800))).is_err(), "it is not over");
+        desktop.end();
         desktop.demanded(&word(7, (1280, 800))).unwrap();
-        assert!(!desktop.is_active(), "a demand without an end is one, too");
         desktop.end();
         assert_eq!(desktop.confirmed(&word(7, (1280, 800))), Ok(None), "it was over before");
     }

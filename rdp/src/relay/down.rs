@@ -4,11 +4,12 @@ use bytes::Bytes;
 
 use super::machine::{Act, Machine, Side};
 use crate::{
-    channels::{self, Kind, pipeline::Drawn},
+    channels::{Kind, pipeline::Drawn},
     event::{Direction, Dropped, Event, ScreenPdu},
     mcs::{self, Data},
     rewrite::{
-        Broken, capabilities, output,
+        Broken, capabilities,
+        output::{self, Without},
         session_info::{SessionInfo, save_session_info},
     },
     share::{self, Share, ShareData, UPDATE},
@@ -40,9 +41,14 @@ const MEASURING: u16 = 0x1000 | 0x4000;
 
 impl Machine {
     pub(super) fn fast_output(&mut self, pdu: &Bytes, acts: &mut Vec<Act>) -> Result<(), Broken> {
-        // On a desktop that has not begun, or is being built anew, nothing is to be drawn; pointers are for later.
+        // On a desktop that has not begun, or is being built anew, nothing is to be drawn; pointers and palettes are for later.
         let hidden = !self.desktop.shows();
-        let drawn = output::fast_path(pdu, hidden || self.dynamic.pipeline().is_some())?;
+        let without = match self.dynamic.pipeline() {
+            Some(_) => Without::Drawing,
+            None if hidden => Without::Pixels,
+            None => Without::Nothing,
+        };
+        let drawn = output::fast_path(pdu, without)?;
         if drawn.beside && !hidden {
             self.dropped(Dropped::BesidePipeline, acts);
         }
@@ -110,9 +116,7 @@ impl Machine {
             }
             Some(Kind::Clipboard) => self.clip(Direction::ToPerson, data, acts),
             Some(Kind::Devices) => self.device(Direction::ToPerson, data, acts),
-            Some(Kind::Sound) if !channels::compressed(data.payload) => {
-                self.send(Side::Person, data.channel, data.payload, acts)
-            }
+            Some(Kind::Sound) => self.hear(Direction::ToPerson, data, acts),
             _ => {
                 self.dropped(Dropped::ChannelData, acts);
                 Ok(())
@@ -209,7 +213,7 @@ impl Machine {
             }
             share::DATA => return self.target_share_data(pdu, kept, draws, acts),
             // It can carry an account for another machine, which nobody decided on.
-            share::SERVER_REDIRECT => return Err(Broken("redirection to another machine")),
+            share::SERVER_REDIRECT => return Err(Broken::REDIRECTION),
             _ => self.dropped(Dropped::UnknownPdu, acts),
         }
         Ok(())
@@ -225,7 +229,7 @@ impl Machine {
         let data = pdu.data()?;
         match data.kind {
             // What would be seen of it is asked for when there is a desktop.
-            UPDATE if !self.desktop.shows() => {}
+            UPDATE if !self.desktop.shows() && !output::is_palette(data.body) => {}
             UPDATE if self.dynamic.pipeline().is_some() => self.dropped(Dropped::BesidePipeline, acts),
             UPDATE => match output::slow_path(data.body) {
                 Some(true) => {

@@ -16,8 +16,10 @@ const TOGETHER: usize = 64;
 const DOWN: u16 = 0x8000;
 /// `PTRFLAGS_BUTTON1` to 3.
 const BUTTONS: [u16; 3] = [0x1000, 0x2000, 0x4000];
-/// `PTRXFLAGS_BUTTON1` and 2.
+/// `PTRXFLAGS_BUTTON1` and 2. A mouse that tells how far it moved has these among its other flags, unless a wheel turns.
 const EXTENDED_BUTTONS: [u16; 2] = [1, 2];
+/// `PTRFLAGS_WHEEL` and `PTRFLAGS_HWHEEL`.
+const WHEELS: u16 = 0x600;
 
 /// A button of a kind of mouse: its flag, whether it is an extended one, and whether the mouse tells how far it moved.
 type Button = (u16, bool, bool);
@@ -31,6 +33,8 @@ pub(super) struct Hands {
     at: (u16, u16),
     /// Releases that the target has not been told.
     due: Vec<Event>,
+    /// Which keys are locked, where it has not been told.
+    locks: Option<u8>,
 }
 
 impl Hands {
@@ -66,6 +70,7 @@ impl Hands {
                     };
                 }
             }
+            Event::Locks(_) => self.locks = None,
             _ => {}
         }
     }
@@ -74,15 +79,12 @@ impl Hands {
     pub(super) fn miss(&mut self, event: &Event) {
         match *event {
             Event::Key(Key { code, extended, extended1, down: false }) => {
-                if self.keys.remove(&(code, extended, extended1)) {
-                    self.due.push(event.clone());
-                }
+                let was_down = self.keys.remove(&(code, extended, extended1));
+                self.due.extend(was_down.then(|| event.clone()));
             }
-            Event::Character { unit, down: false } => {
-                if self.characters.contains(&unit) {
-                    self.characters.retain(|held| *held != unit);
-                    self.due.push(event.clone());
-                }
+            Event::Character { unit, down: false } if self.characters.contains(&unit) => {
+                self.characters.retain(|held| *held != unit);
+                self.due.push(event.clone());
             }
             Event::Pointer(pointer) if pointer.flags & DOWN == 0 => {
                 for button in buttons(pointer) {
@@ -92,6 +94,7 @@ impl Hands {
                     }
                 }
             }
+            Event::Locks(locks) => self.locks = Some(locks),
             _ => {}
         }
     }
@@ -106,6 +109,7 @@ impl Hands {
                 let releases: Vec<Event> = buttons(pointer).map(|button| self.release(button)).collect();
                 self.due.extend(releases);
             }
+            Event::Locks(locks) => self.locks = Some(locks),
             _ => {}
         }
     }
@@ -125,7 +129,8 @@ impl Hands {
 
     /// The releases that the target is to be told now.
     pub(super) fn due(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.due)
+        let locks = self.locks.take().map(Event::Locks);
+        std::mem::take(&mut self.due).into_iter().chain(locks).collect()
     }
 
     /// Where the pointer was last, or where it is.
@@ -136,8 +141,10 @@ impl Hands {
 }
 
 fn buttons(pointer: Pointer) -> impl Iterator<Item = Button> {
-    let known: &[u16] = if pointer.extended { &EXTENDED_BUTTONS } else { &BUTTONS };
-    let pressed = known.iter().filter(move |button| pointer.flags & **button != 0);
+    let usual: &[u16] = if pointer.extended { &[] } else { &BUTTONS };
+    let more = pointer.extended || pointer.relative && pointer.flags & WHEELS == 0;
+    let more: &[u16] = if more { &EXTENDED_BUTTONS } else { &[] };
+    let pressed = usual.iter().chain(more).filter(move |button| pointer.flags & **button != 0);
     pressed.map(move |button| (*button, pointer.extended, pointer.relative))
 }
 
@@ -167,7 +174,8 @@ fn body(releases: &[Event]) -> Vec<u8> {
                 };
                 (kind, [flags, x, y])
             }
-            // Which keys are locked: none is asked to change.
+            Event::Locks(locks) => (0, [0, locks.into(), 0]),
+            // Nothing else is held.
             _ => continue,
         };
         body.put_u32_le(0);
@@ -244,6 +252,13 @@ mod tests {
             hands.miss(&event);
         }
         assert_eq!(hands.due(), [key(0x1e, false), pointer(5, 0x1000, false)]);
+        let side = Pointer { x: 1, y: 1, flags: DOWN | 2, extended: false, relative: true };
+        hands.act(&Event::Pointer(side));
+        hands.act(&Event::Pointer(Pointer { flags: 0x0202, ..side }));
+        hands.miss(&Event::Locks(2));
+        hands.let_go();
+        let release = Event::Pointer(Pointer { x: 0, y: 0, flags: 2, ..side });
+        assert_eq!(hands.due(), [release, Event::Locks(2)], "a wheel is no button");
         hands.unsaid(&key(0x30, true));
         hands.unsaid(&key(0x31, false));
         assert_eq!(hands.due(), [key(0x31, false)]);
@@ -260,7 +275,7 @@ mod tests {
                     2 => Event::Character { unit: which, down },
                     _ => {
                         let extended = kind == 5;
-                        let flag = if extended { 1 << (which % 2) } else { 0x1000 << which };
+                        let flag = if extended || kind == 4 && down == passes { 1 << (which % 2) } else { 0x1000 << which };
                         let flags = flag | if down { DOWN } else { 0 };
                         Event::Pointer(Pointer { x: which, y: 1, flags, extended, relative: kind == 4 })
                     }

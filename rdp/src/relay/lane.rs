@@ -29,6 +29,8 @@ pub(super) struct Outbound<S> {
     /// Bytes of hands in it.
     hands: usize,
     flushed: bool,
+    /// Bytes that were written in all.
+    taken: u64,
 }
 
 /// A PDU of which `left` bytes wait.
@@ -52,7 +54,8 @@ impl<S: AsyncRead + AsyncWrite> Lane<S> {
 
     fn new(stream: S, inbound: BytesMut, bytes: BytesMut, tracks: bool) -> Self {
         let (reader, writer) = tokio::io::split(stream);
-        let out = Outbound { writer, bytes, pdus: VecDeque::new(), tracks, hands: 0, flushed: false };
+        let out =
+            Outbound { writer, bytes, pdus: VecDeque::new(), tracks, hands: 0, flushed: false, taken: 0 };
         Self { reader, inbound, out }
     }
 
@@ -78,6 +81,11 @@ impl<S: AsyncRead + AsyncWrite> Lane<S> {
     /// hold up the keyboard, and one that asks without listening does not fill our memory.
     pub(super) fn has_room_for_answers(&self) -> bool {
         self.out.bytes.len() < 2 * QUEUE
+    }
+
+    /// Bytes that it has taken in all.
+    pub(super) fn taken(&self) -> u64 {
+        self.out.taken
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -127,6 +135,7 @@ impl<S: AsyncWrite> Outbound<S> {
     }
 
     fn written(&mut self, mut written: usize) {
+        self.taken += written as u64;
         self.bytes.advance(written);
         while let Some(first) = self.pdus.front_mut() {
             let now = first.left.min(written);
@@ -185,14 +194,14 @@ mod tests {
 
     async fn comes(mut lane: Lane<DuplexStream>, mut far: DuplexStream) -> Vec<u8> {
         let mut all = Vec::new();
-        let (closed, read) = tokio::join!(
+        let ((), read) = tokio::join!(
             async {
                 lane.out.close().await.unwrap();
                 assert_eq!(lane.out.hands, 0);
             },
             far.read_to_end(&mut all)
         );
-        (closed, read.unwrap());
+        read.unwrap();
         all
     }
 

@@ -19,6 +19,7 @@ use crate::{
         clipboard::{self, Clipboard},
         devices::{Devices, Terms},
         dynamic::Dynamic,
+        sound::Sound,
     },
     event::{Direction, Dropped, Event, ScreenPdu},
     files::Files,
@@ -86,6 +87,8 @@ pub(crate) struct Machine {
     pub(super) account: BackConfig,
     selected: SecurityProtocol,
     requested: SecurityProtocol,
+    /// The keyboard of a person whose client does not know it.
+    pub(super) keyboard: Option<u32>,
     stage: Stage,
     named: Vec<Option<Kind>>,
     pub(super) channels: Vec<Channel>,
@@ -101,10 +104,13 @@ pub(crate) struct Machine {
     /// The first Demand Active came, and licences are over.
     pub(super) licensed: bool,
     pub(super) frozen: bool,
+    /// The person's client does not take what it is to show.
+    blind: bool,
     pub(super) hands: Hands,
     pub(super) dynamic: Dynamic,
     clipboard: Clipboard,
     devices: Devices,
+    sound: Sound,
     files: Box<dyn Files>,
     told: HashSet<Dropped>,
     /// How often the target has said something that is told each time.
@@ -127,6 +133,7 @@ impl Machine {
             account,
             selected,
             requested,
+            keyboard: None,
             stage: Stage::Initial,
             named: Vec::new(),
             channels: Vec::new(),
@@ -139,10 +146,12 @@ impl Machine {
             later_bytes: 0,
             licensed: false,
             frozen: false,
+            blind: false,
             hands: Hands::default(),
             dynamic: Dynamic::default(),
             clipboard: Clipboard::default(),
             devices: Devices::default(),
+            sound: Sound::default(),
             files,
             told: HashSet::new(),
             said: 0,
@@ -209,7 +218,10 @@ impl Machine {
                 Some(mcs::INDICATION) if self.stage == Stage::Running => {
                     self.target_data(mcs::data(&pdu.bytes, mcs::INDICATION)?, &mut acts)?;
                 }
-                Some(DISCONNECT) => acts.push(Act::Left(Side::Target)),
+                Some(DISCONNECT) => {
+                    self.go_on(&mut acts);
+                    acts.push(Act::Left(Side::Target));
+                }
                 _ => self.forward_domain(&pdu.bytes, Side::Person, &mut acts)?,
             },
             (Stage::Running, Form::FastPath) => self.fast_output(&pdu.bytes, &mut acts)?,
@@ -219,7 +231,7 @@ impl Machine {
     }
 
     fn initial(&mut self, pdu: &[u8], acts: &mut Vec<Act>) -> Result<(), Broken> {
-        let initial = connect::connect_initial(pdu, self.selected, &self.policy)?;
+        let initial = connect::connect_initial(pdu, self.selected, &self.policy, self.keyboard)?;
         self.error_info = initial.error_info;
         acts.push(Act::Tell(Event::Client(initial.client)));
         for (name, kind) in initial.channels {
@@ -381,6 +393,26 @@ impl Machine {
         self.pass(data.channel, &ways, |message| Some(known(message)), acts)
     }
 
+    /// A chunk on the channel of sound.
+    pub(super) fn hear(
+        &mut self,
+        direction: Direction,
+        data: Data<'_>,
+        acts: &mut Vec<Act>,
+    ) -> Result<(), Broken> {
+        let passed = self.sound.chunk(direction, data.payload, self.frozen)?;
+        if passed.dropped && !self.frozen {
+            self.dropped(Dropped::Sound, acts);
+        }
+        acts.extend(passed.event.map(Act::Tell));
+        let to = match direction {
+            Direction::ToTarget => Side::Target,
+            Direction::ToPerson => Side::Person,
+        };
+        let pieces = passed.forward.iter().flat_map(|message| chunks::pieces(message));
+        pieces.into_iter().try_for_each(|piece| self.send(to, data.channel, &piece, acts))
+    }
+
     /// Sends messages of a channel that files pass on, in chunks: once it is told what happened to files, and what `noted` has of
     /// each message.
     fn pass(
@@ -429,6 +461,27 @@ impl Machine {
         }
     }
 
+    /// Whether the person sees what their hands do; what they hold down is let go where not.
+    pub(crate) fn see(&mut self, sees: bool) -> Result<Vec<Act>, Broken> {
+        let mut acts = Vec::new();
+        if !sees && !std::mem::replace(&mut self.blind, true) {
+            self.hands.let_go();
+            self.let_go(&mut acts)?;
+        }
+        self.blind = !sees;
+        Ok(acts)
+    }
+
+    pub(crate) fn is_blind(&self) -> bool {
+        self.blind
+    }
+
+    /// Whether what the target draws is shown now, by whatever it draws.
+    pub(super) fn shows(&self) -> bool {
+        let waits = self.dynamic.pipeline().is_some() && self.desktop.is_being_rebuilt();
+        self.desktop.shows() && !waits
+    }
+
     /// What was kept goes on.
     pub(super) fn go_on(&mut self, acts: &mut Vec<Act>) {
         self.later_bytes = 0;
@@ -438,7 +491,7 @@ impl Machine {
     /// The size of a desktop on which something can be drawn now.
     pub(crate) fn canvas(&self) -> Option<(u16, u16)> {
         match self.dynamic.pipeline() {
-            Some(pipeline) => pipeline.canvas().filter(|_| self.desktop.shows()),
+            Some(pipeline) => pipeline.canvas().filter(|_| self.shows()),
             None => self.desktop.canvas(),
         }
     }

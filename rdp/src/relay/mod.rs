@@ -23,7 +23,7 @@ pub(crate) use machine::{Act, MAX_PIXELS, Machine, Side};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use self::{
@@ -43,8 +43,10 @@ use crate::{
     wire::{self, WireError},
 };
 
-/// How long a screen that takes nothing more leaves the hands free: a slow one does not hold up the keyboard.
+/// How long a screen that takes nothing more leaves the hands free, and what it takes in that time to be only slow: such a one does
+/// not hold up the keyboard.
 const BLIND: Duration = Duration::from_secs(10);
+const SEEING: u64 = 16 * 1024;
 /// Time that a side gets to take its last bytes.
 const PARTING: Duration = Duration::from_millis(500);
 
@@ -95,7 +97,8 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
     W: Watch,
 {
-    let machine = Machine::new(policy, files, target.account, target.selected, person.requested);
+    let mut machine = Machine::new(policy, files, target.account, target.selected, person.requested);
+    machine.keyboard = person.keyboard;
     let mut to_person = BytesMut::new();
     if person.early {
         // Access granted: the person was proved, and the target has taken the account.
@@ -139,8 +142,8 @@ struct Session<A, B> {
     ids: Option<Ids>,
     left: Option<Side>,
     words: Words,
-    /// Since when the person's client takes nothing more.
-    full: Option<Instant>,
+    /// Since when nothing more fits into what waits for the person's client, and how much it had taken then.
+    full: Option<(Instant, u64)>,
 }
 
 impl<A, B> Session<A, B>
@@ -152,20 +155,19 @@ where
         let first = *self.orders.borrow_and_update();
         self.order(first, watch).await?;
         loop {
+            self.look(watch).await?;
             self.judge(watch).await?;
             if let Some(side) = self.left {
                 return Ok(self.finished(side));
             }
-            let blind = self.is_blind();
+            // Not looked at again before that, if nothing else happens.
+            let blind = self.full.filter(|_| !self.machine.is_blind()).map(|(since, _)| since + BLIND);
             let (person, target) = (&mut self.person, &mut self.target);
             // A side is read while the queues that its PDUs go to have room; answers go back to where they came from.
             let room = person.has_room() && target.has_room();
             let busy = (!person.is_idle(), !target.is_idle());
             let hear = (
-                !blind
-                    && target.has_room_for_hands()
-                    && person.has_room_for_answers()
-                    && person.inbound.len() < QUEUE,
+                target.has_room_for_hands() && person.has_room_for_answers() && person.inbound.len() < QUEUE,
                 room && target.inbound.len() < QUEUE,
             );
             let event = tokio::select! {
@@ -173,6 +175,7 @@ where
                 changed = self.orders.changed() => Woken::Order(changed.is_ok()),
                 result = person.out.drain(), if busy.0 => Woken::Wire(Side::Person, result),
                 result = target.out.drain(), if busy.1 => Woken::Wire(Side::Target, result),
+                () = sleep_until(blind.unwrap_or_else(Instant::now)), if blind.is_some() => Woken::Nothing,
                 due = self.words.due(), if person.is_idle() => Woken::Words(due),
                 result = wire::fill(&mut person.reader, &mut person.inbound), if hear.0 => Woken::Wire(Side::Person, result),
                 result = wire::fill(&mut target.reader, &mut target.inbound), if hear.1 => Woken::Wire(Side::Target, result),
@@ -188,19 +191,23 @@ where
                     return Err(Halt::Broken(side, Broken(what)));
                 }
                 Woken::Wire(side, Err(_)) => return Ok(self.finished(side)),
-                Woken::Wire(_, Ok(())) => {}
+                Woken::Wire(_, Ok(())) | Woken::Nothing => {}
                 Woken::Words(due) => self.say(due, watch).await?,
             }
         }
     }
 
-    /// Whether the person cannot have seen for long what their hands do.
-    fn is_blind(&mut self) -> bool {
-        if self.person.has_room() {
-            self.full = None;
-            return false;
-        }
-        self.full.get_or_insert_with(Instant::now).elapsed() >= BLIND
+    /// Looks whether the person can have seen what their hands do.
+    async fn look(&mut self, watch: &mut impl Watch) -> Result<(), Halt> {
+        let (now, taken) = (Instant::now(), self.person.taken());
+        self.full = match self.full {
+            _ if self.person.has_room() => None,
+            Some((since, before)) if taken - before < SEEING => Some((since, before)),
+            _ => Some((now, taken)),
+        };
+        let blind = self.full.is_some_and(|(since, _)| now.duration_since(since) >= BLIND);
+        let acts = self.machine.see(!blind).map_err(|broken| Halt::Broken(Side::Person, broken))?;
+        self.perform(acts, watch).await
     }
 
     fn finished(&self, side: Side) -> Finished {
@@ -231,7 +238,6 @@ where
             && !self.has_orders()
             && self.target.has_room_for_hands()
             && self.person.has_room_for_answers()
-            && !self.is_blind()
         {
             let broken = |broken| Halt::Broken(Side::Person, broken);
             let Some(pdu) = self.next_of_person().map_err(broken)? else { break };
@@ -383,7 +389,14 @@ where
         // themselves.
         let by_themselves = Finished::PersonLeft;
         if !matches!(result, Ok(finished) | Err(Halt::Finished(finished)) if *finished == by_themselves) {
+            for pdu in self.target.take_back() {
+                self.machine.unsaid(&pdu);
+            }
             self.target.forget();
+        }
+        // What stayed down would go on acting on a desktop that lives on.
+        for pdu in self.machine.let_all_go() {
+            self.target.queue(&pdu);
         }
         if let Some(pdu) = self.machine.leave() {
             self.target.queue(&pdu);
@@ -401,6 +414,7 @@ enum Woken {
     Order(bool),
     Wire(Side, Result<(), WireError>),
     Words(Due),
+    Nothing,
 }
 
 fn take(inbound: &mut BytesMut) -> Result<Option<wire::Pdu>, Broken> {

@@ -215,7 +215,7 @@ fn nobody_speaks_for_another_user() {
 
 #[test]
 fn what_is_answered_in_the_servers_name_goes_on_in_the_clients() {
-    let answer = |channel, payload| {
+    let answer = |channel, payload: &[u8]| {
         let data = Data { initiator: mcs::SERVER, channel, payload };
         Pdu { form: Form::Tpkt, bytes: mcs::encode(mcs::REQUEST, data).unwrap() }
     };
@@ -223,7 +223,7 @@ fn what_is_answered_in_the_servers_name_goes_on_in_the_clients() {
         let sent = sent(&acts, Side::Target);
         mcs::data(&sent[0], mcs::REQUEST).unwrap().initiator
     };
-    let sound = answer(SOUND, &[4, 0, 0, 0, 3, 0, 0, 0, 6, 0, 0, 0]);
+    let sound = answer(SOUND, &chunk(&[0xc, 0, 4, 0, 2, 0, 0, 0]));
     assert_eq!(initiator(machine().person(&sound).unwrap()), USER);
     let mut beginning = machine();
     beginning.licensed = false;
@@ -346,6 +346,7 @@ fn what_nobody_demanded_cannot_be_confirmed_and_what_is_recorded_is_never_smalle
     let (_, small) = capabilities(true, (8, 1000));
     let mut machine = machine();
     assert!(machine.person(&small).is_err());
+    machine.target(&from_target(IO, &END)).unwrap();
     machine.target(&demand).unwrap();
     let acts = machine.person(&small).unwrap();
     let [Act::Tell(Event::Activated(begun)), Act::Send(Side::Target, _)] = &acts[..] else {
@@ -443,12 +444,43 @@ fn what_else_a_target_says_waits_until_the_desktop_is_built_anew() {
     );
     // Too much of it does not wait.
     let mut machine = rebuilding();
-    let sound = from_target(SOUND, &chunk(&[7; 1000]));
-    let mut passed = 0;
+    let measured = from_target(MESSAGES, &[&[0, 0x10][..], &[7; 1000]].concat());
+    let size = measured.bytes.len();
+    let mut passed = Vec::new();
     for _ in 0..400 {
-        passed += sent(&machine.target(&sound).unwrap(), Side::Person).len();
+        passed.push(sent(&machine.target(&measured).unwrap(), Side::Person).len());
     }
-    assert!(passed > 200 && passed <= 400, "{passed}");
+    let at = 256 * 1024 / size;
+    assert_eq!((passed.iter().sum::<usize>(), passed[at]), (at + 1, at + 1), "and what follows waits again");
+}
+
+#[test]
+fn hands_of_somebody_who_cannot_see_do_nothing_and_let_go_and_the_rest_passes() {
+    let mut machine = machine();
+    machine.person(&fast(&KEY_DOWN)).unwrap();
+    assert!(machine.see(true).unwrap().is_empty());
+    let acts = machine.see(false).unwrap();
+    assert!(
+        matches!(acts[..], [Act::Tell(Event::Key(Key { down: false, .. })), Act::Send(Side::Target, _)]),
+        "{acts:?}"
+    );
+    assert!(machine.see(false).unwrap().is_empty(), "once");
+    assert!(machine.person(&fast(&KEY_DOWN)).unwrap().is_empty());
+    let measured = from_person(MESSAGES, &[0, 0x20, 0, 0, 6, 1, 0, 0]);
+    assert_eq!(machine.person(&measured).unwrap().len(), 1);
+    machine.see(true).unwrap();
+    assert_eq!(machine.person(&fast(&KEY_DOWN)).unwrap().len(), 2);
+}
+
+#[test]
+fn at_the_end_nothing_stays_down() {
+    let mut machine = machine();
+    machine.person(&fast(&KEY_DOWN)).unwrap();
+    assert_eq!(machine.let_all_go().len(), 1);
+    assert!(machine.let_all_go().is_empty());
+    machine.person(&fast(&KEY_DOWN)).unwrap();
+    machine.target(&from_target(IO, &END)).unwrap();
+    assert!(machine.let_all_go().is_empty(), "nobody would hear it");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::{
     machine::{Act, Machine, Side},
 };
 use crate::{
-    channels::{self, Kind},
+    channels::Kind,
     event::{Activation, Direction, Dropped, Event},
     mcs::{self, Data},
     rewrite::{Broken, capabilities, input, licence},
@@ -40,7 +40,7 @@ impl Machine {
     /// Whether it goes on: where the person can see what it does. What says only which keys are locked, some clients say before.
     fn input(&mut self, events: Vec<Event>, acts: &mut Vec<Act>) -> bool {
         let locks = events.iter().all(|event| matches!(event, Event::Locks(_)));
-        let passes = !self.frozen && (self.desktop.shows() || locks && self.desktop.is_active());
+        let passes = !self.frozen && !self.is_blind() && (self.shows() || locks && self.desktop.is_active());
         for event in events {
             if passes {
                 self.hands.act(&event);
@@ -99,9 +99,7 @@ impl Machine {
             }
             Some(Kind::Clipboard) => self.clip(Direction::ToTarget, data, acts),
             Some(Kind::Devices) => self.device(Direction::ToTarget, data, acts),
-            Some(Kind::Sound) if !channels::compressed(data.payload) => {
-                self.send(Side::Target, data.channel, data.payload, acts)
-            }
+            Some(Kind::Sound) => self.hear(Direction::ToTarget, data, acts),
             _ => {
                 self.dropped(Dropped::ChannelData, acts);
                 Ok(())
@@ -203,19 +201,31 @@ impl Machine {
 
     /// Tells the target what is to be let go, as soon as it has a desktop.
     pub(super) fn let_go(&mut self, acts: &mut Vec<Act>) -> Result<(), Broken> {
-        if !self.desktop.shows() {
+        if !self.shows() {
             return Ok(());
         }
         let due = self.hands.due();
         acts.extend(due.iter().cloned().map(Act::Tell));
-        for body in hands::bodies(&due) {
-            let share_id = self.desktop.share_id();
-            let data = ShareData { share_id, source: self.user, kind: INPUT, body: &body };
-            let payload = share::encode_data(data)?;
-            let data = Data { initiator: self.user, channel: self.io, payload: &payload };
-            acts.push(Act::Send(Side::Target, mcs::encode(mcs::REQUEST, data)?));
-        }
+        let pdus = self.releases(&due)?;
+        acts.extend(pdus.into_iter().map(|pdu| Act::Send(Side::Target, pdu)));
         Ok(())
+    }
+
+    /// PDUs that let go of everything, at the end: also where nothing is shown at the moment.
+    pub(crate) fn let_all_go(&mut self) -> Vec<Bytes> {
+        self.hands.let_go();
+        let due = self.hands.due();
+        if self.desktop.is_active() { self.releases(&due).unwrap_or_default() } else { Vec::new() }
+    }
+
+    fn releases(&self, due: &[Event]) -> Result<Vec<Bytes>, Broken> {
+        let whole = |body: &Vec<u8>| {
+            let share_id = self.desktop.share_id();
+            let payload = share::encode_data(ShareData { share_id, source: self.user, kind: INPUT, body })?;
+            let data = Data { initiator: self.user, channel: self.io, payload: &payload };
+            mcs::encode(mcs::REQUEST, data)
+        };
+        hands::bodies(due).iter().map(whole).collect()
     }
 
     /// The person's input goes on again.

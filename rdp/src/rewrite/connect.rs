@@ -42,10 +42,15 @@ pub(crate) fn connect_initial(
     pdu: &[u8],
     selected: SecurityProtocol,
     policy: &ChannelPolicy,
+    keyboard: Option<u32>,
 ) -> Result<Initial, Broken> {
     let data = decode::<X224<X224Data<'_>>>(pdu).map_err(|_| Broken("connect initial"))?.0.data;
     let mut initial = decode::<ConnectInitial>(&data).map_err(|_| Broken("connect initial"))?;
     let mut blocks = initial.conference_create_request.into_gcc_blocks();
+    // A browser does not know which one it has.
+    if let (0, Some(layout)) = (blocks.core.keyboard_layout, keyboard) {
+        blocks.core.keyboard_layout = layout;
+    }
     let client = describe(&blocks);
     blocks.core.client_build = blocks.core.client_build.max(LEAST_BUILD);
     let optional = &mut blocks.core.optional_data;
@@ -259,7 +264,7 @@ mod tests {
         let names = ["rdpdr", "rdpsnd", "cliprdr", "drdynvc", "EVIL", "drdynvc"];
         let mut policy =
             ChannelPolicy { resize: true, clipboard_to_target: true, ..ChannelPolicy::default() };
-        let rewritten = connect_initial(&initial(&names), SecurityProtocol::SSL, &policy).unwrap();
+        let rewritten = connect_initial(&initial(&names), SecurityProtocol::SSL, &policy, None).unwrap();
         let kinds: Vec<_> = rewritten.channels.iter().map(|(_, kind)| *kind).collect();
         assert_eq!(
             kinds,
@@ -271,14 +276,15 @@ mod tests {
             network.channels.iter().map(|channel| channel.name.as_str().unwrap().to_owned()).collect();
         assert_eq!(sent, ["x00", "x01", "cliprdr", "drdynvc", "x04", "x05"]);
         policy = ChannelPolicy::default();
-        let rewritten = connect_initial(&initial(&names), SecurityProtocol::SSL, &policy).unwrap();
+        let rewritten = connect_initial(&initial(&names), SecurityProtocol::SSL, &policy, None).unwrap();
         assert!(rewritten.channels.iter().all(|(_, kind)| kind.is_none()), "all off by default");
     }
 
     #[test]
     fn the_target_hears_of_its_own_protocol_and_of_no_way_around() {
         let rewritten =
-            connect_initial(&initial(&[]), SecurityProtocol::SSL, &ChannelPolicy::default()).unwrap();
+            connect_initial(&initial(&[]), SecurityProtocol::SSL, &ChannelPolicy::default(), Some(0x0409))
+                .unwrap();
         let client = Client {
             name: "VERA-PC".to_owned(),
             keyboard_layout: 0x0407,
@@ -297,6 +303,19 @@ mod tests {
                 | ClientEarlyCapabilityFlags::SUPPORT_SKIP_CHANNELJOIN
         ));
         assert_eq!(blocks.core.client_color_depth(), ClientColorDepth::Bpp32);
+    }
+
+    #[test]
+    fn a_client_that_does_not_know_its_keyboard_has_the_one_that_the_person_chose() {
+        let policy = ChannelPolicy::default();
+        let mut blocks = blocks(&[]);
+        blocks.core.keyboard_layout = 0;
+        let pdu = envelope(encode_vec(&ConnectInitial::with_gcc_blocks(blocks).unwrap())).unwrap();
+        for (chosen, layout) in [(Some(0x0807), 0x0807), (None, 0)] {
+            let rewritten = connect_initial(&pdu, SecurityProtocol::SSL, &policy, chosen).unwrap();
+            assert_eq!(rewritten.client.keyboard_layout, layout);
+            assert_eq!(read(&rewritten.pdu).core.keyboard_layout, layout);
+        }
     }
 
     #[test]
@@ -380,12 +399,12 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..500, value: u8) {
             let policy = ChannelPolicy::default();
-            drop(connect_initial(&bytes, SecurityProtocol::SSL, &policy));
+            drop(connect_initial(&bytes, SecurityProtocol::SSL, &policy, None));
             drop(without_messages(&bytes));
             drop(connect_response(&bytes, SecurityProtocol::SSL, 1));
             let mut pdu = initial(&["rdpdr", "drdynvc"]).to_vec();
             crate::wire::put(&mut pdu, at, &[value]);
-            drop(connect_initial(&pdu, SecurityProtocol::SSL, &policy));
+            drop(connect_initial(&pdu, SecurityProtocol::SSL, &policy, None));
             let mut pdu = response(&[1004, 1005], EncryptionMethod::empty()).to_vec();
             crate::wire::put(&mut pdu, at, &[value]);
             drop(connect_response(&pdu, SecurityProtocol::SSL, 2));

@@ -12,3 +12,14 @@ pub(crate) mod session_info;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed or forbidden: {0}")]
 pub struct Broken(pub(crate) &'static str);
+
+impl Broken {
+    /// A Server Redirection PDU (MS-RDPBCGR 2.2.13).
+    pub(crate) const REDIRECTION: Self = Self("redirection to another machine");
+
+    /// Whether the target sends its people on to another machine.
+    #[must_use]
+    pub fn is_redirection(&self) -> bool {
+        *self == Self::REDIRECTION
+    }
+}

@@ -140,19 +140,19 @@ impl Tap {
         })
     }
 
-    /// The same for a session in which another desktop was before: its faults, pointers, and the surfaces of the graphics pipeline,
+    /// The same for a session in which another desktop was before: its faults, palette, pointers, and the surfaces of the graphics pipeline,
     /// which a client keeps, too.
     #[must_use]
     pub fn after(self, before: Option<Self>) -> Self {
         let Some(before) = before else { return self };
-        let Self { faults, pipeline, image, pointers, pointer_changes, .. } = before;
+        let Self { faults, pipeline, image, bitmaps, pointers, pointer_changes, .. } = before;
         // What a client has of a desktop that is as large as before, it keeps.
         let image = match &pipeline {
             _ if image.size() == self.image.size() => image,
             Some(pipeline) => pipeline.anew(self.image),
             None => self.image,
         };
-        Self { faults, pipeline, image, pointers, pointer_changes, ..self }
+        Self { faults, pipeline, image, bitmaps, pointers, pointer_changes, ..self }
     }
 
     /// Takes what a target draws.

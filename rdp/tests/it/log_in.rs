@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::{
     desktop::Xfreerdp,
     gateway::{Account, Gateway, Outcome, TOKEN, TYPED, USER},
-    targets::{Folder, Shadow},
+    targets::{Display, Folder, Shadow},
 };
 
 /// A target that must not be reached: nothing ever accepts there, and what comes is seen.
@@ -57,14 +57,24 @@ async fn a_client_without_nla_is_told_what_is_needed() {
     let client = Xfreerdp::start(&folder, gateway.address, USER, TOKEN, &["/sec:tls"]);
     client.end();
     assert!(matches!(gateway.outcome().await, Outcome::Front(FrontError::NoNla)));
-    let (_, account) = untouched().await;
+    assert!(nobody_came(listener).await);
+    // rdesktop offers NLA, has none but by Kerberos, and ends before that with a server whose key is not RSA.
+    let (listener, account) = untouched().await;
     let gateway = Gateway::start(account, ChannelPolicy::default()).await;
     let address = gateway.address.to_string();
-    let out = Command::new("timeout")
-        .args(["20", "rdesktop", "-u", USER, "-p", TOKEN, &address])
-        .env("DISPLAY", ":none")
-        .output();
-    assert!(!out.unwrap().status.success());
+    let display = Display::xvfb(&folder, "rdesktop-display");
+    // It asks whether the certificate is trusted.
+    let script = "echo yes | timeout 20 rdesktop -u \"$0\" -p \"$1\" \"$2\"";
+    let mut rdesktop = Command::new("bash");
+    rdesktop.args(["-o", "pipefail", "-c", script, USER, TOKEN, &address]);
+    let out = rdesktop.env("DISPLAY", &display.name).env("HOME", folder.path("")).output().unwrap();
+    let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+    assert!(!out.status.success() && said.contains("not RSA"), "{said}");
+    let outcome = gateway.outcome().await;
+    assert!(
+        matches!(outcome, Outcome::Front(_)) && !matches!(outcome, Outcome::Front(FrontError::NoNla)),
+        "{outcome:?}"
+    );
     assert!(nobody_came(listener).await);
 }
 

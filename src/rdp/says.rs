@@ -1,0 +1,76 @@
+//! What a target says at the end of a desktop (`errorInfo`, MS-RDPBCGR 2.2.5.1.1), in words with what to do.
+
+use cofferdam_rdp::RelayError;
+
+use crate::session::end::End;
+
+/// How a desktop ended that its target closed, with the reason that it gave.
+pub(super) fn target_left(error_info: Option<u32>) -> End {
+    match error_info.and_then(|code| Some((code, words(code)?))) {
+        Some((code, words)) => End::TargetFailed {
+            why: format!("the target ended the connection ({code:#x}): {words}"),
+            sentence: format!("session ended by the desktop's machine: {words}"),
+        },
+        None => End::TargetClosed,
+    }
+}
+
+/// For the person and the operator; nothing where somebody logged off, or just left.
+pub(super) fn words(code: u32) -> Option<&'static str> {
+    Some(match code {
+        0 | 0xb | 0xc => return None,
+        1 | 2 => "somebody who administers it ended the session there; ask the site before you connect again",
+        3 => "it ends sessions without input earlier than the window does; connect again to go on",
+        4 => "its own time limit for sessions is over; connect again to go on",
+        5 => "somebody else logged in with the same account; agree with them, then connect again",
+        6 => "it has no memory left; tell the site",
+        7 | 9 => {
+            "it does not let the account log in by remote desktop; the site's administrator has to allow that there"
+        }
+        8 => "it could not make a session; try again, then tell the site",
+        0xa => {
+            "it wants credentials that are fresh; the site's administrator has to look at the account's secret"
+        }
+        0x10..=0x17 => "it could not start the desktop; try again, then tell the site",
+        0x100..=0x10a => {
+            "its licensing refuses the connection; the site's administrator has to look at its licence server"
+        }
+        0x400..=0x411 => {
+            "its connection broker could not give a desktop; the site's administrator has to look at it"
+        }
+        _ => "it gave a reason that only its administrator can read; the gateway's log has the code",
+    })
+}
+
+/// How a desktop ended on which one side broke the protocol.
+pub(super) fn broken(error: &RelayError) -> End {
+    let sentence = match error {
+        RelayError::Client(_) => {
+            "session ended: your client sent what the gateway does not let through; update it, or use another one"
+        }
+        RelayError::Target(broken) if broken.is_redirection() => {
+            "session ended: the desktop's machine sends people on to another one; the site's administrator has to describe \
+             that one as the asset"
+        }
+        RelayError::Target(_) => {
+            "session ended: the desktop's machine sent what the gateway does not let through; tell the site's administrator"
+        }
+    };
+    End::TargetFailed { why: format!("the relay of a desktop: {error}"), sentence: sentence.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_logged_off_left_and_every_other_reason_has_words() {
+        for code in [None, Some(0), Some(0xc)] {
+            assert!(matches!(target_left(code), End::TargetClosed), "{code:?}");
+        }
+        for code in [1, 5, 7, 0x104, 0x10c9] {
+            let End::TargetFailed { why, sentence } = target_left(Some(code)) else { panic!("{code}") };
+            assert!(why.contains(&format!("{code:#x}")) && !sentence.contains("0x"), "{why}, {sentence}");
+        }
+    }
+}
