@@ -44,6 +44,9 @@ fn a_vendor_works_on_a_desktop_in_the_browser_and_reads_there_why_it_stands_stil
     assert_eq!(session["protocol"], "rdp", "{session:#}");
     assert!(state_of(&session).starts_with("ended"), "{session:#}");
     gateway.cofferdam(["recording", "verify", &id_of(&session)]).ok();
+    let events = gateway.cofferdam(["recording", "export", &id_of(&session), "--format", "jsonl"]).ok().out();
+    let keyboard = events.lines().find(|event| event.contains("\"keyboard\""));
+    assert!(keyboard.is_some_and(|event| event.contains("407") || event.contains("1031")), "{keyboard:?}");
     let secret = std::fs::read_to_string(gateway.config().parent().unwrap().join("eng-ws/password")).unwrap();
     assert!(!gateway.log().contains(secret.trim()), "the target's secret is in the log");
 }

@@ -297,8 +297,10 @@ document.addEventListener("DOMContentLoaded", () => {
     rdp = client.Backend;
     const { width, height } = size();
     globalThis.WebSocket = Carrier;
+    const address = new URL(socketAddress(place.dataset.desktop));
+    if (keyboard.value) address.searchParams.set("keyboard", keyboard.value);
     const builder = new rdp.SessionBuilder()
-      .proxyAddress(String(socketAddress(place.dataset.desktop)))
+      .proxyAddress(String(address))
       .destination(`${place.dataset.asset}:3389`)
       // The gateway knows who asks by the log-in; this is said only because the message has a place for it.
       .authToken("browser")
@@ -322,6 +324,15 @@ document.addEventListener("DOMContentLoaded", () => {
   };
 
   const choice = document.querySelector("[data-choice]");
+  const keyboard = choice.querySelector("[data-keyboard]");
+  {
+    // The one of the browser's language and region, else of its language alone.
+    const spoken = navigator.language.toLowerCase();
+    const options = [...keyboard.options].filter((option) => option.dataset.language);
+    const of = (language) => options.find((option) => option.dataset.language.toLowerCase() === language);
+    const likely = of(spoken) ?? of(spoken.split("-")[0]);
+    if (likely) keyboard.value = likely.value;
+  }
   choice.querySelector("[data-open]").addEventListener("click", async () => {
     const token = choice.querySelector("[data-token]").textContent.trim();
     // A token works once; neither this page nor one from the browser's memory tries it again.

@@ -82,12 +82,42 @@ pub trait Desktops: Send + Sync + fmt::Debug {
     /// Why there is none, for the person.
     async fn issue(&self, act: &Act, request: DesktopRequest) -> Result<DesktopPass, String>;
     /// Serves a browser in which `user` is logged in, and which comes from `source`, as a client at the desktops' own address
-    /// is served: a token of that person is proved, then decision, record, watch and end are those of every session.
+    /// is served: a token of that person is proved, then decision, record, watch and end are those of every session. `keyboard` is
+    /// the layout that the person says to have, a Windows identifier.
     ///
     /// # Errors
     /// Why it is not served, for the person.
-    fn open(&self, user: Name, source: SocketAddr) -> Result<OpenDesktop, String>;
+    fn open(&self, user: Name, source: SocketAddr, keyboard: Option<u32>) -> Result<OpenDesktop, String>;
 }
+
+/// Layouts of keyboards that a person may say to have (Windows' identifiers), with the language and region of a browser that
+/// most likely has it.
+pub(crate) const KEYBOARDS: [(u32, &str, &str); 24] = [
+    (0x0405, "Czech", "cs"),
+    (0x0406, "Danish", "da"),
+    (0x0413, "Dutch", "nl"),
+    (0x0809, "English (United Kingdom)", "en-GB"),
+    (0x0409, "English (United States)", "en"),
+    (0x040b, "Finnish", "fi"),
+    (0x080c, "French (Belgium)", "fr-BE"),
+    (0x1009, "French (Canada)", "fr-CA"),
+    (0x040c, "French (France)", "fr"),
+    (0x100c, "French (Switzerland)", "fr-CH"),
+    (0x0407, "German", "de"),
+    (0x0807, "German (Switzerland)", "de-CH"),
+    (0x040e, "Hungarian", "hu"),
+    (0x0410, "Italian", "it"),
+    (0x0411, "Japanese", "ja"),
+    (0x0414, "Norwegian", "nb"),
+    (0x0415, "Polish", "pl"),
+    (0x0416, "Portuguese (Brazil)", "pt-BR"),
+    (0x0816, "Portuguese (Portugal)", "pt"),
+    (0x0419, "Russian", "ru"),
+    (0x041b, "Slovak", "sk"),
+    (0x040a, "Spanish", "es"),
+    (0x041d, "Swedish", "sv"),
+    (0x041f, "Turkish", "tr"),
+];
 
 /// A file for clients that read one (MS-RDPBCGR clients' `.rdp` settings): everything but the token. What policy would refuse
 /// anyway is turned off here, so that the client does not offer it.
@@ -113,7 +143,8 @@ pub(crate) fn settings_file(address: &str, user_name: &str, allowed: &Desktop) -
         "devicestoredirect:s:".to_owned(),
         "usbdevicestoredirect:s:".to_owned(),
         "camerastoredirect:s:".to_owned(),
-        "audiomode:i:2".to_owned(),
+        // 0 plays it here, 2 nowhere.
+        format!("audiomode:i:{}", if allowed.sound { 0 } else { 2 }),
         "audiocapturemode:i:0".to_owned(),
         // A token works once: a client that reconnects by itself could only be refused.
         "autoreconnection enabled:i:0".to_owned(),

@@ -18,10 +18,13 @@ await story(async (browser) => {
   const asked = [];
   page.on("request", (request) => asked.push(request.url()));
   page.on("websocket", (socket) => asked.push(socket.url()));
+  const keyboard = page.getByLabel("My keyboard");
+  assert.equal(await keyboard.inputValue(), "1033", "the one of the browser's language");
+  await keyboard.selectOption({ label: "German" });
   await openHere(page);
   const took = await atTheDesktop(page);
   assert(!(await page.content()).includes(token), "the token is still in the page");
-  assert(asked.some((url) => url.endsWith("/desktop/socket")) && !asked.some((url) => url.includes(token)), String(asked));
+  assert(asked.some((url) => url.endsWith("/desktop/socket?keyboard=1031")) && !asked.some((url) => url.includes(token)), String(asked));
   assert.equal(await page.locator("[data-state]").innerText(), "recorded");
 
   await until("the picture", 10_000, async () => (await colour(page, FIRST_KEY)) === PANEL);

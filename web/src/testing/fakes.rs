@@ -143,7 +143,7 @@ impl Desktops for FakeDesktops {
             expires_at: token.expires_at,
         })
     }
-    fn open(&self, _: Name, _: SocketAddr) -> Result<OpenDesktop, String> {
+    fn open(&self, _: Name, _: SocketAddr, _: Option<u32>) -> Result<OpenDesktop, String> {
         Err("nothing is behind this desktop".into())
     }
 }

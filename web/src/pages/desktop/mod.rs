@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use super::terminal::{Reachable, open_to};
 use crate::{
-    desktops::{DesktopPass, DesktopRequest, Desktops, settings_file},
+    desktops::{DesktopPass, DesktopRequest, Desktops, KEYBOARDS, settings_file},
     error::Failure,
     form::Form,
     frame::{self, Frame, Moment, WORKERS},
@@ -80,6 +80,7 @@ struct DesktopPage {
     expires: Moment,
     idle_minutes: u32,
     allowed: Desktop,
+    keyboards: &'static [(u32, &'static str, &'static str)],
 }
 
 fn desktops(app: &App) -> Result<&dyn Desktops, Failure> {
@@ -140,6 +141,7 @@ async fn open(
         expires: frame.at(&opened.pass.expires_at),
         idle_minutes: opened.reachable.idle_minutes,
         allowed,
+        keyboards: &KEYBOARDS,
         frame,
     })?;
     response.extensions_mut().insert(With::Desktop);
@@ -245,6 +247,7 @@ mod tests {
                 drives_paths: vec!["/out/<b>".into()],
                 ..Desktop::default()
             },
+            keyboards: &KEYBOARDS,
             frame,
         };
         let html = page.render().unwrap();

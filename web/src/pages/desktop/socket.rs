@@ -7,7 +7,7 @@ use std::{pin::pin, time::Duration};
 
 use axum::{
     extract::{
-        State, WebSocketUpgrade,
+        Query, State, WebSocketUpgrade,
         ws::{Message, WebSocket},
     },
     http::HeaderMap,
@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::desktops;
 use crate::{
-    desktops::{OpenDesktop, Told},
+    desktops::{KEYBOARDS, OpenDesktop, Told},
     error::Failure,
     frame::{WORKERS, sentence},
     services::App,
@@ -57,10 +57,25 @@ enum Say<'a> {
     Ended(&'a str),
 }
 
+/// What the page says of its person.
+#[derive(Debug, Deserialize)]
+pub(super) struct Asked {
+    /// The layout of their keyboard.
+    keyboard: Option<u32>,
+}
+
+impl Asked {
+    /// One of those that can be chosen: the number goes to the machine.
+    fn known(&self) -> Option<u32> {
+        self.keyboard.filter(|chosen| KEYBOARDS.iter().any(|(layout, ..)| layout == chosen))
+    }
+}
+
 pub(super) async fn connect(
     State(app): State<App>,
     viewer: Viewer,
     headers: HeaderMap,
+    Query(asked): Query<Asked>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Failure> {
     let upgrade = sockets::of_our_page(upgrade, &headers)?;
@@ -68,12 +83,12 @@ pub(super) async fn connect(
     let Credential::Session { .. } = viewer.credential else { return Err(Failure::LogIn) };
     desktops(&app)?;
     let place = app.streams.enter(&viewer.user.name)?;
-    Ok(upgrade.on_upgrade(move |socket| serve(app, viewer, socket, place)))
+    Ok(upgrade.on_upgrade(move |socket| serve(app, viewer, socket, place, asked.known())))
 }
 
-async fn serve(app: App, viewer: Viewer, mut socket: WebSocket, place: Place) {
+async fn serve(app: App, viewer: Viewer, mut socket: WebSocket, place: Place, keyboard: Option<u32>) {
     let opened = match desktops(&app) {
-        Ok(desktops) => desktops.open(viewer.user.name.clone(), viewer.source),
+        Ok(desktops) => desktops.open(viewer.user.name.clone(), viewer.source, keyboard),
         Err(e) => Err(e.to_string()),
     };
     let why = match opened {
@@ -247,6 +262,12 @@ mod tests {
         assert!(matches!(serde_json::from_str("{\"ack\":7}"), Ok(Said::Ack(7))));
         assert_eq!(serde_json::to_string(&Say::Frozen("")).unwrap(), "{\"frozen\":\"\"}");
         assert_eq!(serde_json::to_string(&Say::Ended("over")).unwrap(), "{\"ended\":\"over\"}");
+    }
+
+    #[test]
+    fn only_keyboards_that_can_be_chosen_are_believed_in() {
+        let asked = |keyboard| Asked { keyboard }.known();
+        assert_eq!((asked(Some(0x0407)), asked(Some(7)), asked(None)), (Some(0x0407), None, None));
     }
 
     #[tokio::test]
