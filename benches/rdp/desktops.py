@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import shlex
 import signal
 import socket
@@ -36,8 +37,9 @@ def end(process: subprocess.Popen) -> None:
 
 def listens(port: int) -> bool:
     """Looked up in the kernel's table: a connection that only asks would be a session to some servers."""
-    with open("/proc/net/tcp", encoding="ascii") as table:
-        return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in map(str.split, table))
+    tables = (pathlib.Path(f"/proc/net/{table}").read_text(encoding="ascii") for table in ("tcp", "tcp6"))
+    rows = (row.split() for table in tables for row in table.splitlines())
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
 
 
 class Screen:
@@ -52,6 +54,7 @@ class Screen:
                 start_new_session=True,
             )
         self.shown: list[subprocess.Popen] = []
+        self.environment: dict[str, str] = {}
         wait_until(f"{name} to be a display", lambda: number.read_text().endswith("\n"))
         self.display = f":{number.read_text().strip()}"
 
@@ -62,7 +65,7 @@ class Screen:
     def show(self, *command) -> subprocess.Popen:
         """Starts a program that shows itself here."""
         log = self.folder / f"{self.name}-{len(self.shown)}.log"
-        self.shown.append(start(list(command), log, DISPLAY=self.display, HOME=str(self.folder)))
+        self.shown.append(start(list(command), log, DISPLAY=self.display, HOME=str(self.folder), **self.environment))
         return self.shown[-1]
 
     def scene(self, *arguments) -> subprocess.Popen:
@@ -90,12 +93,36 @@ class Screen:
             end(process)
 
 
+class Compositor(Screen):
+    """The X server of a Wayland desktop without a screen, started with a session of its own. Its windows are the compositor's."""
+
+    def __init__(self, folder: pathlib.Path, name: str, script: str, **environment: str):
+        self.folder, self.name, self.shown = folder, name, []
+        runtime = folder / "runtime"
+        runtime.mkdir(mode=0o700)
+        known = {**environment, "XDG_RUNTIME_DIR": str(runtime), "XDG_SESSION_TYPE": "wayland", "HOME": str(folder)}
+        for unwanted in ("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS"):
+            os.environ.pop(unwanted, None)
+        self.server = start(["dbus-run-session", "--", "bash", "-euc", script], folder / f"{name}.log", **known)
+        log = folder / f"{name}-compositor.log"
+        wait_until("the compositor", lambda: log.exists() and "public X11 display" in log.read_text(), 20)
+        self.display = re.search(r"public X11 display (:\d+)", log.read_text())[1]
+        self.environment = {"XAUTHORITY": str(next(runtime.glob(".mutter-Xwaylandauth.*")))}
+
+    def scene(self, what, *arguments) -> subprocess.Popen:
+        # It gives keys only to windows that it manages.
+        return super().scene("managed" if what == "keys" else what, *arguments)
+
+
 class Target:
     """A desktop that can be logged in to on `port`, and the public key that it shows."""
 
     login = "operator"
-    # How the gateway logs in.
+    # How the gateway logs in, and how it lets the target draw.
     security = "tls"
+    graphics = "bitmaps"
+    # The first key of a log-in only makes it a keyboard, and is lost.
+    loses_first_key = False
 
     def __init__(self, folder: pathlib.Path, name: str, screen: Screen, port: int, server: subprocess.Popen):
         self.folder, self.name, self.screen, self.port, self.server = folder, name, screen, port, server
@@ -174,6 +201,44 @@ class Shadow(Target):
         return next(self.folder.glob(".config/freerdp/**/*.crt"))
 
 
+class Gnome(Target):
+    """GNOME Remote Desktop over a mutter without a screen: NLA, and the graphics pipeline by RemoteFX."""
+
+    login = "eng"
+    password = "Vault-Secret-1"
+    security = "nla"
+    graphics = "pipeline"
+    loses_first_key = True
+    SESSION = """
+        cd "$HOME"
+        until_there() { for _ in $(seq 400); do [ -e "$1" ] && return; sleep 0.05; done; exit 1; }
+        pipewire >pipewire.log 2>&1 &
+        until_there "$XDG_RUNTIME_DIR/pipewire-0"
+        wireplumber >wireplumber.log 2>&1 &
+        mutter --headless --wayland --virtual-monitor 1280x800 --wayland-display wayland-target >mutter-compositor.log 2>&1 &
+        until_there "$XDG_RUNTIME_DIR/wayland-target"
+        openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=eng-ws -days 30 -keyout key.pem -out cert.pem 2>/dev/null
+        grdctl --headless rdp set-tls-key "$HOME/key.pem"
+        grdctl --headless rdp set-tls-cert "$HOME/cert.pem"
+        grdctl --headless rdp set-credentials "$LOGIN" "$KNOWN"
+        grdctl --headless rdp disable-view-only
+        grdctl --headless rdp enable
+        exec /usr/libexec/gnome-remote-desktop-daemon --headless --rdp-port "$PORT"
+    """
+
+    def __init__(self, folder: pathlib.Path, name: str):
+        own, port = folder / name, free_port()
+        own.mkdir()
+        screen = Compositor(
+            own, "mutter", self.SESSION, LOGIN=self.login, KNOWN=self.password, PORT=str(port),
+            GSETTINGS_BACKEND="keyfile", LIBGL_ALWAYS_SOFTWARE="1", NO_AT_BRIDGE="1",
+        )
+        super().__init__(own, name, screen, port, screen.server)
+
+    def certificate(self) -> pathlib.Path:
+        return self.folder / "cert.pem"
+
+
 class Way:
     """One way to desktops: a name, and for each target the port, the user name and the password that lead there."""
 
@@ -185,7 +250,7 @@ class Way:
         port, user, password = self.pass_for(target)
         return [
             "xfreerdp", f"/v:127.0.0.1:{port}", f"/u:{user}", f"/p:{password}", "/cert:ignore", f"/size:{size}", "-decorations",
-            "/log-level:WARN", "-gfx",
+            "/log-level:WARN", "-gfx" if target.graphics == "bitmaps" else "/gfx",
         ]
 
 
@@ -251,6 +316,8 @@ class Seat:
         self.connected = (seen - begin) * 1000
         self.eyes.point()
         self.eyes.rest(1.5)
+        if target.loses_first_key:
+            self.eyes.key_to_pixel()
 
     def keys(self, count: int, dice) -> list[float]:
         """Milliseconds from key to pixel, some seven times a second but in no step with anything."""

@@ -60,7 +60,7 @@ class Gateway:
             site += (
                 f'\n[[assets]]\nname = "{target.name}"\nzone = "cell-1"\naddress = "127.0.0.1"\n'
                 f'[[assets.endpoints]]\nprotocol = "rdp"\nport = 3389\ndial_port = {target.port}\n'
-                f'[assets.rdp]\npublic_keys = ["{target.pin()}"]\nsecurity = "{target.security}"\n'
+                f'[assets.rdp]\npublic_keys = ["{target.pin()}"]\nsecurity = "{target.security}"\ngraphics = "{target.graphics}"\n'
                 f'\n[[accounts]]\nasset = "{target.name}"\nlogin = "{target.login}"\ncredential = "password"\ndefault = true\n'
             )
         file = self.folder / "site.toml"

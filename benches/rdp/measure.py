@@ -17,7 +17,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).parent.with_name("ssh")))
 import proc  # noqa: E402
 import rig  # noqa: E402
-from desktops import Screen, Seat, Shadow, Target, Way, Xrdp, direct, end, over_a_hop  # noqa: E402
+from desktops import Gnome, Screen, Seat, Shadow, Target, Way, Xrdp, direct, end, over_a_hop  # noqa: E402
 from gateway import Gateway  # noqa: E402
 from table import ROWS, median, percentile, row  # noqa: E402
 
@@ -54,7 +54,8 @@ def keys(target: Target, ways: list[Way], gateway: Gateway, screen: Screen, args
     for what, seen in (("nothing else moves", idle), ("under a moving window", loaded)):
         base, through = seen["direct"], seen["cofferdam"]
         added = {share: percentile(through, share) - percentile(base, share) for share in (0.5, 0.95)}
-        row(f"key to pixel, {target.name}, {what}", "p50 ≤ 1.5 ms more", added[0.5] <= 1.5,
+        wanted = target.graphics == "bitmaps"
+        row(f"key to pixel, {target.name}, {what}", "p50 ≤ 1.5 ms more" if wanted else "none", added[0.5] <= 1.5 if wanted else None,
             **{"direct p50 ms": round(median(base), 1), "p95 ms": round(percentile(base, 0.95), 1),
                "added p50 ms": f"{added[0.5]:.2f} ± {uncertainty(base, through):.2f}", "p95 ms more": round(added[0.95], 2),
                "keys each way": len(base)})
@@ -176,7 +177,7 @@ def many(target: Target, quiet: Target, lively: Target, ways: list[Way], gateway
 
 
 def main() -> int:
-    names = ["keys", "connect", "size", "crowd"]
+    names = ["keys", "connect", "size", "crowd", "pipeline"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cofferdam", required=True)
     parser.add_argument("--quick", action="store_true")
@@ -204,16 +205,19 @@ def main() -> int:
             return made
 
         xrdp, shadow = opened(Xrdp(args.folder, "xrdp")), opened(Shadow(args.folder, "shadow"))
+        gnome = opened(Gnome(args.folder, "gnome"))
         quiet, lively = opened(Xrdp(args.folder, "quiet")), opened(Xrdp(args.folder, "lively", "640x480"))
         screen = opened(Screen.xvfb(args.folder, "person"))
-        for target in (xrdp, shadow):
+        for target in (xrdp, shadow, gnome):
             target.screen.scene("keys")
-        gateway = opened(Gateway(args.cofferdam, args.folder, [xrdp, shadow, quiet, lively]))
+        gateway = opened(Gateway(args.cofferdam, args.folder, [xrdp, shadow, gnome, quiet, lively]))
         ways = [direct(), gateway.way()]
         print("| what | figures | to reach | reached |\n|---|---|---|---|")
         if "keys" in args.only:
             keys(xrdp, ways, gateway, screen, args)
             keys(shadow, ways, gateway, screen, args)
+        if "pipeline" in args.only:
+            keys(gnome, ways, gateway, screen, args)
         if "connect" in args.only:
             connecting(xrdp, ways, screen, args)
             connecting(shadow, ways, screen, args)

@@ -1,11 +1,12 @@
 """What a target shows. `scene.py keys`: a square that changes its colour with each key. `scene.py window FPS WIDTH HEIGHT`: a
-window of that size that goes round the rest of the screen."""
+window of that size that goes round the rest of the screen. `scene.py managed`: the square of `keys` in a window that fills the screen,
+for a desktop that gives keys to the windows that it manages."""
 
 import math
 import sys
 import time
 
-from Xlib import X
+from Xlib import X, Xutil
 from Xlib.display import Display
 
 # The square's place and its two colours; neither is what an empty screen has.
@@ -14,21 +15,38 @@ COLOURS = (0x335577, 0xE8E0C0)
 
 
 def keys(display: Display) -> None:
-    root = display.screen().root
-    square = root.create_window(
+    square = display.screen().root.create_window(
         *SQUARE, 0, X.CopyFromParent, event_mask=X.KeyPressMask | X.ExposureMask, override_redirect=True
     )
-    paint = square.create_gc(foreground=COLOURS[0])
     square.map()
     display.sync()
     square.set_input_focus(X.RevertToParent, X.CurrentTime)
+    colour(display, square, (0, 0))
+
+
+def managed(display: Display) -> None:
+    screen = display.screen()
+    window = screen.root.create_window(
+        0, 0, screen.width_in_pixels, screen.height_in_pixels, 0, X.CopyFromParent,
+        background_pixel=screen.black_pixel, event_mask=X.KeyPressMask | X.ExposureMask,
+    )
+    state, full = (display.intern_atom(f"_NET_WM_STATE{name}") for name in ("", "_FULLSCREEN"))
+    window.change_property(state, display.intern_atom("ATOM"), 32, [full])
+    window.set_wm_hints(flags=Xutil.InputHint, input=1)
+    window.map()
+    colour(display, window, SQUARE[:2])
+
+
+def colour(display: Display, window, place: tuple) -> None:
+    """The square at that place of a window, whose colour each key changes."""
+    paint = window.create_gc(foreground=COLOURS[0])
     pressed = 0
     while True:
         display.flush()
         event = display.next_event()
         pressed += event.type == X.KeyPress
         paint.change(foreground=COLOURS[pressed % 2])
-        square.fill_rectangle(paint, 0, 0, *SQUARE[2:])
+        window.fill_rectangle(paint, *place, *SQUARE[2:])
 
 
 def striped(display: Display, width: int, height: int):
@@ -64,4 +82,4 @@ def window(display: Display, fps: float, width: int, height: int) -> None:
 
 if __name__ == "__main__":
     what, *numbers = sys.argv[1:]
-    {"keys": keys, "window": window}[what](Display(), *map(int, numbers))
+    {"keys": keys, "managed": managed, "window": window}[what](Display(), *map(int, numbers))
