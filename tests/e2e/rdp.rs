@@ -1,11 +1,16 @@
 //! Desktops: log-in by a single-use token, the screen, and every way in which it ends.
 
-use std::time::Duration;
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, TcpStream},
+    time::Duration,
+};
 
 use crate::support::{
     CUT, Gateway,
     cli::{id_of, state_of},
     desktop::{Display, FIRST_KEY, PANEL},
+    noise,
     realm::{Member, Realm},
     run,
     targets::{Folder, Gnome, Shadow, Xrdp},
@@ -83,6 +88,58 @@ fn a_desktop_that_moves_by_itself_ends_when_nobody_has_hands_on_it_and_what_they
     std::fs::write(gateway.config(), reads_all).unwrap();
     assert_eq!(found(), 1);
     gateway.cofferdam(["recording", "verify", &id]).ok();
+}
+
+/// A connection request that offers TLS and NLA (MS-RDPBCGR 2.2.1.1).
+const ASKS: [u8; 19] = [3, 0, 0, 19, 14, 0xe0, 0, 0, 0, 0, 0, 1, 0, 8, 0, 3, 0, 0, 0];
+
+#[test]
+fn garbage_at_the_port_of_desktops_is_hung_up_on_and_those_who_say_nothing_hold_nobody_up() {
+    let gateway = Gateway::start();
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let connect = || {
+        let stream = TcpStream::connect(gateway.rdp_address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream
+    };
+    let before = gateway.resident_kib();
+    let noise = noise(100_000);
+    let beginnings: [&[u8]; 7] = [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"SSH-2.0-x\r\n",
+        &[3, 0, 0xff, 0xff, 14, 0xe0],
+        &[3, 0, 0, 3],
+        &[3, 0, 0, 4],
+        &noise,
+        // What would be the beginning of TLS lies about its length.
+        &[&ASKS[..], &[22, 3, 1, 0xff, 0xff], &noise].concat(),
+    ];
+    for (number, said) in beginnings.iter().enumerate() {
+        for _ in 0..10 {
+            let mut stream = connect();
+            // It may have hung up already.
+            drop(stream.write_all(said));
+            drop(stream.shutdown(Shutdown::Write));
+            match stream.read_to_end(&mut Vec::new()) {
+                Ok(heard) => assert!(heard < 100, "{number}: {heard} bytes"),
+                // What it did not read any more.
+                Err(e) => assert_eq!(e.kind(), ErrorKind::ConnectionReset, "{number}"),
+            }
+        }
+    }
+    // Nothing, and the beginning of a request.
+    let waits: Vec<TcpStream> = (0..4u8)
+        .map(|number| {
+            let mut stream = connect();
+            stream.write_all(ASKS.get(..usize::from(number) * 3).unwrap()).unwrap();
+            stream
+        })
+        .collect();
+    let mut client = gateway.at_the_desktop(&display, &api);
+    assert!(client.is_running());
+    let grown = gateway.resident_kib().saturating_sub(before);
+    assert!(grown < 60_000, "{grown} KiB more");
+    drop(waits);
 }
 
 #[test]
