@@ -305,6 +305,63 @@ async fn a_film_goes_through_ffmpeg_with_each_picture_in_its_time() {
     assert!(refused.starts_with("ffmpeg could not be used (No such file"), "{refused}");
 }
 
+#[tokio::test]
+async fn ffmpeg_itself_makes_films_whose_pictures_are_those_of_the_desktop() {
+    let world = World::new();
+    let desk = minutes(&world, "r1").await;
+    desk.session.finish(End::because("closed")).await.unwrap();
+    let recording = world.open("r1");
+    let said = |program: &str, words: &[&str]| {
+        let out = Command::new(program).args(words).stderr(Stdio::inherit()).output().unwrap();
+        assert!(out.status.success(), "{program}: ./test installs it");
+        out.stdout
+    };
+    for name in ["film.webm", "film.mp4"] {
+        let film = world.dir.path().join(name);
+        let options = VideoOptions { rate: 2, ..VideoOptions::default() };
+        export_video(&recording, &options, &film).unwrap();
+        let film = film.to_str().unwrap();
+        let probe = ["-v", "error", "-count_frames", "-show_entries", "stream=width,height,nb_read_frames"];
+        let size = said("ffprobe", &[&probe[..], &["-of", "csv=p=0", film]].concat());
+        let size = String::from_utf8(size).unwrap();
+        let numbers: Vec<usize> = size.trim().split(',').map(|n| n.parse().unwrap()).collect();
+        let [width, height, frames] = numbers[..] else { panic!("{size}") };
+        assert_eq!((width, height), (270, 162), "{name}");
+        assert!((355..=366).contains(&frames), "{name}: {frames} frames");
+        for second in [20i64, 150] {
+            let at = format!("{second}.75");
+            let one = [
+                "-v",
+                "error",
+                "-ss",
+                &at,
+                "-i",
+                film,
+                "-frames:v",
+                "1",
+                "-f",
+                "rawvideo",
+                "-pix_fmt",
+                "rgb24",
+                "-",
+            ];
+            let seen = said("ffmpeg", &one);
+            assert_eq!(seen.len(), width * height * 3);
+            let (wide, high) = size_at(second);
+            let wanted = rgb(&picture(wide, high, second));
+            let row = |of: &[u8], width: usize| of[width * 3 * 60..][..usize::from(wide) * 3].to_vec();
+            let far: u64 = row(&seen, width)
+                .iter()
+                .zip(row(&wanted, wide.into()))
+                .map(|(seen, wanted)| u64::from(seen.abs_diff(wanted)))
+                .sum();
+            // On average, of 256: films are not without loss.
+            let off = far / (u64::from(wide) * 3);
+            assert!(off <= 24, "{name}, second {second}: {off}");
+        }
+    }
+}
+
 /// What the painter of the web's pages makes of messages: size and pixels.
 fn painted(messages: &[u8]) -> (u16, u16, Vec<u8>) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
