@@ -63,6 +63,18 @@ fn a_desktop_in_the_browser_takes_a_log_in_and_a_fresh_token_of_ones_own_and_end
 }
 
 #[test]
+fn an_approver_sees_in_the_browser_what_happens_on_a_desktop_within_a_second() {
+    let gateway = Gateway::start();
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let client = gateway.at_the_desktop(&display, &api);
+    let press = as_json(&display.presses("k"));
+    gateway.browse("desktop_live.mjs", &[("COFFERDAM_PRESS", &press), ("COFFERDAM_SHOTS", &shots())]);
+    let watched = gateway.audit("session.watched");
+    assert!(watched.iter().any(|entry| entry.to_string().contains("olga")), "{watched:#?}");
+    drop(client);
+}
+
+#[test]
 fn an_investigator_jumps_along_a_desktops_recording_by_its_small_pictures() {
     let gateway = Gateway::start();
     let (display, api) = (Display::start(), gateway.api_token("connect"));

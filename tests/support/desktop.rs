@@ -44,6 +44,14 @@ impl Display {
         command
     }
 
+    /// What presses a key here, for scripts: its environment is part of it.
+    pub(crate) fn presses(&self, key: &str) -> Command {
+        let mut command = Command::new("env");
+        command.arg(format!("DISPLAY={}", self.name));
+        command.args(["xdotool", "mousemove", "500", "300", "key", key]);
+        command
+    }
+
     /// The colour of one pixel, `RRGGBB`.
     pub(crate) fn colour(&self, (x, y): (u16, u16)) -> String {
         let mut import = self.command("import");
