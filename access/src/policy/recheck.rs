@@ -12,7 +12,7 @@ use crate::{
     decision::AccessRequest,
     grant::Grant,
     ids::{Name, WindowId},
-    site::{AccountRef, PlantState},
+    site::{AccountRef, Desktop, PlantState},
     snapshot::Snapshot,
     window::{Phase, Standing, Target, Window},
 };
@@ -183,8 +183,9 @@ pub(crate) fn facts<'a>(
         return Err(EndReason::AssetChanged(name.clone()));
     }
     // What a desktop may carry besides screen and keys is agreed on when it begins.
-    let described = asset.rdp.clone().unwrap_or_default();
-    if parts.desktop.as_ref().is_some_and(|begun| begun.has_more_than(&described)) {
+    let none = Desktop::default();
+    let described = asset.rdp.as_ref().unwrap_or(&none);
+    if parts.desktop.as_ref().is_some_and(|begun| begun.has_more_than(described)) {
         return Err(EndReason::AssetChanged(name.clone()));
     }
     let account = site

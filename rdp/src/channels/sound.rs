@@ -97,6 +97,7 @@ impl Sound {
             return Ok(Passed { forward: heard.then_some(bytes), dropped: !heard, ..Passed::default() });
         }
         let (kind, body, len) = split(message).ok_or(WRONG)?;
+        let heard = !frozen && self.blocks < UNANSWERED;
         match kind {
             kind::FORMATS => {
                 let (head, formats) = formats(body).ok_or(WRONG)?;
@@ -107,12 +108,10 @@ impl Sound {
             }
             kind::WAVE_INFO => {
                 let rest = usize::from(len).checked_sub(8).filter(|_| body.len() == 12).ok_or(WRONG)?;
-                let heard = !frozen && self.blocks < UNANSWERED;
                 self.block = Some((rest, heard));
                 self.plays(body, message, heard)
             }
             kind::WAVE2 => {
-                let heard = !frozen && self.blocks < UNANSWERED;
                 self.bytes += body.len() as u64;
                 self.plays(body, message, heard)
             }

@@ -29,7 +29,7 @@ const FONT_MAP: u8 = 0x28;
 /// What a desktop is built of: control, synchronise, font map, monitors; and the reason of an end.
 const BUILDING: [u8; 5] = [0x14, 0x1f, FONT_MAP, 0x37, SET_ERROR_INFO];
 /// How often a session is told what its target says.
-const SAID: u32 = 16;
+const REASONS: u32 = 16;
 /// Data PDUs of the target that pass as they are: control, synchronise, beep, shutdown denied, font map, keyboard lights,
 /// input method, status, monitors. Not: the status of a reconnection, and what nobody knows.
 const PLAIN: [u8; 9] = [0x14, 0x1f, 0x22, 0x25, 0x28, 0x29, 0x2d, 0x36, 0x37];
@@ -59,14 +59,14 @@ impl Machine {
             self.dropped(Dropped::UnknownPdu, acts);
         }
         if let Some(bytes) = drawn.pdu {
-            let shown = vec![Act::Show(ScreenPdu::Desktop(bytes.clone())), Act::Send(Side::Person, bytes)];
-            self.show(shown, acts);
+            self.show(bytes, acts);
         }
         Ok(())
     }
 
     /// Shows it now, or once the desktop is built anew; on one that never was there is nothing to see.
-    fn show(&mut self, shown: Vec<Act>, acts: &mut Vec<Act>) {
+    fn show(&mut self, bytes: Bytes, acts: &mut Vec<Act>) {
+        let shown = [Act::Show(ScreenPdu::Desktop(bytes.clone())), Act::Send(Side::Person, bytes)];
         if self.desktop.shows() {
             acts.extend(shown);
         } else if self.desktop.is_being_rebuilt() {
@@ -161,18 +161,16 @@ impl Machine {
             }
             let data = Data { initiator: mcs::SERVER, channel: self.io, payload: &kept };
             let bytes = mcs::encode(mcs::INDICATION, data)?;
-            let builds =
-                pdu.kind != share::DATA || pdu.data().is_ok_and(|data| BUILDING.contains(&data.kind));
+            let said = if pdu.kind == share::DATA { Some(pdu.data()?.kind) } else { None };
+            let builds = said.is_none_or(|kind| BUILDING.contains(&kind));
             if draws {
-                let shown =
-                    vec![Act::Show(ScreenPdu::Desktop(bytes.clone())), Act::Send(Side::Person, bytes)];
-                self.show(shown, acts);
+                self.show(bytes, acts);
             } else if !builds && self.desktop.is_being_rebuilt() {
-                self.hold_back(vec![Act::Send(Side::Person, bytes)], acts);
+                self.hold_back([Act::Send(Side::Person, bytes)], acts);
             } else {
                 acts.push(Act::Send(Side::Person, bytes));
             }
-            if pdu.kind == share::DATA && pdu.data().is_ok_and(|data| data.kind == FONT_MAP) {
+            if said == Some(FONT_MAP) {
                 self.built(acts)?;
             }
         }
@@ -259,8 +257,8 @@ impl Machine {
 
     /// Tells what the target says, so often: whoever says more would fill logs and recording.
     fn tell(&mut self, event: Event, acts: &mut Vec<Act>) {
-        if self.said < SAID {
-            self.said += 1;
+        if self.reasons < REASONS {
+            self.reasons += 1;
             acts.push(Act::Tell(event));
         }
     }
@@ -270,10 +268,7 @@ impl Machine {
         let (width, height) = self.desktop.target_size();
         let all = [0, 0, width.saturating_sub(1), height.saturating_sub(1)].map(u16::to_le_bytes).concat();
         let body = [&[1, 0, 0, 0], all.as_slice()].concat();
-        let share_id = self.desktop.share_id();
-        let data = ShareData { share_id, source: self.user, kind: REFRESH_RECT, body: &body };
-        let payload = share::encode_data(data)?;
-        mcs::encode(mcs::REQUEST, Data { initiator: self.user, channel: self.io, payload: &payload })
+        self.said(REFRESH_RECT, &body)
     }
 
     fn session_info(&mut self, data: ShareData<'_>, acts: &mut Vec<Act>) -> Result<Vec<u8>, Broken> {

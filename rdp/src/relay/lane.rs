@@ -89,7 +89,7 @@ impl<S: AsyncRead + AsyncWrite> Lane<S> {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.out.bytes.is_empty() && self.out.flushed
+        self.out.is_idle()
     }
 
     /// Takes back what the person's hands did and nothing of which was written.
@@ -118,6 +118,10 @@ impl<S: AsyncWrite> Outbound<S> {
             self.pdus.push_back(Waiting { left: bytes.len(), len: bytes.len(), hands });
         }
         self.flushed = false;
+    }
+
+    fn is_idle(&self) -> bool {
+        self.bytes.is_empty() && self.flushed
     }
 
     fn keep(&mut self, mut keep: impl FnMut(&Waiting) -> bool) {
@@ -166,7 +170,7 @@ impl<S: AsyncWrite> Outbound<S> {
 
     /// Writes what is left, and closes.
     pub(super) async fn close(&mut self) -> Result<(), WireError> {
-        while !self.bytes.is_empty() || !self.flushed {
+        while !self.is_idle() {
             self.drain().await?;
         }
         self.writer.shutdown().await?;

@@ -43,6 +43,15 @@ pub(crate) enum Side {
     Target,
 }
 
+impl From<Direction> for Side {
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::ToTarget => Self::Target,
+            Direction::ToPerson => Self::Person,
+        }
+    }
+}
+
 /// One thing to do, in order.
 #[derive(Debug)]
 pub(crate) enum Act {
@@ -114,7 +123,7 @@ pub(crate) struct Machine {
     files: Box<dyn Files>,
     told: HashSet<Dropped>,
     /// How often the target has said something that is told each time.
-    pub(super) said: u32,
+    pub(super) reasons: u32,
     pub(super) logged_on: bool,
     /// The last reason that the target gave.
     pub(super) target_says: Option<u32>,
@@ -154,7 +163,7 @@ impl Machine {
             sound: Sound::default(),
             files,
             told: HashSet::new(),
-            said: 0,
+            reasons: 0,
             logged_on: false,
             target_says: None,
         }
@@ -405,12 +414,15 @@ impl Machine {
             self.dropped(Dropped::Sound, acts);
         }
         acts.extend(passed.event.map(Act::Tell));
-        let to = match direction {
-            Direction::ToTarget => Side::Target,
-            Direction::ToPerson => Side::Person,
-        };
-        let pieces = passed.forward.iter().flat_map(|message| chunks::pieces(message));
-        pieces.into_iter().try_for_each(|piece| self.send(to, data.channel, &piece, acts))
+        passed
+            .forward
+            .iter()
+            .try_for_each(|message| self.send_whole(direction.into(), data.channel, message, acts))
+    }
+
+    /// Sends a message of a static channel, in chunks.
+    fn send_whole(&self, to: Side, channel: u16, message: &[u8], acts: &mut Vec<Act>) -> Result<(), Broken> {
+        chunks::pieces(message).iter().try_for_each(|piece| self.send(to, channel, piece, acts))
     }
 
     /// Sends messages of a channel that files pass on, in chunks: once it is told what happened to files, and what `noted` has of
@@ -432,12 +444,8 @@ impl Machine {
             );
         }
         for (direction, messages) in ways {
-            let side = match direction {
-                Direction::ToTarget => Side::Target,
-                Direction::ToPerson => Side::Person,
-            };
-            for piece in messages.iter().flat_map(|message| chunks::pieces(message)) {
-                self.send(side, channel, &piece, acts)?;
+            for message in messages {
+                self.send_whole((*direction).into(), channel, message, acts)?;
             }
         }
         Ok(())
@@ -445,7 +453,7 @@ impl Machine {
 
     /// Keeps what goes to the person, and what the watcher is shown of it, until the desktop is built anew. When that is too much,
     /// all of it goes on.
-    pub(super) fn hold_back(&mut self, held: Vec<Act>, acts: &mut Vec<Act>) {
+    pub(super) fn hold_back(&mut self, held: impl IntoIterator<Item = Act>, acts: &mut Vec<Act>) {
         for act in held {
             match act {
                 Act::Send(Side::Person, ref bytes) => {
@@ -464,11 +472,11 @@ impl Machine {
     /// Whether the person sees what their hands do; what they hold down is let go where not.
     pub(crate) fn see(&mut self, sees: bool) -> Result<Vec<Act>, Broken> {
         let mut acts = Vec::new();
-        if !sees && !std::mem::replace(&mut self.blind, true) {
+        let was_blind = std::mem::replace(&mut self.blind, !sees);
+        if self.blind && !was_blind {
             self.hands.let_go();
             self.let_go(&mut acts)?;
         }
-        self.blind = !sees;
         Ok(acts)
     }
 
@@ -486,6 +494,13 @@ impl Machine {
     pub(super) fn go_on(&mut self, acts: &mut Vec<Act>) {
         self.later_bytes = 0;
         acts.append(&mut self.later);
+    }
+
+    /// A data PDU of the person's desktop for the target.
+    pub(super) fn said(&self, kind: u8, body: &[u8]) -> Result<Bytes, Broken> {
+        let share_id = self.desktop.share_id();
+        let payload = share::encode_data(ShareData { share_id, source: self.user, kind, body })?;
+        mcs::encode(mcs::REQUEST, Data { initiator: self.user, channel: self.io, payload: &payload })
     }
 
     /// The size of a desktop on which something can be drawn now.

@@ -199,14 +199,18 @@ where
 
     /// Looks whether the person can have seen what their hands do.
     async fn look(&mut self, watch: &mut impl Watch) -> Result<(), Halt> {
-        let (now, taken) = (Instant::now(), self.person.taken());
-        self.full = match self.full {
-            _ if self.person.has_room() => None,
-            Some((since, before)) if taken - before < SEEING => Some((since, before)),
-            _ => Some((now, taken)),
+        let sees = if self.person.has_room() {
+            self.full = None;
+            true
+        } else {
+            let (now, taken) = (Instant::now(), self.person.taken());
+            let (since, _) = *self.full.insert(match self.full {
+                Some((since, before)) if taken - before < SEEING => (since, before),
+                _ => (now, taken),
+            });
+            now.duration_since(since) < BLIND
         };
-        let blind = self.full.is_some_and(|(since, _)| now.duration_since(since) >= BLIND);
-        let acts = self.machine.see(!blind).map_err(|broken| Halt::Broken(Side::Person, broken))?;
+        let acts = self.machine.see(sees).map_err(|broken| Halt::Broken(Side::Person, broken))?;
         self.perform(acts, watch).await
     }
 
@@ -347,15 +351,20 @@ where
         match order {
             Order::Run => self.machine.thaw(),
             Order::Freeze => {
-                for pdu in self.target.take_back() {
-                    self.machine.unsaid(&pdu);
-                }
+                self.take_back();
                 let acts = self.machine.freeze().map_err(|broken| Halt::Broken(Side::Person, broken))?;
                 self.perform(acts, watch).await?;
             }
             Order::End(ending) => return Err(Halt::Finished(Finished::Ended(ending))),
         }
         Ok(())
+    }
+
+    /// What the person's hands did and the target has not taken does not reach it any more.
+    fn take_back(&mut self) {
+        for pdu in self.target.take_back() {
+            self.machine.unsaid(&pdu);
+        }
     }
 
     /// Says good-bye to both and closes. A peer that does not take its last bytes does not keep us.
@@ -387,11 +396,10 @@ where
         }
         // What waits for the person was recorded, and is shown to them. What they wanted of the target comes too late, unless they left
         // themselves.
-        let by_themselves = Finished::PersonLeft;
-        if !matches!(result, Ok(finished) | Err(Halt::Finished(finished)) if *finished == by_themselves) {
-            for pdu in self.target.take_back() {
-                self.machine.unsaid(&pdu);
-            }
+        let by_themselves =
+            matches!(result, Ok(Finished::PersonLeft) | Err(Halt::Finished(Finished::PersonLeft)));
+        if !by_themselves {
+            self.take_back();
             self.target.forget();
         }
         // What stayed down would go on acting on a desktop that lives on.

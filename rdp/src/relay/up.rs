@@ -219,13 +219,7 @@ impl Machine {
     }
 
     fn releases(&self, due: &[Event]) -> Result<Vec<Bytes>, Broken> {
-        let whole = |body: &Vec<u8>| {
-            let share_id = self.desktop.share_id();
-            let payload = share::encode_data(ShareData { share_id, source: self.user, kind: INPUT, body })?;
-            let data = Data { initiator: self.user, channel: self.io, payload: &payload };
-            mcs::encode(mcs::REQUEST, data)
-        };
-        hands::bodies(due).iter().map(whole).collect()
+        hands::bodies(due).iter().map(|body| self.said(INPUT, body)).collect()
     }
 
     /// The person's input goes on again.
