@@ -125,10 +125,12 @@ fn copy(xclip: Command, files: &[&PathBuf]) {
     run(command).ok();
 }
 
-/// The files on a clipboard, as file managers ask for them; nothing where there are none.
-fn list_of(mut xclip: Command) -> String {
-    xclip.args(["-selection", "clipboard", "-o", "-t", "text/uri-list"]);
-    String::from_utf8_lossy(&run(xclip).stdout).into_owned()
+/// The files on a clipboard, as file managers ask for them; nothing where there are none, or where xrdp forgets who asked.
+fn list_of(xclip: Command) -> String {
+    let mut command = Command::new("timeout");
+    command.args(["3", "xclip", "-selection", "clipboard", "-o", "-t", "text/uri-list"]);
+    command.envs(xclip.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    String::from_utf8_lossy(&run(command).stdout).into_owned()
 }
 
 /// A program at the target. A drive that does not answer must not hold the test.

@@ -141,7 +141,9 @@ fn at_a_real_desktop(script: &str, allowed: bool) -> Gateway {
     gateway.browse(
         script,
         &[
-            ("COFFERDAM_COPIED", &on(&target, &["xclip", "-selection", "clipboard", "-o"])),
+            // xrdp answers the last of two programs that ask at once, and lets the other wait for ever: the display's own
+            // VNC server is one that asks.
+            ("COFFERDAM_COPIED", &on(&target, &["timeout", "2", "xclip", "-selection", "clipboard", "-o"])),
             ("COFFERDAM_COPY", &on(&target, &["sh", "-c", copy, "sh"])),
             ("COFFERDAM_SIZE", &on(&target, &["xdotool", "getdisplaygeometry"])),
             ("COFFERDAM_KEYS", &keys.to_string_lossy()),

@@ -15,6 +15,7 @@ use crate::{
     wire::{Reader, u16_at, u32_at},
 };
 use files::{ClipFiles, MAX_PART};
+use std::collections::VecDeque;
 
 /// The longest message: a text of half a million characters, or a part of a file and its head.
 const LIMIT: usize = MAX_PART as usize + 64;
@@ -62,16 +63,28 @@ struct End {
     streams: bool,
     /// Its list was sent on, and the other side has not answered it.
     listed: bool,
-    /// It asked for what the other side has, and waits.
-    asked: Option<Asked>,
+    /// What it asked for of what the other side has, and waits for: answers have no numbers and come in this order.
+    asked: VecDeque<Asked>,
     files: ClipFiles,
+}
+
+impl End {
+    /// The refused questions whose turn has come.
+    fn refused_next(&mut self) -> impl Iterator<Item = ()> {
+        std::iter::from_fn(|| self.asked.pop_front_if(|asked| *asked == Asked::Refused).map(drop))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Text,
     Files,
+    /// Something that is refused here, when its turn has come.
+    Refused,
 }
+
+/// Most questions of one side that wait for answers. xrdp asks for each program that wants to paste.
+const MAX_ASKED: usize = 8;
 
 impl Terms<'_> {
     fn may_text(&self, direction: Direction) -> bool {
@@ -142,11 +155,17 @@ impl Clipboard {
             }
             // Who asks, asks for what goes the other way.
             DATA_REQUEST => self.request(direction, body, terms),
-            DATA_RESPONSE => match self.ends(direction).1.asked.take() {
-                Some(Asked::Text) => response(direction, flags, body, terms.may_text(direction)),
-                Some(Asked::Files) => self.files(direction, flags, said, terms)?,
-                None => dropped(),
-            },
+            DATA_RESPONSE => {
+                let mut passed = match self.ends(direction).1.asked.pop_front() {
+                    Some(Asked::Text) => response(direction, flags, body, terms.may_text(direction)),
+                    Some(Asked::Files) => self.files(direction, flags, said, terms)?,
+                    // Refused ones are never first: nothing is waited for before them.
+                    Some(Asked::Refused) | None => return Ok(dropped()),
+                };
+                let refused = self.ends(direction).1.refused_next();
+                passed.forward.extend(refused.map(|()| self::message(DATA_RESPONSE, FAIL, &[])));
+                passed
+            }
             FILE_REQUEST => self.file_request(direction, said, terms)?,
             FILE_RESPONSE => self.file_response(direction, flags, said, terms)?,
             _ => dropped(),
@@ -215,11 +234,18 @@ impl Clipboard {
             }
             _ => None,
         };
-        let Some((asked, number)) = asked.filter(|_| asking.asked.is_none()) else {
-            return Passed { answer: Some(message(DATA_RESPONSE, FAIL, &[])), ..dropped() };
-        };
-        asking.asked = Some(asked);
-        forward(DATA_REQUEST, 0, &number.to_le_bytes())
+        let full = asking.asked.len() >= MAX_ASKED;
+        match asked {
+            Some((asked, number)) if !full => {
+                asking.asked.push_back(asked);
+                forward(DATA_REQUEST, 0, &number.to_le_bytes())
+            }
+            None if !full && !asking.asked.is_empty() => {
+                asking.asked.push_back(Asked::Refused);
+                dropped()
+            }
+            _ => Passed { answer: Some(message(DATA_RESPONSE, FAIL, &[])), ..dropped() },
+        }
     }
 
     /// The list of files that was asked for.
@@ -428,6 +454,32 @@ mod tests {
         assert_eq!(passed.forward, [message(DATA_RESPONSE, OK, &utf16(&long))]);
         // Nobody asked a second time.
         assert!(say(&mut clipboard, ToTarget, &allowed, &message(DATA_RESPONSE, OK, &utf16("x"))).dropped);
+    }
+
+    #[test]
+    fn questions_that_come_before_an_answer_are_answered_in_their_order() {
+        let (mut clipboard, allowed) = (ready(), policy(true, false));
+        say(&mut clipboard, ToTarget, &allowed, &files_and_text());
+        let ask = |format: u8| message(DATA_REQUEST, 0, &[format, 0, 0, 0]);
+        let no = message(DATA_RESPONSE, FAIL, &[]);
+        // Two programs on the desktop want to paste at once, and another a picture between them.
+        for format in [13, 13, 8, 13] {
+            let passed = say(&mut clipboard, ToPerson, &allowed, &ask(format));
+            let forward = if format == 13 { vec![ask(13)] } else { vec![] };
+            assert_eq!((passed.forward, passed.answer), (forward, None));
+        }
+        let text = |text| message(DATA_RESPONSE, OK, &utf16(text));
+        let mut answered = |words| say(&mut clipboard, ToTarget, &allowed, &text(words)).forward;
+        assert_eq!(answered("one"), [text("one")]);
+        assert_eq!(answered("two"), [text("two"), no.clone()]);
+        assert_eq!(answered("three"), [text("three")]);
+        assert!(answered("four").is_empty());
+        // And no more of them than can be kept.
+        let refused = (0..20).filter(|_| {
+            let passed = say(&mut clipboard, ToPerson, &allowed, &ask(13));
+            passed.answer.as_ref() == Some(&no) && passed.forward.is_empty()
+        });
+        assert_eq!(refused.count(), 20 - MAX_ASKED);
     }
 
     #[test]
