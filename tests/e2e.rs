@@ -38,6 +38,8 @@ mod postgres;
 mod rdp;
 #[path = "e2e/rdp_files.rs"]
 mod rdp_files;
+#[path = "e2e/rdp_held.rs"]
+mod rdp_held;
 #[path = "e2e/reading.rs"]
 mod reading;
 #[path = "e2e/records.rs"]

@@ -156,6 +156,22 @@ impl<S> Accepted<S> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {
+    /// Comes to its end once the client has hung up. What it says before it is answered is kept, up to 16 KiB; one that says
+    /// more is not listened to. Nothing is lost when the future is dropped.
+    pub async fn left(&mut self) {
+        while self.leg.inbound.len() < EARLY {
+            if self.leg.fill().await.is_err() {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+/// What a client may say while it waits: its Connect Initial (MS-RDPBCGR 2.2.1.3) is a few hundred bytes.
+const EARLY: usize = 16 * 1024;
+
 /// Brings a connection to the point at which a person has proved who they are. No target is involved.
 pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,

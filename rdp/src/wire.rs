@@ -153,7 +153,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
         Ok(())
     }
 
-    async fn fill(&mut self) -> Result<(), WireError> {
+    /// Reads once. Nothing is lost when the future is dropped.
+    pub(crate) async fn fill(&mut self) -> Result<(), WireError> {
         fill(&mut self.stream, &mut self.inbound).await
     }
 }

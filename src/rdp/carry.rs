@@ -29,12 +29,20 @@ pub(super) const LAST_FRAME: Duration = Duration::from_secs(1);
 pub(super) async fn carry(
     gateway: Arc<Gateway>,
     session: Arc<Session>,
-    accepted: Accepted<PersonWire>,
+    mut accepted: Accepted<PersonWire>,
     beside: bool,
 ) {
     let control = session.control();
-    // A session that has to be watched waits here: nothing is dialled before.
-    let dialled = match control.running().await {
+    // A session that has to be watched waits here: nothing is dialled before. A person who does not want to wait is gone.
+    let running = tokio::select! {
+        biased;
+        running = control.running() => running,
+        () = accepted.left() => {
+            control.end(End::Closed);
+            return;
+        }
+    };
+    let dialled = match running {
         Ok(()) => dial(&gateway, &session).await,
         Err(_) => return say_why(&session, accepted).await,
     };

@@ -15,10 +15,7 @@ use crate::support::{
 fn ended_for(gateway: &Gateway, shell: &mut Live, reason: &str) {
     let (_, took) = shell.ended_within(Duration::from_secs(10));
     assert!(took <= CUT, "{reason}: took {took:?}");
-    let (row, _) = wait_for("the session's end in the store", Duration::from_secs(5), || {
-        let row = gateway.only_session();
-        state_of(&row).starts_with("ended").then_some(row)
-    });
+    let row = gateway.ended_session();
     assert!(row.to_string().to_lowercase().contains(reason), "{row:#}");
     let told = shell.transcript().to_lowercase();
     assert!(told.contains(reason), "the person was not told {reason:?}:\n{told}");
@@ -142,7 +139,6 @@ fn memory_and_descriptors_are_given_back() {
     assert!(gateway.resident_kib() <= memory + 16 * 1024, "{memory} KiB then {} KiB", gateway.resident_kib());
 }
 
-/// The site as exported, with one more setting.
 /// How long a session may have no input.
 pub(super) fn set_idle(gateway: &Gateway, seconds: i64) {
     gateway.change_site(|site| {
@@ -160,10 +156,7 @@ fn a_chatty_program_does_not_keep_an_idle_session_alive() {
     let (_, took) = shell.ended_within(Duration::from_secs(12));
     assert!(took >= Duration::from_secs(2), "it had its time: {took:?}");
     assert!(shell.transcript().contains("no input"), "{}", shell.transcript());
-    let (row, _) = wait_for("the session's end in the store", Duration::from_secs(5), || {
-        let row = gateway.only_session();
-        state_of(&row).starts_with("ended").then_some(row)
-    });
+    let row = gateway.ended_session();
     assert!(row.to_string().contains("idle"), "{row:#}");
 }
 
@@ -238,7 +231,7 @@ fn a_full_disk_holds_a_session_still_until_there_is_room_again() {
     let id = id_of(&gateway.only_session());
     shell.send("exit\r");
     shell.ended_within(Duration::from_secs(10));
-    sealed(&gateway);
+    gateway.ended_session();
     gateway.cofferdam(["recording", "export", &id, "--format", "text"]).ok().said("much-42").said("typed-42");
     gateway.cofferdam(["recording", "verify", &id]).ok();
 }
@@ -272,7 +265,7 @@ fn a_kill_while_the_recorder_is_behind_cuts_at_once_and_all_that_passed_is_recor
     std::thread::sleep(Duration::from_secs(1));
     let arrived = fs::read(&place).unwrap();
     gateway.disk().make_room();
-    sealed(&gateway);
+    gateway.ended_session();
     gateway.cofferdam(["recording", "verify", &id]).ok();
     let events = gateway.cofferdam(["recording", "export", &id, "--format", "jsonl"]).ok().out();
     let file = events.lines().find(|event| event.contains("sha256") && event.contains("firmware.bin"));
@@ -285,11 +278,4 @@ fn a_kill_while_the_recorder_is_behind_cuts_at_once_and_all_that_passed_is_recor
         fs::read_dir(&evidence).unwrap().map(|e| fs::read(e.unwrap().path()).unwrap()).collect();
     let whole = |kept: &Vec<u8>| kept.starts_with(&arrived) && bytes.starts_with(kept);
     assert!(kept.iter().any(whole), "{} bytes arrived, of which not all is kept", arrived.len());
-}
-
-/// Waits until the only session's recording is sealed.
-fn sealed(gateway: &Gateway) {
-    wait_for("the seal", Duration::from_secs(20), || {
-        state_of(&gateway.only_session()).starts_with("ended").then_some(())
-    });
 }

@@ -22,20 +22,17 @@ pub(super) const MIDDLE: (u16, u16) = (700, 500);
 pub(super) const BLUE: &str = "335577";
 
 /// Where the gateway's own words stand on a desktop, and the colour of their box.
-const TOP: (u16, u16) = (512, 4);
+pub(super) const TOP: (u16, u16) = (512, 4);
 const WORDS: &str = "1B2631";
 
 /// What the built-in desktop writes when somebody has logged in to it.
-const REACHED: &str = "somebody is at the built-in desktop";
+pub(super) const REACHED: &str = "somebody is at the built-in desktop";
 
 #[track_caller]
 fn ended(gateway: &Gateway, client: &mut crate::support::Live, reason: &str) {
     let (_, took) = client.ended_within(Duration::from_secs(10));
     assert!(took <= CUT, "{reason}: took {took:?}");
-    let (row, _) = wait_for("the session's end in the store", Duration::from_secs(5), || {
-        let row = gateway.only_session();
-        state_of(&row).starts_with("ended").then_some(row)
-    });
+    let row = gateway.ended_session();
     assert!(row.to_string().to_lowercase().contains(reason), "{row:#}");
 }
 
@@ -74,10 +71,7 @@ fn a_desktop_that_moves_by_itself_ends_when_nobody_has_hands_on_it_and_what_they
     let (_, took) = client.ended_within(Duration::from_secs(12));
     assert!(took >= Duration::from_secs(2), "it had its time: {took:?}");
     assert!(client.transcript().contains("ERRINFO_IDLE_TIMEOUT"), "{}", client.transcript());
-    let (row, _) = wait_for("the session's end in the store", Duration::from_secs(5), || {
-        let row = gateway.only_session();
-        state_of(&row).starts_with("ended").then_some(row)
-    });
+    let row = gateway.ended_session();
     assert!(row.to_string().contains("idle"), "{row:#}");
     // Keys are in the recording, for those who may read them.
     let found = || gateway.list(&["recording", "search", "setvalve now"]).len();
@@ -171,6 +165,27 @@ fn tokens_that_are_used_wrong_or_for_something_else_are_refused_before_the_targe
     // Used is used.
     run(gateway.freerdp(&display, &user, &newer)).failed();
     assert_eq!(gateway.sessions().len(), 1);
+}
+
+#[test]
+fn a_token_opens_nothing_by_another_window_than_it_was_asked_for() {
+    let gateway = Gateway::start();
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let ((user, token), asked_by) = (gateway.desktop_pass(&api), gateway.demo_window());
+    // The window that it was for is gone, and another one leads to the same desktop.
+    gateway.open_window(&["eng@eng-ws"], 2);
+    let revoked = ["window", "revoke", &asked_by, "--as", "olga", "--reason", "end-to-end test"];
+    gateway.cofferdam(revoked).ok();
+    run(gateway.freerdp(&display, &user, &token)).failed();
+    assert!(!gateway.log().contains(REACHED), "the target was contacted");
+    let refused = gateway.audit("desktop.token_refused");
+    assert!(refused.iter().any(|e| e.to_string().contains("another_window")), "{refused:#?}");
+    let row = gateway.ended_session();
+    assert!(row.to_string().contains("token_for_another_window"), "{row:#}");
+    // One that was asked for by the other window opens it.
+    let (user, token) = gateway.desktop_pass(&api);
+    let freerdp = gateway.freerdp(&display, &user, &token);
+    gateway.at_the_desktop_of(&display, freerdp);
 }
 
 /// xfreerdp with TLS and no NLA, as `user`, with `password` typed.

@@ -1,10 +1,10 @@
 //! What operators do with the command line of a running gateway: the one place that knows its arguments.
 
-use std::{ffi::OsStr, process::Command};
+use std::{ffi::OsStr, process::Command, time::Duration};
 
 use serde_json::Value;
 
-use super::{Done, Gateway, run, run_with_input};
+use super::{Done, Gateway, run, run_with_input, wait_for};
 
 impl Gateway {
     /// `cofferdam ARGUMENTS --config FILE` of this gateway.
@@ -71,6 +71,14 @@ impl Gateway {
         let sessions = self.sessions();
         assert_eq!(sessions.len(), 1, "{sessions:#?}");
         sessions.into_iter().next().unwrap()
+    }
+
+    /// The same, once the store has its end.
+    #[track_caller]
+    pub(crate) fn ended_session(&self) -> Value {
+        let what = "the session's end in the store";
+        let ended = || Some(self.only_session()).filter(|row| state_of(row).starts_with("ended"));
+        wait_for(what, Duration::from_secs(10), ended).0
     }
 
     /// `session show`, as JSON: with the decision record.

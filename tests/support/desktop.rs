@@ -52,6 +52,14 @@ impl Display {
         command
     }
 
+    /// What tells the colour of one pixel here, for scripts: ` rr gg bb`.
+    pub(crate) fn tells(&self, (x, y): (u16, u16)) -> Command {
+        let mut command = Command::new("env");
+        let look = format!("import -window root -crop 1x1+{x}+{y} -depth 8 rgb:- | od -An -tx1");
+        command.arg(format!("DISPLAY={}", self.name)).args(["sh", "-c", &look]);
+        command
+    }
+
     /// The colour of one pixel, `RRGGBB`.
     pub(crate) fn colour(&self, (x, y): (u16, u16)) -> String {
         let mut import = self.command("import");

@@ -45,6 +45,12 @@ impl Live {
         self.child.id()
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
     /// Ends it as a power cut would (SIGKILL).
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
