@@ -85,6 +85,10 @@ impl Desktops for Issuer {
         &self.address
     }
 
+    fn certificate(&self) -> Vec<u8> {
+        self.entrance.front().certificate
+    }
+
     async fn issue(&self, act: &Act, request: DesktopRequest) -> Result<DesktopPass, String> {
         let fault = |e: &dyn fmt::Display| {
             error!(error = %e, "a token for a desktop could not be made");

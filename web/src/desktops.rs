@@ -76,6 +76,8 @@ pub struct OpenDesktop {
 pub trait Desktops: Send + Sync + fmt::Debug {
     /// Where people's clients connect: `host:port`.
     fn address(&self) -> &str;
+    /// The certificate that they are shown there now, DER.
+    fn certificate(&self) -> Vec<u8>;
     /// A single-use token for one desktop, kept and audited.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 // What scripts about desktops in the browser share.
 import assert from "node:assert/strict";
-import { code, command, seat, until } from "./lib.mjs";
+import net from "node:net";
+import tls from "node:tls";
+import { authority, code, command, demo, seat, until } from "./lib.mjs";
 
 /** Places and colours of the demo's desktop: water in its tank, and where the first key leaves its mark. */
 export const TANK = [200, 510];
@@ -26,6 +28,21 @@ export const openChoice = async (page) => {
   await page.locator("[data-token]").waitFor();
   return response;
 };
+
+/** The SHA-256 fingerprint of the certificate that clients are shown: behind a request for TLS and NLA, and its answer. */
+export const shownToClients = () =>
+  new Promise((done, failed) => {
+    const [host, port] = demo.rdp.split(":");
+    const plain = net.connect({ host, port }, () => plain.write(Buffer.from("030000130ee000000000000100080003000000", "hex")));
+    plain.on("error", failed);
+    plain.once("data", () => {
+      const socket = tls.connect({ socket: plain, ca: authority, servername: "localhost" }, () => {
+        done(socket.getPeerCertificate().fingerprint256.toLowerCase());
+        socket.destroy();
+      });
+      socket.on("error", failed);
+    });
+  });
 
 export const openHere = (page) => page.getByRole("button", { name: "Open in the browser" }).click();
 
@@ -79,13 +96,26 @@ export const sessions = async () => {
   return JSON.parse(out);
 };
 
-/** Vera at a real desktop, in a browser that lets pages use its clipboard. */
+/** Vera at a real desktop, in a browser that lets pages use its clipboard. All that her browser hears of it is kept. */
 export const atARealDesktop = async (browser) => {
   const vera = await seat(browser, "vera", { permissions: ["clipboard-read", "clipboard-write"] });
+  vera.heard = [];
+  vera.page.on("websocket", (socket) => socket.on("framereceived", ({ payload }) => vera.heard.push(Buffer.from(payload))));
   await openChoice(vera.page);
   await openHere(vera.page);
   await atADesktop(vera.page, MIDDLE, BLUE);
   return vera;
+};
+
+/** The target's secret (COFFERDAM_TARGET_SECRET) never came to her browser, where a text that did is found in the same way. */
+export const neverHeardTheSecret = ({ heard }, text) => {
+  const secret = process.env.COFFERDAM_TARGET_SECRET ?? assert.fail("COFFERDAM_TARGET_SECRET is not set");
+  const all = Buffer.concat(heard);
+  assert(all.includes(Buffer.from(text, "utf16le")), `${all.length} bytes were heard, and not ${text}`);
+  for (const form of ["utf8", "utf16le"]) {
+    const said = Buffer.from(secret, form);
+    for (const code of [said, said.toString("base64").slice(0, -4), said.toString("hex")]) assert(!all.includes(code), form);
+  }
 };
 
 /** What the target's side says to a command of the environment. */

@@ -2,7 +2,7 @@
 // COFFERDAM_SESSIONS, COFFERDAM_MESSAGE, COFFERDAM_SUSPEND, COFFERDAM_KILL: command lines, JSON; all but the first take a session's id.
 import assert from "node:assert/strict";
 import { barriers, command, picture, seat, story, until } from "./lib.mjs";
-import { CLICKED, FIRST_KEY, MARKS, PANEL, atTheDesktop, click, colour, openChoice, openHere, reason, sessions } from "./desk.mjs";
+import { CLICKED, FIRST_KEY, MARKS, PANEL, atTheDesktop, click, colour, openChoice, openHere, reason, sessions, shownToClients } from "./desk.mjs";
 
 await story(async (browser) => {
   const vera = await seat(browser, "vera");
@@ -13,6 +13,8 @@ await story(async (browser) => {
   assert(policy.includes("connect-src 'self';") && !/unsafe-inline|'unsafe-eval'|blob:/.test(policy), policy);
   const elsewhere = await page.request.get("/account");
   assert(!elsewhere.headers()["content-security-policy"].includes("wasm"), "only on the page of a desktop");
+
+  assert((await page.content()).includes(`<code>${await shownToClients()}</code>`), "the fingerprint of what clients are shown");
 
   const token = await page.locator("[data-token]").innerText();
   const asked = [];

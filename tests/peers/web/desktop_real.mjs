@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { picture, story, until } from "./lib.mjs";
-import { BLUE, MIDDLE, alike, atARealDesktop, colour, reason, target } from "./desk.mjs";
+import { BLUE, MIDDLE, alike, atARealDesktop, colour, neverHeardTheSecret, reason, target } from "./desk.mjs";
 
 const saw = (key) => until(`the key ${key} at the target`, 10_000, () => readFileSync(process.env.COFFERDAM_KEYS, "utf8").includes(`, ${key})`));
 
@@ -66,8 +66,28 @@ await story(async (browser) => {
   await page.keyboard.press("j");
   await saw("j");
   await picture(page, "desktop-real-resized");
+  // What it shows in the end, for those who compare the recording with it.
+  await page.setViewportSize({ width: 1500, height: 1050 });
+  let [last, since] = ["", 0];
+  await until("a size that stays", 30_000, async () => {
+    const here = await page.evaluate(() => {
+      const canvas = document.querySelector("[data-body] canvas");
+      return `${canvas.width} ${canvas.height}`;
+    });
+    if (here !== last) [last, since] = [here, performance.now()];
+    return performance.now() - since > 2_500 && (await target("COFFERDAM_SIZE")) === here;
+  });
+  await target("COFFERDAM_DRAW");
+  const corner = last.split(" ").map((length) => length - 18);
+  await until("the drawing in the last corner", 10_000, async () => {
+    const line = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17];
+    const colours = await Promise.all(line.map((n) => colour(page, [corner[0] + n, corner[1] + 17 - n])));
+    return new Set(colours).size > 1;
+  });
+  await target("COFFERDAM_PICTURE");
 
   await page.getByRole("button", { name: "End session" }).click();
   assert.match(await reason(page), /You ended the session/);
+  neverHeardTheSecret(vera, "level is 3.1 m");
   vera.quiet();
 });

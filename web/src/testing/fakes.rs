@@ -125,6 +125,9 @@ impl Desktops for FakeDesktops {
     fn address(&self) -> &str {
         "gw.example:3389"
     }
+    fn certificate(&self) -> Vec<u8> {
+        b"a certificate".to_vec()
+    }
     async fn issue(&self, act: &Act, request: DesktopRequest) -> Result<DesktopPass, String> {
         let token = DesktopToken {
             id: DesktopTokenId::new(act.at, &mut rand::rng()),

@@ -6,6 +6,7 @@ mod duties;
 mod socket;
 
 use askama::Template;
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::{
     extract::{Path, State},
     http::{HeaderMap, HeaderValue, header},
@@ -80,6 +81,10 @@ struct DesktopPage {
     expires: Moment,
     idle_minutes: u32,
     allowed: Desktop,
+    /// Nothing begins before somebody watches.
+    supervised: bool,
+    /// SHA-256 of the certificate that clients are shown, as they show it: bytes in hexadecimal with colons between.
+    fingerprint: String,
     keyboards: &'static [(u32, &'static str, &'static str)],
 }
 
@@ -130,6 +135,7 @@ async fn open(
     let opened = pass(&app, &viewer, &asset, &login, proof).await?;
     let frame = Frame::new(&app, &viewer, "/");
     let allowed = allowed(&app, &opened.reachable);
+    let supervised = app.snapshot().site.asset(&opened.reachable.entry.asset).is_none_or(|a| a.supervised);
     let mut response = frame::page(&DesktopPage {
         asset,
         login,
@@ -141,11 +147,19 @@ async fn open(
         expires: frame.at(&opened.pass.expires_at),
         idle_minutes: opened.reachable.idle_minutes,
         allowed,
+        supervised,
+        fingerprint: fingerprint(&desktops(&app)?.certificate()),
         keyboards: &KEYBOARDS,
         frame,
     })?;
     response.extensions_mut().insert(With::Desktop);
     Ok(response)
+}
+
+fn fingerprint(certificate: &[u8]) -> String {
+    let bytes: Vec<String> =
+        digest(&SHA256, certificate).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    bytes.join(":")
 }
 
 /// What the asset lets through besides screen, keys and pointer, so that nothing else is offered. The session itself holds to
@@ -247,10 +261,14 @@ mod tests {
                 drives_paths: vec!["/out/<b>".into()],
                 ..Desktop::default()
             },
+            supervised: true,
+            fingerprint: fingerprint(b"a certificate"),
             keyboards: &KEYBOARDS,
             frame,
         };
         let html = page.render().unwrap();
+        assert!(html.contains("/timeout:") && html.contains("is supervised"), "{html}");
+        assert!(html.contains("<code>81:ac:d7:62:"), "{html}");
         assert!(html.contains("token-once") && !html.contains("<b>"));
         assert!(html.contains("data-copy-out") && !html.contains("data-paste-in"), "only what is allowed");
         assert!(html.contains("may read files of drives") && html.contains("/drive:"), "{html}");
