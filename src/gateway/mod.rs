@@ -259,10 +259,13 @@ impl Gateway {
                 self.keep_refusal(&request, &record, now).await;
                 let mut why = record.reasons.join("; ");
                 if record.context.window.is_none() {
-                    why += &format!(
-                        " (log in as {} alone, without an asset: the menu there lets you request a window)",
-                        request.user
-                    );
+                    why += &match request.protocol {
+                        Protocol::Rdp => " (request one on the gateway's web page)".to_owned(),
+                        _ => format!(
+                            " (log in as {} alone, without an asset: the menu there lets you request a window)",
+                            request.user
+                        ),
+                    };
                 }
                 return Err(Refusal::new(why));
             }

@@ -42,6 +42,30 @@ pub(super) fn words(code: u32) -> Option<&'static str> {
     })
 }
 
+/// A target's message at log-on (MS-RDPBCGR 2.2.10.1.1.4.1.1), for the person and the operator; nothing where it only says that
+/// it goes on.
+pub(super) fn log_on(kind: u32, data: u32) -> Option<&'static str> {
+    Some(match (kind, data) {
+        (0xffff_fffe, _) => return None,
+        (0xffff_fff8, _) => "the session there is busy with something else; try again in a few minutes",
+        (0xffff_fff9, _) => {
+            "whoever is logged in there was asked to leave and refuses; agree with them, then connect again"
+        }
+        (0xffff_fffa, _) => {
+            "the account may not take over from whoever is logged in there; agree with them, then connect again"
+        }
+        (0xffff_fffb, _) => "somebody else is logged in there; its screen asks whose session ends",
+        (0xffff_fffc, _) => "the account has several sessions there; choose one on its screen",
+        (0xffff_fffd, _) => "it ends the session; connect again, then tell the site",
+        (_, 0) => "it refuses the account's secret; the site's administrator has to look at it in the vault",
+        (_, 1) => "the account's secret has expired there; the site's administrator has to have it changed",
+        (_, 3) => "it shows a warning before the log-in; read it on its screen",
+        _ => {
+            "it could not log the account in; its screen has the reason, which the site's administrator needs"
+        }
+    })
+}
+
 /// How a desktop ended on which one side broke the protocol.
 pub(super) fn broken(error: &RelayError) -> End {
     let sentence = match error {
@@ -62,6 +86,17 @@ pub(super) fn broken(error: &RelayError) -> End {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_at_log_on_have_words_unless_it_just_goes_on() {
+        assert_eq!(log_on(0xffff_fffe, 0), None);
+        assert!(log_on(2, 0).is_some_and(|words| words.contains("refuses the account's secret")));
+        assert!(log_on(0xffff_fffb, 0).is_some_and(|words| words.contains("somebody else is logged in")));
+        let all = (0xffff_fff0..=u32::MAX).chain(0..9).flat_map(|kind| (0..9).map(move |data| (kind, data)));
+        for words in all.filter_map(|(kind, data)| log_on(kind, data)) {
+            assert!(words.starts_with(char::is_lowercase) && !words.contains("0x"), "{words}");
+        }
+    }
 
     #[test]
     fn whoever_logged_off_left_and_every_other_reason_has_words() {

@@ -378,8 +378,12 @@ impl Watcher {
                 Ok(())
             }
             Event::LogOnMessage { kind, data } => {
-                warn!(session = %id, kind, data, "the desktop's target has a message about the log-in");
-                Ok(())
+                let words = says::log_on(kind, data);
+                warn!(session = %id, kind, data, words, "the desktop's target has a message about the log-in");
+                match words {
+                    Some(words) => self.session.say(&format!("the desktop's machine: {words}")).await,
+                    None => Ok(()),
+                }
             }
             Event::LoggedOn => {
                 info!(session = %id, "the desktop's target says that the account is logged on");

@@ -145,6 +145,11 @@ impl Machine {
 
     fn target_desktop(&mut self, data: Data<'_>, acts: &mut Vec<Act>) -> Result<(), Broken> {
         if !self.licensed && is_licence(data.payload) {
+            if let Some(code) = licence_refused(data.payload) {
+                // Who leaves after that has said why.
+                self.target_says.get_or_insert(code);
+                self.tell(Event::TargetSays { code }, acts);
+            }
             return self.send(Side::Person, self.io, data.payload, acts);
         }
         if !share::is_share(data.payload) {
@@ -293,6 +298,22 @@ impl Machine {
     }
 }
 
+/// The reason (`errorInfo`, MS-RDPBCGR 2.2.5.1.1) that an error alert of the licensing amounts to (2.2.1.12.1.3); the alert that
+/// no licence is needed is none.
+fn licence_refused(payload: &[u8]) -> Option<u32> {
+    const ALERT: u8 = 0xff;
+    const NO_LICENCE: u32 = 2;
+    const NO_SERVER: u32 = 6;
+    const VALID: u32 = 7;
+    let code = u32_at(payload, 8).filter(|_| payload.get(4) == Some(&ALERT))?;
+    match code {
+        VALID => None,
+        NO_SERVER => Some(0x101),
+        NO_LICENCE => Some(0x102),
+        _ => Some(0x100),
+    }
+}
+
 /// Whether the payload is of the licensing (MS-RDPBCGR 2.2.1.12.1): a security header that says so, and a preamble with the
 /// size of all that follows. The upper half of the security header's flags may hold anything, and xrdp's looks like that of a
 /// share PDU: what a client could read as share PDUs is none.
@@ -315,6 +336,12 @@ mod tests {
     fn a_licence_is_known_by_its_size_and_no_share_pdu_passes_for_one() {
         assert!(is_licence(&VALID_CLIENT));
         assert!(!is_licence(VALID_CLIENT.get(..19).unwrap()), "its size lies");
+        assert_eq!(licence_refused(&VALID_CLIENT), None);
+        for (code, reason) in [(2, 0x102), (6, 0x101), (8, 0x100)] {
+            let mut refused = VALID_CLIENT;
+            refused[8] = code;
+            assert_eq!(licence_refused(&refused), Some(reason));
+        }
         // A redirection whose length has the bit of a licence, with that size where a licence has it.
         let mut redirection = vec![0; 0x90];
         redirection[..8].copy_from_slice(&[0x90, 0, 0x1a, 0, 0, 0, 0x8c, 0]);
