@@ -75,19 +75,21 @@ fn an_approver_sees_in_the_browser_what_happens_on_a_desktop_within_a_second() {
 }
 
 #[test]
-fn an_investigator_jumps_along_a_desktops_recording_by_its_small_pictures() {
+fn an_investigator_replays_a_desktop_by_its_small_pictures_controls_marks_and_links() {
     let gateway = Gateway::start();
     let (display, api) = (Display::start(), gateway.api_token("connect"));
     let client = gateway.at_the_desktop(&display, &api);
     // One picture for each second.
     std::thread::sleep(Duration::from_secs(4));
+    display.press("k");
+    std::thread::sleep(Duration::from_secs(3));
     let id = id_of(&gateway.only_session());
     gateway.kill_session(&id).ok();
     drop(client);
     gateway.ended_session();
     let shots = shots();
     let shots = [("COFFERDAM_RECORDING", id.as_str()), ("COFFERDAM_SHOTS", &shots)];
-    gateway.browse("stills.mjs", &shots);
+    gateway.browse("desktop_replay.mjs", &shots);
     let played = gateway.audit("recording.played");
     assert!(
         played.iter().any(|e| e["actor"] == "ivan" && e.to_string().contains("stills")),

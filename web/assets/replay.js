@@ -107,6 +107,11 @@ document.addEventListener("DOMContentLoaded", async () => {
     const time = named();
     if (time !== null) seek(time);
   });
+  // A link to where the address points already is followed all the same.
+  document.addEventListener("click", (event) => {
+    const to = event.target.closest?.('a[href^="#t="]');
+    if (to && to.hash === location.hash) seek(named() ?? 0);
+  });
 
   anew();
   await seek(named() ?? 0);
