@@ -16,7 +16,8 @@ const showStills = async (desk, list, written) => {
       canvas.getContext("2d").drawImage(picture, 0, 0);
       canvas.setAttribute("aria-hidden", "true");
       clock.textContent = written(time);
-      link.href = `#t=${time.toFixed(1)}`;
+      // Not rounded: that could be another second than the one below the picture.
+      link.href = `#t=${time}`;
       link.setAttribute("aria-label", `Go to the picture at ${clock.textContent}`);
       link.append(canvas, clock);
       item.append(link);
