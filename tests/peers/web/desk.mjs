@@ -46,15 +46,18 @@ export const shownToClients = () =>
 
 export const openHere = (page) => page.getByRole("button", { name: "Open in the browser" }).click();
 
-/** The colour of one pixel of the desktop, `RRGGBB`. */
-export const colour = (page, [x, y]) =>
-  page.evaluate(
-    ([x, y]) => {
-      const pixel = document.querySelector("[data-body] canvas").getContext("2d").getImageData(x, y, 1, 1).data;
-      return [...pixel.slice(0, 3)].map((b) => b.toString(16).padStart(2, "0").toUpperCase()).join("");
-    },
-    [x, y],
-  );
+/** The colour of one pixel of a canvas, `RRGGBB`. */
+const pixel = (canvas, place) =>
+  canvas.evaluate((canvas, [x, y]) => {
+    const pixel = canvas.getContext("2d").getImageData(x, y, 1, 1).data;
+    return [...pixel.slice(0, 3)].map((b) => b.toString(16).padStart(2, "0").toUpperCase()).join("");
+  }, place);
+
+/** The same of the desktop. */
+export const colour = (page, place) => pixel(page.locator("[data-body] canvas"), place);
+
+/** The same of what a watcher sees. */
+export const watched = (page, place) => pixel(page.locator("[data-watch] canvas").first(), place);
 
 /** Clicks there on the picture, at whatever size it is shown. */
 export const click = async (page, [x, y]) => {

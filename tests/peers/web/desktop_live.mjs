@@ -1,7 +1,7 @@
 // Olga watches a desktop as it is used (COFFERDAM_PRESS presses a key there): a second after a key its mark is on her screen.
 import assert from "node:assert/strict";
 import { barriers, command, picture, seat, story, until } from "./lib.mjs";
-import { FIRST_KEY, PANEL, TANK, WATER } from "./desk.mjs";
+import { FIRST_KEY, PANEL, TANK, WATER, watched } from "./desk.mjs";
 
 await story(async (browser) => {
   const olga = await seat(browser, "olga");
@@ -9,12 +9,7 @@ await story(async (browser) => {
   await page.goto("/live");
   const session = await page.locator("main a[href^='/live/']").first().getAttribute("href");
   await page.goto(session);
-  const look = (canvas, [x, y]) => {
-    const pixel = canvas.getContext("2d").getImageData(x, y, 1, 1).data;
-    return [...pixel.slice(0, 3)].map((b) => b.toString(16).padStart(2, "0").toUpperCase()).join("");
-  };
-  const canvas = page.locator("[data-watch] canvas").first();
-  const seen = (place) => canvas.evaluate(look, place);
+  const seen = (place) => watched(page, place);
   await until("the desktop on olga's screen", 10_000, async () => (await seen(TANK)) === WATER);
   assert.equal(await seen(FIRST_KEY), PANEL);
   const late = [];
