@@ -5,7 +5,7 @@
 "use strict";
 const openPlayer = async (screen, { source, idleLimit, turn }) => {
   const response = await fetch(source);
-  if (!response.ok) throw new Error();
+  if (!response.ok || response.redirected) throw new Error();
   const text = await response.text();
   const times = [];
   for (const line of text.split("\n").slice(1)) {

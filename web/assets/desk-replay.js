@@ -6,7 +6,7 @@ const showStills = async (desk, list, written) => {
   const STILL = 3;
   try {
     const response = await fetch(list.dataset.stills);
-    if (!response.ok) return;
+    if (!response.ok || response.redirected) return;
     const { messages } = desk.read(new Uint8Array(await response.arrayBuffer()));
     for (const { kind, time, bytes } of messages) {
       if (kind !== STILL) continue;
@@ -53,7 +53,8 @@ const openPlayer = async (screen, { source, idleLimit, turn, fail, written, ...p
     loading = mine;
     try {
       const response = await fetch(`${source}?from=${Math.max(0, Math.round(from * 1000))}`, { signal: mine.signal });
-      if (!response.ok) throw new Error();
+      // A log-in that is over leads to another page, which is no recording: nothing may look like an empty desktop.
+      if (!response.ok || response.redirected) throw new Error();
       const reader = response.body.getReader();
       let rest = new Uint8Array();
       for (;;) {
@@ -71,7 +72,11 @@ const openPlayer = async (screen, { source, idleLimit, turn, fail, written, ...p
         begun();
       }
     } catch {
-      if (!mine.signal.aborted) fail("The recording could not be loaded any further. Load this page again; the gateway's log says more.");
+      if (mine.signal.aborted) return;
+      // Nothing is asked for again and again.
+      over = true;
+      if (playing) stop(false);
+      fail("The recording could not be loaded any further. Load this page again; the gateway's log says more.");
     }
     if (loading === mine) loading = null;
   };

@@ -122,5 +122,11 @@ await story(async (browser) => {
   await page.setViewportSize({ width: 390, height: 844 });
   const spare = await page.evaluate(() => document.documentElement.clientWidth - document.documentElement.scrollWidth);
   assert(spare >= 0, `on a phone, the page is ${-spare} pixels wider than the window`);
+
+  // Where the log-in is over, nothing is shown that was not recorded.
+  await page.context().clearCookies();
+  await page.evaluate(() => (location.hash = "#t=2"));
+  await page.getByText("could not be loaded any further").waitFor({ timeout: 5_000 });
+  assert.equal(await page.locator("[data-player] canvas").count(), 0);
   ivan.quiet();
 });
