@@ -93,6 +93,11 @@ pub(crate) struct Entrance {
 }
 
 impl Entrance {
+    /// What clients are shown now, DER.
+    pub(super) fn certificate(&self) -> Vec<u8> {
+        self.certificates.served().certificate.clone()
+    }
+
     /// With the certificate of now.
     pub(super) fn front(&self) -> FrontConfig {
         let served = self.certificates.served();

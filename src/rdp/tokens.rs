@@ -86,7 +86,7 @@ impl Desktops for Issuer {
     }
 
     fn certificate(&self) -> Vec<u8> {
-        self.entrance.front().certificate
+        self.entrance.certificate()
     }
 
     async fn issue(&self, act: &Act, request: DesktopRequest) -> Result<DesktopPass, String> {

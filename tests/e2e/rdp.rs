@@ -386,12 +386,13 @@ fn differing(one: &std::path::Path, other: &std::path::Path) -> String {
 
 /// The same of pixels that differ by more than so much.
 fn differing_by(fuzz: &str, one: &std::path::Path, other: &std::path::Path) -> String {
+    compared(&["-fuzz", fuzz, "-extract", "1024x700+0+0"], one, other)
+}
+
+/// How many pixels of two pictures differ by what ImageMagick is told.
+pub(super) fn compared(how: &[&str], one: &std::path::Path, other: &std::path::Path) -> String {
     let mut compare = std::process::Command::new("compare");
-    compare
-        .args(["-fuzz", fuzz, "-metric", "AE", "-extract", "1024x700+0+0"])
-        .arg(one)
-        .arg(other)
-        .arg("null:");
+    compare.args(how).args(["-metric", "AE"]).arg(one).arg(other).arg("null:");
     run(compare).err().trim().to_owned()
 }
 
@@ -414,8 +415,7 @@ fn a_real_desktop_with_tls_is_recorded_as_the_person_saw_it_pixel_by_pixel() {
     let id = id_of(&gateway.only_session());
     gateway.kill_session(&id).ok();
     ended(&gateway, &mut client, "kill");
-    let still = ["recording", "export", &id, "--format", "png", "--output"];
-    gateway.cofferdam(still.into_iter().chain([recorded.to_str().unwrap()])).ok();
+    gateway.last_picture(&id, &recorded);
     assert_eq!(differing(&here, &recorded), "0", "pixels of the recording differ from the client's");
     for text in [gateway.log(), client.transcript(), gateway.audit_text()] {
         assert!(!text.contains(Xrdp::PASSWORD), "the target's secret is in a log");
@@ -460,8 +460,7 @@ fn a_desktop_that_draws_by_the_graphics_pipeline_is_recorded_as_the_person_saw_i
     let id = gateway.live_sessions()[0].clone();
     gateway.kill_session(&id).ok();
     client.ended_within(Duration::from_secs(10));
-    let still = ["recording", "export", &id, "--format", "png", "--output"];
-    gateway.cofferdam(still.into_iter().chain([recorded.to_str().unwrap()])).ok();
+    gateway.last_picture(&id, &recorded);
     // Decoders of RemoteFX round in their own ways.
     assert_eq!(differing_by("5%", &here, &recorded), "0", "pixels of the recording differ from the client's");
 }

@@ -17,13 +17,11 @@ fn supervise(gateway: &Gateway) {
     gateway.change_asset("eng-ws", |asset| drop(asset.insert("supervised".to_owned(), true.into())));
 }
 
-#[test]
-fn a_supervised_desktop_is_reached_only_once_somebody_watches_and_takes_nothing_when_nobody_does() {
-    let gateway = Gateway::start();
-    supervise(&gateway);
-    let (display, api) = (Display::start(), gateway.api_token("connect"));
-    let (user, token) = gateway.desktop_pass(&api);
-    let mut freerdp = gateway.freerdp(&display, &user, &token);
+/// A client that waits for somebody who watches, and the id of its session.
+#[track_caller]
+fn waits(gateway: &Gateway, display: &Display, api: &str) -> (Live, String) {
+    let (user, token) = gateway.desktop_pass(api);
+    let mut freerdp = gateway.freerdp(display, &user, &token);
     // By itself it waits for nine seconds.
     freerdp.arg("/timeout:600000");
     let mut client = Live::start(freerdp);
@@ -31,6 +29,15 @@ fn a_supervised_desktop_is_reached_only_once_somebody_watches_and_takes_nothing_
         assert!(client.is_running(), "{}", client.transcript());
         gateway.live_sessions().first().cloned()
     });
+    (client, id)
+}
+
+#[test]
+fn a_supervised_desktop_is_reached_only_once_somebody_watches_and_takes_nothing_when_nobody_does() {
+    let gateway = Gateway::start();
+    supervise(&gateway);
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let (mut client, id) = waits(&gateway, &display, &api);
     // An approver takes a while to come to a screen.
     std::thread::sleep(Duration::from_secs(12));
     assert!(client.is_running(), "{}", client.transcript());
@@ -50,22 +57,13 @@ fn a_desktop_that_waits_for_a_watcher_ends_when_its_person_leaves_or_somebody_en
     let gateway = Gateway::start();
     supervise(&gateway);
     let (display, api) = (Display::start(), gateway.api_token("connect"));
-    let waits = || {
-        let (user, token) = gateway.desktop_pass(&api);
-        let mut client = Live::start(gateway.freerdp(&display, &user, &token));
-        let (id, _) = wait_for("the session", Duration::from_secs(20), || {
-            assert!(client.is_running(), "{}", client.transcript());
-            gateway.live_sessions().first().cloned()
-        });
-        (client, id)
-    };
-    let (mut client, id) = waits();
+    let (mut client, id) = waits(&gateway, &display, &api);
     gateway.kill_session(&id).ok();
     let (_, took) = client.ended_within(Duration::from_secs(10));
     assert!(took <= CUT, "{took:?}");
     wait_for("the end", Duration::from_secs(5), || gateway.live_sessions().is_empty().then_some(()));
 
-    let (client, id) = waits();
+    let (client, id) = waits(&gateway, &display, &api);
     drop(client);
     wait_for("the end of what nobody waits for", Duration::from_secs(10), || {
         gateway.live_sessions().is_empty().then_some(())

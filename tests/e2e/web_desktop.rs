@@ -2,6 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
+use super::rdp::compared;
 use crate::support::{
     Gateway, as_json,
     cli::{id_of, state_of},
@@ -9,6 +10,9 @@ use crate::support::{
     run,
     targets::{Folder, Running, Xrdp},
 };
+
+/// What a page may offer besides screen, keys and pointer.
+const ALLOWED: [&str; 3] = ["clipboard_to_target", "clipboard_to_person", "resize"];
 
 /// A command line of the binary against this gateway, for scripts.
 fn line(gateway: &Gateway, arguments: &[&str]) -> String {
@@ -100,11 +104,7 @@ fn an_investigator_replays_a_desktop_by_its_small_pictures_controls_marks_and_li
 #[test]
 fn a_desktop_in_the_browser_offers_the_clipboard_where_the_asset_allows_it_and_takes_text_from_a_phone() {
     let gateway = Gateway::start();
-    gateway.change_asset("eng-ws", |asset| {
-        for allowed in ["clipboard_to_target", "clipboard_to_person", "resize"] {
-            asset["rdp"].as_table_mut().unwrap().insert(allowed.to_owned(), true.into());
-        }
-    });
+    gateway.eng_ws_may(&ALLOWED);
     gateway.browse("desktop_allowed.mjs", &[]);
     let session = gateway.ended_session();
     assert!(session.to_string().contains("closed"), "{session:#}");
@@ -123,11 +123,7 @@ fn at_a_real_desktop(script: &str, allowed: bool) -> Gateway {
     let target = Xrdp::with_clipboard(&folder);
     gateway.eng_ws_is(target.address, "tls", Xrdp::PASSWORD);
     if allowed {
-        gateway.change_asset("eng-ws", |asset| {
-            for allowed in ["clipboard_to_target", "clipboard_to_person", "resize"] {
-                asset["rdp"].as_table_mut().unwrap().insert(allowed.to_owned(), true.into());
-            }
-        });
+        gateway.eng_ws_may(&ALLOWED);
     }
     let (keys, there) = (folder.path("keys"), gateway.scratch("there.png"));
     let mut watch = Command::new("xev");
@@ -168,17 +164,14 @@ fn a_real_desktop_in_the_browser_takes_and_gives_text_where_its_asset_allows_tha
     // After all those sizes the recording has what the target shows, but for the colours that 16 bits do not tell, and the
     // pointer.
     let [there, recorded] = ["there.png", "recorded.png"].map(|name| gateway.scratch(name));
-    let still = ["recording", "export", &id, "--format", "png", "--output"];
-    gateway.cofferdam(still.into_iter().chain([recorded.to_str().unwrap()])).ok();
+    gateway.last_picture(&id, &recorded);
     let sizes = [&there, &recorded].map(|picture| {
         let mut identify = Command::new("identify");
         identify.args(["-format", "%wx%h"]).arg(picture);
         run(identify).ok().out()
     });
     assert_eq!(sizes[0], sizes[1]);
-    let mut compare = Command::new("compare");
-    compare.args(["-fuzz", "4%", "-metric", "AE"]).args([&there, &recorded]).arg("null:");
-    let differ: u32 = run(compare).err().trim().parse().unwrap();
+    let differ: u32 = compared(&["-fuzz", "4%"], &there, &recorded).parse().unwrap();
     assert!(differ <= 32 * 32, "{differ} pixels of {sizes:?} differ");
 }
 

@@ -193,6 +193,22 @@ impl Gateway {
         client
     }
 
+    /// The last picture of a desktop's recording, as a PNG file.
+    #[track_caller]
+    pub(crate) fn last_picture(&self, id: &str, file: &Path) {
+        let still = ["recording", "export", id, "--format", "png", "--output"];
+        self.cofferdam(still.into_iter().chain([file.to_str().unwrap()])).ok();
+    }
+
+    /// Lets the demo's desktop have more than screen, keys and pointer.
+    #[track_caller]
+    pub(crate) fn eng_ws_may(&self, what: &[&str]) {
+        self.change_asset("eng-ws", |asset| {
+            let desktop = asset["rdp"].as_table_mut().unwrap();
+            desktop.extend(what.iter().map(|what| ((*what).to_owned(), true.into())));
+        });
+    }
+
     /// Puts another desktop in the place of the demo's: its key is looked at and pinned, its secret kept.
     #[track_caller]
     pub(crate) fn eng_ws_is(&self, address: SocketAddr, security: &str, password: &str) {

@@ -5,6 +5,8 @@
 
 mod files;
 
+use std::collections::VecDeque;
+
 use super::{
     chunks::{Arrived, Partial},
     devices::Terms,
@@ -15,7 +17,6 @@ use crate::{
     wire::{Reader, u16_at, u32_at},
 };
 use files::{ClipFiles, MAX_PART};
-use std::collections::VecDeque;
 
 /// The longest message: a text of half a million characters, or a part of a file and its head.
 const LIMIT: usize = MAX_PART as usize + 64;
@@ -66,13 +67,6 @@ struct End {
     /// What it asked for of what the other side has, and waits for: answers have no numbers and come in this order.
     asked: VecDeque<Asked>,
     files: ClipFiles,
-}
-
-impl End {
-    /// The refused questions whose turn has come.
-    fn refused_next(&mut self) -> impl Iterator<Item = ()> {
-        std::iter::from_fn(|| self.asked.pop_front_if(|asked| *asked == Asked::Refused).map(drop))
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,8 +156,10 @@ impl Clipboard {
                     // Refused ones are never first: nothing is waited for before them.
                     Some(Asked::Refused) | None => return Ok(dropped()),
                 };
-                let refused = self.ends(direction).1.refused_next();
-                passed.forward.extend(refused.map(|()| self::message(DATA_RESPONSE, FAIL, &[])));
+                let asked = &mut self.ends(direction).1.asked;
+                while asked.pop_front_if(|next| *next == Asked::Refused).is_some() {
+                    passed.forward.push(self::message(DATA_RESPONSE, FAIL, &[]));
+                }
                 passed
             }
             FILE_REQUEST => self.file_request(direction, said, terms)?,

@@ -14,7 +14,7 @@ use axum::{
 };
 use cofferdam_access::{
     decision::DeviceKind,
-    site::{AccountRef, Desktop, Protocol},
+    site::{AccountRef, Asset, Desktop, Protocol},
 };
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -134,8 +134,8 @@ async fn open(
     let proof = Proof { code: &given.code, challenge: &given.challenge, credential: &given.credential };
     let opened = pass(&app, &viewer, &asset, &login, proof).await?;
     let frame = Frame::new(&app, &viewer, "/");
-    let allowed = allowed(&app, &opened.reachable);
-    let supervised = app.snapshot().site.asset(&opened.reachable.entry.asset).is_none_or(|a| a.supervised);
+    let snapshot = app.snapshot();
+    let known = snapshot.site.asset(&opened.reachable.entry.asset);
     let mut response = frame::page(&DesktopPage {
         asset,
         login,
@@ -146,8 +146,8 @@ async fn open(
         token: opened.pass.token,
         expires: frame.at(&opened.pass.expires_at),
         idle_minutes: opened.reachable.idle_minutes,
-        allowed,
-        supervised,
+        allowed: allowed(known),
+        supervised: known.is_none_or(|asset| asset.supervised),
         fingerprint: fingerprint(&desktops(&app)?.certificate()),
         keyboards: &KEYBOARDS,
         frame,
@@ -164,9 +164,8 @@ fn fingerprint(certificate: &[u8]) -> String {
 
 /// What the asset lets through besides screen, keys and pointer, so that nothing else is offered. The session itself holds to
 /// it, and to the conduits.
-fn allowed(app: &App, open: &Reachable) -> Desktop {
-    let snapshot = app.snapshot();
-    snapshot.site.asset(&open.entry.asset).and_then(|a| a.rdp.clone()).unwrap_or_default()
+fn allowed(asset: Option<&Asset>) -> Desktop {
+    asset.and_then(|asset| asset.rdp.clone()).unwrap_or_default()
 }
 
 /// A pass, with what it opens.
@@ -212,7 +211,8 @@ async fn settings(
 ) -> Result<Response, Failure> {
     let desktops = desktops(&app)?;
     let open = open_to(&app, &viewer, &asset, &login, Protocol::Rdp)?;
-    let text = settings_file(desktops.address(), &user_name(&viewer, &open), &allowed(&app, &open));
+    let allowed = allowed(app.snapshot().site.asset(&open.entry.asset));
+    let text = settings_file(desktops.address(), &user_name(&viewer, &open), &allowed);
     // A name of an asset has no character that could end the quotes.
     let name = format!("attachment; filename=\"{}.rdp\"", open.entry.asset);
     let mut headers = HeaderMap::new();
