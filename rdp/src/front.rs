@@ -20,6 +20,7 @@ use crate::{
     opening::{self, Opened},
     parting,
     person::Person,
+    relay::Lobby,
     rewrite::info,
     wire::{Leg, WireError},
 };
@@ -134,9 +135,26 @@ pub struct Accepted<S> {
     pub(crate) opened: Option<Opened>,
     /// The person's keyboard, where the client does not know it.
     pub(crate) keyboard: Option<u32>,
+    /// The desktop on which it waits, once it is seated at one.
+    pub(crate) lobby: Option<Lobby>,
 }
 
 impl<S> Accepted<S> {
+    /// Somebody who proved it so, and of whom nothing else is known.
+    pub(crate) fn of(leg: Leg<Person<S>>, proof: Proof) -> Self {
+        let requested = SecurityProtocol::empty();
+        Self {
+            leg,
+            proof,
+            user: String::new(),
+            requested,
+            early: false,
+            opened: None,
+            keyboard: None,
+            lobby: None,
+        }
+    }
+
     /// With the layout of the person's keyboard (a Windows identifier, such as 0x0407), for a client that does not know it.
     #[must_use]
     pub fn with_keyboard(self, layout: Option<u32>) -> Self {
@@ -155,22 +173,6 @@ impl<S> Accepted<S> {
         &self.user
     }
 }
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {
-    /// Comes to its end once the client has hung up. What it says before it is answered is kept, up to 16 KiB; one that says
-    /// more is not listened to. Nothing is lost when the future is dropped.
-    pub async fn left(&mut self) {
-        while self.leg.inbound.len() < EARLY {
-            if self.leg.fill().await.is_err() {
-                return;
-            }
-        }
-        std::future::pending().await
-    }
-}
-
-/// What a client may say while it waits: its Connect Initial (MS-RDPBCGR 2.2.1.3) is a few hundred bytes.
-const EARLY: usize = 16 * 1024;
 
 /// Brings a connection to the point at which a person has proved who they are. No target is involved.
 pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
@@ -245,15 +247,8 @@ async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Accepted<S>, FrontError> {
     let proven = credssp::accept(&mut leg, &config.subject_public_key, tokens).await?;
     let early = protocol == SecurityProtocol::HYBRID_EX;
-    Ok(Accepted {
-        leg,
-        proof: Proof::Token(proven.id),
-        user: proven.user,
-        requested,
-        early,
-        opened: None,
-        keyboard: None,
-    })
+    let proof = Proof::Token(proven.id);
+    Ok(Accepted { user: proven.user, requested, early, ..Accepted::of(leg, proof) })
 }
 
 /// The log-in of a client without NLA: the beginning of a session with us alone, until it says what was typed.
@@ -266,19 +261,11 @@ async fn typed<S: AsyncRead + AsyncWrite + Unpin>(
     let typed = info::typed(&opened.info).map_err(|broken| FrontError::Protocol(broken.0))?;
     let Some(proof) = tokens.typed(&typed.user, &typed.password).await else {
         // One answer for every fault.
-        parting::in_time(parting::say(&mut leg, Ending::LogOn)).await;
+        parting::in_time(parting::say(&mut leg, None, Ending::LogOn)).await;
         return Err(FrontError::NotProved);
     };
     opened.info = typed.rest.into();
-    Ok(Accepted {
-        leg,
-        proof,
-        user: typed.user,
-        requested,
-        early: false,
-        opened: Some(opened),
-        keyboard: None,
-    })
+    Ok(Accepted { user: typed.user, requested, opened: Some(opened), ..Accepted::of(leg, proof) })
 }
 
 /// What a connection request offers. Cookie and routing token in it are what anybody may have written: they decide nothing

@@ -20,7 +20,7 @@ use crate::{
     files::{Change, Files, Opening},
     front,
     mcs::{self, Data},
-    relay::{Act, Machine},
+    relay::{Act, Lobby, Machine, Side},
     rewrite::{
         capabilities::{Graphics, confirm_active, demand_active},
         connect,
@@ -79,6 +79,19 @@ pub fn fuzz_beginning(bytes: &[u8]) {
     converse(&mut machine, bytes);
 }
 
+/// As [`fuzz_session`], with a client that waited at a desktop of our own; what it says is also heard there.
+pub fn fuzz_lobby(bytes: &[u8]) {
+    let (mut lobby, mut at) = (Lobby::begun(), Reader(bytes));
+    for _ in 0..MAX_PDUS {
+        let Some((how, len)) = at.u8().zip(at.u16()) else { break };
+        let Some(body) = at.take(usize::from(len).min(at.0.len())) else { break };
+        let Some(pdu) = wrap(how & !1, body) else { continue };
+        let Ok(answers) = lobby.said(&pdu) else { break };
+        check(answers.into_iter().map(|answer| Act::Send(Side::Person, answer)).collect());
+    }
+    converse(&mut Machine::waited(open_policy(), account()), bytes);
+}
+
 fn converse(machine: &mut Machine, bytes: &[u8]) {
     // A fuzzer reads the secret out of the comparison below. A target may send what it knows: only what we add would be a leak.
     if has_secret(bytes) {
@@ -128,7 +141,7 @@ fn has_secret(bytes: &[u8]) -> bool {
 fn check(acts: Vec<Act>) {
     for act in acts {
         let (bytes, person) = match act {
-            Act::Send(side, bytes) => (bytes, side == crate::relay::Side::Person),
+            Act::Send(side, bytes) => (bytes, side == Side::Person),
             Act::Hands(bytes) => (bytes, false),
             _ => continue,
         };
@@ -315,9 +328,10 @@ mod tests {
     use proptest::prelude::*;
 
     type Target = fn(&[u8]);
-    const ALL: [(&str, Target); 7] = [
+    const ALL: [(&str, Target); 8] = [
         ("session", fuzz_session),
         ("beginning", fuzz_beginning),
+        ("lobby", fuzz_lobby),
         ("connect", fuzz_connect),
         ("credssp", fuzz_credssp),
         ("devices", fuzz_devices),
@@ -357,6 +371,7 @@ mod tests {
             }
             fuzz_session(&bytes);
             fuzz_beginning(&bytes);
+            fuzz_lobby(&bytes);
         }
     }
 }

@@ -104,7 +104,8 @@ fn connect_response(channels: usize, requested: SecurityProtocol) -> Result<Vec<
     encode_vec(&X224(X224Data { data: data.into() })).map_err(|_| broken)
 }
 
-fn answer(pdu: &[u8], channels: usize) -> Result<Option<Vec<u8>>, Broken> {
+/// What is answered to a PDU by which users attach and channels are joined (T.125).
+pub(crate) fn answer(pdu: &[u8], channels: usize) -> Result<Option<Vec<u8>>, Broken> {
     let broken = Broken("MCS PDU");
     let known = |id| id == USER || id == IO || channel_ids(channels).any(|channel| channel == id);
     let answer = match decode::<X224<McsMessage<'_>>>(pdu).map_err(|_| broken)?.0 {

@@ -15,6 +15,7 @@ use crate::{
     front::Accepted,
     mcs::{self, Data},
     opening::{self, IO, malformed},
+    relay::SHARE,
     rewrite::Broken,
     share::{self, ShareData},
     wire::{Leg, WireError},
@@ -32,8 +33,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {
     /// Tells the person that there is no session, and closes. Clients show the reason where they know of it.
     pub async fn refuse(mut self, why: Ending) {
         in_time(async {
+            if let Some(lobby) = self.lobby {
+                self.leg.send(&lobby.unsent).await?;
+                return say(&mut self.leg, Some(SHARE), why).await;
+            }
             if self.opened.is_some() {
-                return say(&mut self.leg, why).await;
+                return say(&mut self.leg, None, why).await;
             }
             if self.early {
                 // The early result has one word for everything; what is more than that needs the long way.
@@ -44,7 +49,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {
                 }
             }
             opening::open(&mut self.leg, self.requested).await?;
-            say(&mut self.leg, why).await
+            say(&mut self.leg, None, why).await
         })
         .await;
     }
@@ -59,22 +64,29 @@ pub(crate) async fn in_time(told: impl Future<Output = Result<(), WireError>>) {
     }
 }
 
-/// Says why to a client that has sent its Client Info, and closes.
+/// Says why to a client that has sent its Client Info, and has a desktop of that share or none; and closes.
 pub(crate) async fn say<S: AsyncRead + AsyncWrite + Unpin>(
     leg: &mut Leg<S>,
+    share_id: Option<u32>,
     why: Ending,
 ) -> Result<(), WireError> {
-    for pdu in last_words(why.error_info()).map_err(malformed)? {
+    for pdu in last_words(share_id, why.error_info()).map_err(malformed)? {
         leg.send(&pdu).await?;
     }
     linger(leg).await
 }
 
-/// What a client hears that has sent its Client Info to us alone. Behind a licence it understands a reason.
-pub(crate) fn last_words(code: u32) -> Result<[Bytes; 3], Broken> {
-    let licence = Data { initiator: mcs::SERVER, channel: IO, payload: &NO_LICENCE };
-    let licence = mcs::encode(mcs::INDICATION, licence)?;
-    Ok([licence, error_info(0, IO, code)?, disconnect(DisconnectReason::ProviderInitiated)?])
+/// What a client hears at the end that has sent its Client Info to us alone. Behind a licence it understands a reason, which
+/// one that has a desktop of ours, of that share, has got.
+pub(crate) fn last_words(share_id: Option<u32>, code: u32) -> Result<Vec<Bytes>, Broken> {
+    let licence = if share_id.is_none() { vec![no_licence()?] } else { Vec::new() };
+    let why = error_info(share_id.unwrap_or_default(), IO, code)?;
+    Ok([licence, vec![why, disconnect(DisconnectReason::ProviderInitiated)?]].concat())
+}
+
+/// Tells a client that has sent its Client Info to us alone that it needs no licence.
+pub(crate) fn no_licence() -> Result<Bytes, Broken> {
+    mcs::encode(mcs::INDICATION, Data { initiator: mcs::SERVER, channel: IO, payload: &NO_LICENCE })
 }
 
 /// Waits until the client has closed, so that our close does not overtake what we said.

@@ -33,22 +33,42 @@ pub(super) async fn carry(
     beside: bool,
 ) {
     let control = session.control();
-    // A session that has to be watched waits here: nothing is dialled before. A person who does not want to wait is gone.
-    let running = tokio::select! {
-        biased;
-        running = control.running() => running,
-        () = accepted.left() => {
+    if control.frozen().is_some() && !beside {
+        // A client would give up that sees nothing while it waits.
+        let seated = tokio::select! {
+            biased;
+            () = control.ended() => return,
+            seated = accepted.seated() => seated,
+        };
+        accepted = match seated {
+            Ok(accepted) => accepted,
+            Err(e) => {
+                debug!(session = %session.id(), error = %e, "a client did not come to the desktop at which it waits");
+                control.end(End::Closed);
+                return;
+            }
+        };
+    }
+    let (say, said) = watch::channel(None);
+    // A session that has to be watched waits here: nothing is dialled before.
+    let reached = accepted.waits(said, async {
+        tokio::select! {
+            biased;
+            running = control.running() => running.ok()?,
+            () = words::over(&session, say.clone()) => return None,
+        }
+        say.send_replace(Some(words::connecting(&session)));
+        Some(dial(&gateway, &session).await)
+    });
+    let target = match reached.await {
+        // A person who does not want to wait is gone.
+        None => {
             control.end(End::Closed);
             return;
         }
-    };
-    let dialled = match running {
-        Ok(()) => dial(&gateway, &session).await,
-        Err(_) => return say_why(&session, accepted).await,
-    };
-    let target = match dialled {
-        Ok(target) => target,
-        Err(e) => {
+        Some(None) => return say_why(&session, accepted).await,
+        Some(Some(Ok(target))) => target,
+        Some(Some(Err(e))) => {
             if let Some(print) = &e.impostor {
                 gateway.audit_impostor(&session, print).await;
             }

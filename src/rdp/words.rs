@@ -37,6 +37,11 @@ pub(super) async fn over(session: &Session, shown: watch::Sender<Option<Arc<str>
     }
 }
 
+/// What is said while the target is dialled.
+pub(super) fn connecting(session: &Session) -> Arc<str> {
+    format!("connecting to {}", session.grant().account().asset).into()
+}
+
 /// Says the same to who is at a page, which shows it beside the desktop.
 pub(super) async fn beside(session: &Session, tell: Option<&mpsc::Sender<Told>>) {
     let Some(tell) = tell else { return pending().await };

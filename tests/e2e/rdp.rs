@@ -23,7 +23,7 @@ pub(super) const BLUE: &str = "335577";
 
 /// Where the gateway's own words stand on a desktop, and the colour of their box.
 pub(super) const TOP: (u16, u16) = (512, 4);
-const WORDS: &str = "1B2631";
+pub(super) const WORDS: &str = "1B2631";
 
 /// What the built-in desktop writes when somebody has logged in to it.
 pub(super) const REACHED: &str = "somebody is at the built-in desktop";

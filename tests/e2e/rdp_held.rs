@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::rdp::{REACHED, TOP};
+use super::rdp::{REACHED, TOP, WORDS};
 use crate::support::{
     CUT, Gateway, Live, as_json,
     cli::id_of,
@@ -17,17 +17,18 @@ fn supervise(gateway: &Gateway) {
     gateway.change_asset("eng-ws", |asset| drop(asset.insert("supervised".to_owned(), true.into())));
 }
 
-/// A client that waits for somebody who watches, and the id of its session.
+/// A client that shows why it waits, for somebody who watches, and the id of its session.
 #[track_caller]
 fn waits(gateway: &Gateway, display: &Display, api: &str) -> (Live, String) {
     let (user, token) = gateway.desktop_pass(api);
-    let mut freerdp = gateway.freerdp(display, &user, &token);
-    // By itself it waits for nine seconds.
-    freerdp.arg("/timeout:600000");
-    let mut client = Live::start(freerdp);
+    let mut client = Live::start(gateway.freerdp(display, &user, &token));
     let (id, _) = wait_for("the session", Duration::from_secs(20), || {
         assert!(client.is_running(), "{}", client.transcript());
         gateway.live_sessions().first().cloned()
+    });
+    wait_for("the gateway's words", Duration::from_secs(10), || {
+        assert!(client.is_running(), "{}", client.transcript());
+        (display.colour(TOP) == WORDS).then_some(())
     });
     (client, id)
 }
@@ -38,7 +39,8 @@ fn a_supervised_desktop_is_reached_only_once_somebody_watches_and_takes_nothing_
     supervise(&gateway);
     let (display, api) = (Display::start(), gateway.api_token("connect"));
     let (mut client, id) = waits(&gateway, &display, &api);
-    // An approver takes a while to come to a screen.
+    display.press("k");
+    // An approver takes a while to come to a screen; by itself FreeRDP waits for nine seconds for what it has not got.
     std::thread::sleep(Duration::from_secs(12));
     assert!(client.is_running(), "{}", client.transcript());
     assert!(!gateway.log().contains(REACHED), "the target was contacted, and nobody watches");

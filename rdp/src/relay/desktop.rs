@@ -48,6 +48,11 @@ impl Desktop {
         Self { demand, size, active: true, began: true, ready: true, ..Self::default() }
     }
 
+    /// One that is to follow another, which was not the target's, with that share.
+    pub(super) fn after_another(share_id: u32) -> Self {
+        Self { demand: Demand { share_id, ..Demand::default() }, again: true, ..Self::default() }
+    }
+
     /// The target demands a desktop, once the one before is over: some clients do not answer it otherwise.
     pub(super) fn demanded(&mut self, demanded: &Rewritten) -> Result<(), Broken> {
         if self.active {
@@ -67,7 +72,7 @@ impl Desktop {
     pub(super) fn end(&mut self) {
         self.demands.iter_mut().for_each(|demand| demand.over = true);
         (self.active, self.ready) = (false, false);
-        self.again = self.began;
+        self.again |= self.began;
     }
 
     /// The client confirms the demand that it has not answered for longest. With the size to record, where that is the one that

@@ -150,7 +150,13 @@ impl Machine {
                 self.target_says.get_or_insert(code);
                 self.tell(Event::TargetSays { code }, acts);
             }
-            return self.send(Side::Person, self.io, data.payload, acts);
+            let Some(licensing) = &mut self.licensing else {
+                return self.send(Side::Person, self.io, data.payload, acts);
+            };
+            return match licensing.hears(data.payload, &self.account.user)? {
+                Some(answer) => self.send(Side::Target, self.io, &answer, acts),
+                None => Ok(()),
+            };
         }
         if !share::is_share(data.payload) {
             // A flow marker, or something of standard RDP security.
@@ -205,6 +211,11 @@ impl Machine {
             share::DEMAND_ACTIVE => {
                 let demanded = capabilities::demand_active(pdu.bytes)?;
                 Self::check_size(demanded.size)?;
+                if self.has_waited() && !self.licensed {
+                    // The desktop at which the client waits is over.
+                    let over = share::deactivate_all(self.desktop.share_id(), mcs::SERVER);
+                    self.send(Side::Person, self.io, &over, acts)?;
+                }
                 self.licensed = true;
                 self.desktop.demanded(&demanded)?;
                 kept.extend(demanded.pdu);

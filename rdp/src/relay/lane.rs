@@ -59,6 +59,11 @@ impl<S: AsyncRead + AsyncWrite> Lane<S> {
         Self { reader, inbound, out }
     }
 
+    /// What was read and not looked at, and what was not written.
+    pub(super) fn into_rest(self) -> (BytesMut, BytesMut) {
+        (self.inbound, self.out.bytes)
+    }
+
     pub(super) fn queue(&mut self, bytes: &[u8]) {
         self.out.push(bytes, None);
     }

@@ -10,7 +10,7 @@ use ironrdp_pdu::{
     x224::X224,
 };
 
-use super::{desktop::Desktop, hands::Hands};
+use super::{desktop::Desktop, hands::Hands, licensing::Licensing, lobby};
 use crate::{
     back::BackConfig,
     banner::{self, Area},
@@ -112,6 +112,8 @@ pub(crate) struct Machine {
     later_bytes: usize,
     /// The first Demand Active came, and licences are over.
     pub(super) licensed: bool,
+    /// The client waited at a desktop of our own, which the target's follows: its licences are our business.
+    pub(super) licensing: Option<Licensing>,
     pub(super) frozen: bool,
     /// The person's client does not take what it is to show.
     blind: bool,
@@ -154,6 +156,7 @@ impl Machine {
             later: Vec::new(),
             later_bytes: 0,
             licensed: false,
+            licensing: None,
             frozen: false,
             blind: false,
             hands: Hands::default(),
@@ -192,6 +195,30 @@ impl Machine {
                 SecurityProtocol::SSL,
             )
         }
+    }
+
+    /// As [`Self::running`], before the target has said anything about its desktop, with a client that waits at one of ours.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn waited(policy: ChannelPolicy, account: BackConfig) -> Self {
+        let mut machine = Self { licensed: false, ..Self::running(policy, account) };
+        machine.after_lobby();
+        machine
+    }
+
+    /// For a client that waits at a desktop of our own.
+    pub(super) fn after_lobby(&mut self) {
+        self.licensing = Some(Licensing::default());
+        self.desktop = Desktop::after_another(lobby::SHARE);
+    }
+
+    /// The share of the desktop of our own at which the client waits.
+    pub(super) fn seat(&self) -> Option<u32> {
+        self.has_waited().then_some(lobby::SHARE)
+    }
+
+    /// Whether the client waited at a desktop of our own.
+    pub(super) fn has_waited(&self) -> bool {
+        self.licensing.is_some()
     }
 
     /// What the target last gave as its reason for an end.
@@ -242,6 +269,7 @@ impl Machine {
     fn initial(&mut self, pdu: &[u8], acts: &mut Vec<Act>) -> Result<(), Broken> {
         let initial = connect::connect_initial(pdu, self.selected, &self.policy, self.keyboard)?;
         self.error_info = initial.error_info;
+        self.licensing = self.licensing.take().map(|_| Licensing::of(&initial.client.name));
         acts.push(Act::Tell(Event::Client(initial.client)));
         for (name, kind) in initial.channels {
             if kind.is_none() {
@@ -571,9 +599,9 @@ impl Machine {
 }
 
 /// `DisconnectProviderUltimatum`.
-const DISCONNECT: u8 = 8 << 2;
+pub(super) const DISCONNECT: u8 = 8 << 2;
 /// `ChannelJoinRequest`.
-const JOIN: u8 = 14 << 2;
+pub(super) const JOIN: u8 = 14 << 2;
 /// The channel of devices in [`Machine::running`].
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) const DEVICES: u16 = 1010;

@@ -9,6 +9,8 @@ mod desktop;
 mod down;
 mod hands;
 mod lane;
+mod licensing;
+mod lobby;
 mod machine;
 mod stand_in;
 #[cfg(test)]
@@ -19,6 +21,7 @@ mod words;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+pub(crate) use lobby::{Lobby, SHARE};
 pub(crate) use machine::{Act, MAX_PIXELS, Machine, Side};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -99,8 +102,11 @@ where
 {
     let mut machine = Machine::new(policy, files, target.account, target.selected, person.requested);
     machine.keyboard = person.keyboard;
-    let mut to_person = BytesMut::new();
-    if person.early {
+    let seated = person.lobby.is_some();
+    let mut to_person = person.lobby.map(|lobby| lobby.unsent).unwrap_or_default();
+    if seated {
+        machine.after_lobby();
+    } else if person.early {
         // Access granted: the person was proved, and the target has taken the account.
         to_person.extend_from_slice(&[0; 4]);
     }
@@ -385,7 +391,7 @@ where
         };
         if let Some(reason) = reason {
             let words = match self.stand_in.take() {
-                Some(_) => parting::last_words(reason).map(Vec::from).unwrap_or_default(),
+                Some(_) => parting::last_words(self.machine.seat(), reason).unwrap_or_default(),
                 None => self.machine.farewell(reason),
             };
             for pdu in words {

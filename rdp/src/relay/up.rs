@@ -108,6 +108,10 @@ impl Machine {
     }
 
     fn person_desktop(&mut self, data: Data<'_>, acts: &mut Vec<Act>) -> Result<(), Broken> {
+        if !self.licensed && self.has_waited() {
+            // Said at the desktop at which the client waits.
+            return Ok(());
+        }
         if !self.licensed {
             // Only licences may come before the first Demand Active.
             return match u16_at(data.payload, 0) {
@@ -126,6 +130,8 @@ impl Machine {
                     self.send(Side::Target, self.io, &confirmed, acts)?;
                     self.let_go(acts)?;
                 }
+                // That is still about the desktop at which the client waited.
+                share::DATA if self.has_waited() && !self.desktop.has_begun() => {}
                 share::DATA => {
                     let said = pdu.data()?;
                     if !self.person_share_data(said, acts)? {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use ironrdp_core::{decode, encode_vec};
 use ironrdp_pdu::{
     gcc::{
-        ChannelName, ClientEarlyCapabilityFlags, ClientGccBlocks, ConferenceCreateRequest,
+        ChannelName, ClientColorDepth, ClientEarlyCapabilityFlags, ClientGccBlocks, ConferenceCreateRequest,
         ConferenceCreateResponse, EncryptionMethod,
     },
     mcs::{ConnectInitial, ConnectResponse},
@@ -88,6 +88,30 @@ pub(crate) fn without_messages(pdu: &[u8]) -> Result<(Bytes, usize), Broken> {
     initial.conference_create_request =
         ConferenceCreateRequest::new(blocks).map_err(|_| Broken("connect initial"))?;
     Ok((envelope(encode_vec(&initial))?, channels))
+}
+
+/// The desktop that a client wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// In pixels.
+    pub(crate) size: (u16, u16),
+    /// Bits for each pixel.
+    pub(crate) depth: u16,
+}
+
+/// Reads from a client's Connect Initial what desktop it wants.
+pub(crate) fn wanted(pdu: &[u8]) -> Result<Wanted, Broken> {
+    let data = decode::<X224<X224Data<'_>>>(pdu).map_err(|_| Broken("connect initial"))?.0.data;
+    let initial = decode::<ConnectInitial>(&data).map_err(|_| Broken("connect initial"))?;
+    let core = initial.conference_create_request.into_gcc_blocks().core;
+    let depth = match core.client_color_depth() {
+        ClientColorDepth::Bpp4 | ClientColorDepth::Bpp8 => 8,
+        ClientColorDepth::Rgb555Bpp16 => 15,
+        ClientColorDepth::Rgb565Bpp16 => 16,
+        ClientColorDepth::Bpp24 => 24,
+        ClientColorDepth::Bpp32 => 32,
+    };
+    Ok(Wanted { size: (core.desktop_width, core.desktop_height), depth })
 }
 
 fn early_flags(policy: &ChannelPolicy) -> ClientEarlyCapabilityFlags {
@@ -190,11 +214,11 @@ fn envelope<E>(encoded: Result<Vec<u8>, E>) -> Result<Bytes, Broken> {
 #[cfg(test)]
 mod tests {
     use ironrdp_pdu::gcc::{
-        ChannelDef, ChannelOptions, ClientClusterData, ClientColorDepth, ClientCoreData,
-        ClientCoreOptionalData, ClientMessageChannelData, ClientNetworkData, ClientSecurityData, ColorDepth,
-        ConnectionType, KeyboardType, MultiTransportChannelData, MultiTransportFlags, RdpVersion,
-        RedirectionFlags, RedirectionVersion, SecureAccessSequence, ServerCoreData, ServerCoreOptionalData,
-        ServerGccBlocks, ServerNetworkData, ServerSecurityData, SupportedColorDepths,
+        ChannelDef, ChannelOptions, ClientClusterData, ClientCoreData, ClientCoreOptionalData,
+        ClientMessageChannelData, ClientNetworkData, ClientSecurityData, ColorDepth, ConnectionType,
+        KeyboardType, MultiTransportChannelData, MultiTransportFlags, RdpVersion, RedirectionFlags,
+        RedirectionVersion, SecureAccessSequence, ServerCoreData, ServerCoreOptionalData, ServerGccBlocks,
+        ServerNetworkData, ServerSecurityData, SupportedColorDepths,
     };
     use ironrdp_pdu::gcc::{EncryptionLevel, HighColorDepth, ServerMessageChannelData};
     use ironrdp_pdu::mcs::DomainParameters;

@@ -24,7 +24,7 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::{oneshot, watch},
+    sync::{Notify, oneshot, watch},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -121,7 +121,15 @@ pub(crate) struct Gateway {
     pub(crate) seen: Seen,
     /// Clear text of the person's side of it, both ways.
     pub(crate) clear: Arc<Mutex<Vec<u8>>>,
+    go: Arc<Notify>,
     outcome: oneshot::Receiver<Outcome>,
+}
+
+/// What a test's gateway does otherwise.
+#[derive(Default)]
+struct Manner {
+    without_nla: bool,
+    waits: bool,
 }
 
 /// The target of a test.
@@ -136,23 +144,30 @@ pub(crate) struct Account {
 
 impl Gateway {
     pub(crate) async fn start(account: Account, policy: ChannelPolicy) -> Self {
-        Self::start_with(account, policy, false).await
+        Self::start_with(account, policy, Manner::default()).await
     }
 
     /// One that lets clients without NLA log in.
     pub(crate) async fn start_without_nla(account: Account, policy: ChannelPolicy) -> Self {
-        Self::start_with(account, policy, true).await
+        Self::start_with(account, policy, Manner { without_nla: true, ..Manner::default() }).await
     }
 
-    async fn start_with(account: Account, policy: ChannelPolicy, without_nla: bool) -> Self {
+    /// One whose clients wait at a desktop of the gateway's own until [`Self::goes_on`].
+    pub(crate) async fn start_waiting(account: Account, policy: ChannelPolicy, without_nla: bool) -> Self {
+        Self::start_with(account, policy, Manner { without_nla, waits: true }).await
+    }
+
+    async fn start_with(account: Account, policy: ChannelPolicy, manner: Manner) -> Self {
         let identity = Identity::new();
         let front = FrontConfig {
             tls: identity.config(),
             subject_public_key: subject_public_key(&identity.certificate).unwrap(),
             certificate: identity.certificate.to_vec(),
             login_time: Duration::from_secs(20),
-            without_nla,
+            without_nla: manner.without_nla,
         };
+        let go = Arc::new(Notify::new());
+        let wait = manner.waits.then(|| go.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let inner = listener.local_addr().unwrap();
         let (orders, order) = watch::channel(Order::Run);
@@ -163,14 +178,19 @@ impl Gateway {
         tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
-            let outcome = serve(stream, front, account, policy, watcher, (order, said)).await;
+            let outcome = serve(stream, front, account, policy, watcher, (order, said), wait).await;
             // For whoever reads a test that failed.
             eprintln!("the session's end: {outcome:?}");
             done.send(outcome).ok();
         });
         let clear = Arc::new(Mutex::new(Vec::new()));
         let address = listen_in(inner, identity, clear.clone()).await;
-        Self { address, orders, words, seen, clear, outcome }
+        Self { address, orders, words, seen, clear, go, outcome }
+    }
+
+    /// Has the client that waits go on to its target.
+    pub(crate) fn goes_on(&self) {
+        self.go.notify_one();
     }
 
     pub(crate) async fn outcome(self) -> Outcome {
@@ -188,16 +208,38 @@ async fn serve(
     policy: ChannelPolicy,
     mut seen: Seen,
     (orders, words): (watch::Receiver<Order>, watch::Receiver<Option<Arc<str>>>),
+    wait: Option<Arc<Notify>>,
 ) -> Outcome {
     // Other people's tokens, and an older one of the same person, are open at the same time.
     let open = Open(vec![("otto+eng-ws", "another-token"), (USER, "an-older-token"), (USER, TOKEN)]);
-    let person = match accept(stream, &front, &open).await {
+    let mut person = match accept(stream, &front, &open).await {
         Ok(person) => person,
         Err(error) => return Outcome::Front(error),
     };
     let typed = Proof::Typed;
     let proof = if front.without_nla { typed } else { Proof::Token(format!("id of {TOKEN}")) };
     assert_eq!(*person.proof(), proof);
+    if let Some(go) = wait {
+        person = match person.seated().await {
+            Ok(person) => person,
+            Err(error) => return Outcome::Front(FrontError::Wire(error)),
+        };
+        let mut ended = orders.clone();
+        let until = async {
+            tokio::select! {
+                () = go.notified() => None,
+                order = ended.wait_for(|order| matches!(order, Order::End(_))) => Some(*order.unwrap()),
+            }
+        };
+        match person.waits(words.clone(), until).await {
+            None => return Outcome::Finished(Finished::PersonLeft),
+            Some(Some(Order::End(why))) => {
+                person.refuse(why).await;
+                return Outcome::Finished(Finished::Ended(why));
+            }
+            Some(_) => {}
+        }
+    }
     let dial = || async { TcpStream::connect(account.address).await.unwrap() };
     let pin = match account.pin {
         Some(pin) => pin,

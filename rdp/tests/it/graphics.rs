@@ -7,10 +7,11 @@ use cofferdam_rdp::{ChannelPolicy, Dropped, Ending, Event, Finished, Graphics, O
 use crate::{
     desktop::Xfreerdp,
     gateway::{Account, Gateway, Outcome, Seen, TOKEN, USER},
+    session::contains,
     targets::{Folder, Gnome, wait_for},
 };
 
-fn gnome(target: &Gnome) -> Account {
+pub(crate) fn gnome(target: &Gnome) -> Account {
     Account {
         address: target.address,
         security: Security::Nla,
@@ -20,14 +21,14 @@ fn gnome(target: &Gnome) -> Account {
     }
 }
 
-fn by_pipeline() -> ChannelPolicy {
+pub(crate) fn by_pipeline() -> ChannelPolicy {
     let mut policy = ChannelPolicy::default();
     policy.graphics = Graphics::Pipeline;
     policy
 }
 
 /// A terminal that shows a line, and then each line that is typed into it.
-fn terminal(target: &Gnome, folder: &Folder) -> crate::targets::Running {
+pub(crate) fn terminal(target: &Gnome, folder: &Folder) -> crate::targets::Running {
     let script = folder.path("echo.sh");
     std::fs::write(&script, "#!/bin/sh\necho ready\nwhile read -r line; do echo \"got $line\"; done\n")
         .unwrap();
@@ -36,7 +37,7 @@ fn terminal(target: &Gnome, folder: &Folder) -> crate::targets::Running {
 }
 
 /// How far apart decoders of RemoteFX may be in one colour: FreeRDP and IronRDP are both up to 8 off what was there.
-const ROUNDED: u8 = 12;
+pub(crate) const ROUNDED: u8 = 12;
 
 /// How far apart two pictures are: the most that one colour of a pixel differs, and how many pixels do.
 fn apart(one: &[u8], other: &[u8]) -> (u8, usize) {
@@ -47,7 +48,7 @@ fn apart(one: &[u8], other: &[u8]) -> (u8, usize) {
 }
 
 /// Waits until what the client shows is what would be recorded, but for so much in each colour.
-fn same(client: &Xfreerdp, seen: &Seen, rounded: u8) -> Vec<u8> {
+pub(crate) fn same(client: &Xfreerdp, seen: &Seen, rounded: u8) -> Vec<u8> {
     let mut last = None;
     wait_for("one picture on both sides", 15, || {
         let (size, recorded) = seen.screen()?;
@@ -103,9 +104,13 @@ async fn a_desktop_that_draws_by_the_pipeline_is_recorded_as_it_is_shown() {
     });
     same(&client, &seen, ROUNDED);
 
+    let clear = gateway.clear.clone();
     gateway.orders.send(Order::End(Ending::Idle)).unwrap();
     client.end();
     assert!(matches!(gateway.outcome().await, Outcome::Finished(Finished::Ended(Ending::Idle))));
+    let clear = clear.lock().unwrap();
+    assert!(contains(&clear, USER), "what the client says is in what was kept");
+    assert!(!contains(&clear, Gnome::PASSWORD));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ mod desktop;
 mod gateway;
 mod graphics;
 mod kerberos;
+mod lobby;
 mod log_in;
 mod realm;
 mod session;

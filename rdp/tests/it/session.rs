@@ -10,7 +10,7 @@ use crate::{
     targets::{Display, Folder, PIXEL, Shadow, Weston, Xrdp, wait_for},
 };
 
-fn xrdp(target: &Xrdp) -> Account {
+pub(crate) fn xrdp(target: &Xrdp) -> Account {
     Account {
         address: target.address,
         security: Security::TlsLogin,
@@ -20,7 +20,7 @@ fn xrdp(target: &Xrdp) -> Account {
     }
 }
 
-fn shadow(target: &Shadow) -> Account {
+pub(crate) fn shadow(target: &Shadow) -> Account {
     Account {
         address: target.address,
         security: Security::Nla,
@@ -30,7 +30,7 @@ fn shadow(target: &Shadow) -> Account {
     }
 }
 
-fn contains(clear: &[u8], text: &str) -> bool {
+pub(crate) fn contains(clear: &[u8], text: &str) -> bool {
     let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
     [text.as_bytes(), &utf16].iter().any(|wanted| clear.windows(wanted.len()).any(|window| window == *wanted))
 }
@@ -186,7 +186,7 @@ async fn a_frozen_session_shows_and_takes_nothing() {
 }
 
 /// The colour of the gateway's own words' box, and a place in it.
-const BOX: ([u8; 3], (u32, u32)) = ([0x1b, 0x26, 0x31], (512, 4));
+pub(crate) const BOX: ([u8; 3], (u32, u32)) = ([0x1b, 0x26, 0x31], (512, 4));
 
 async fn words_come_and_go(account: Account, desktop: &Display, folder: &Folder) {
     let gateway = Gateway::start(account, ChannelPolicy::default()).await;

@@ -267,7 +267,7 @@ mod tests {
             frame,
         };
         let html = page.render().unwrap();
-        assert!(html.contains("/timeout:") && html.contains("is supervised"), "{html}");
+        assert!(html.contains("is supervised"), "{html}");
         assert!(html.contains("<code>81:ac:d7:62:"), "{html}");
         assert!(html.contains("token-once") && !html.contains("<b>"));
         assert!(html.contains("data-copy-out") && !html.contains("data-paste-in"), "only what is allowed");
