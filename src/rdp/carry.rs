@@ -172,9 +172,11 @@ fn ending(end: &End) -> Ending {
         End::Policy { .. } => Ending::NotAllowed,
         End::Killed { .. } | End::Finding { .. } | End::Closed => Ending::Administrator,
         End::TargetFailed { .. } => Ending::Target,
-        End::TargetClosed | End::RecorderFailed { .. } | End::Shutdown | End::Internal { .. } => {
-            Ending::Fault
-        }
+        End::TargetClosed
+        | End::ClientFailed { .. }
+        | End::RecorderFailed { .. }
+        | End::Shutdown
+        | End::Internal { .. } => Ending::Fault,
     }
 }
 

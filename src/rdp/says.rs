@@ -68,9 +68,11 @@ pub(super) fn log_on(kind: u32, data: u32) -> Option<&'static str> {
 
 /// How a desktop ended on which one side broke the protocol.
 pub(super) fn broken(error: &RelayError) -> End {
+    let why = format!("the relay of a desktop: {error}");
     let sentence = match error {
         RelayError::Client(_) => {
-            "session ended: your client sent what the gateway does not let through; update it, or use another one"
+            let sentence = "session ended: your client sent what the gateway does not let through; update it, or use another one";
+            return End::ClientFailed { why, sentence: sentence.to_owned() };
         }
         RelayError::Target(broken) if broken.is_redirection() => {
             "session ended: the desktop's machine sends people on to another one; the site's administrator has to describe \
@@ -80,7 +82,7 @@ pub(super) fn broken(error: &RelayError) -> End {
             "session ended: the desktop's machine sent what the gateway does not let through; tell the site's administrator"
         }
     };
-    End::TargetFailed { why: format!("the relay of a desktop: {error}"), sentence: sentence.to_owned() }
+    End::TargetFailed { why, sentence: sentence.to_owned() }
 }
 
 #[cfg(test)]

@@ -43,6 +43,13 @@ pub(crate) enum End {
         /// For the person.
         sentence: String,
     },
+    /// The person's client said what is not let through.
+    ClientFailed {
+        /// For the operator's log.
+        why: String,
+        /// For the person.
+        sentence: String,
+    },
     /// The gateway stops.
     Shutdown,
     /// Something of ours failed.
@@ -64,6 +71,7 @@ impl End {
             Self::Killed { .. } => "killed",
             Self::Finding { .. } => "finding",
             Self::TargetFailed { .. } => "target_failed",
+            Self::ClientFailed { .. } => "client_failed",
             Self::Shutdown => "shutdown",
             Self::Internal { .. } => "internal",
         }
@@ -87,7 +95,7 @@ impl End {
                 "session ended: what happened in it does not fit the approved work; talk to the site's security duty"
                     .to_owned()
             }
-            Self::TargetFailed { sentence, .. } => sentence.clone(),
+            Self::TargetFailed { sentence, .. } | Self::ClientFailed { sentence, .. } => sentence.clone(),
             Self::Shutdown => "session ended: the gateway is being stopped; try again in a few minutes".to_owned(),
             Self::Internal { .. } => "session ended: a fault in the gateway; tell the site's administrator".to_owned(),
         })
@@ -97,9 +105,10 @@ impl End {
     pub(crate) fn detail(&self) -> String {
         match self {
             Self::Policy { sentence, .. } => sentence.clone(),
-            Self::RecorderFailed { why } | Self::TargetFailed { why, .. } | Self::Internal { why } => {
-                why.clone()
-            }
+            Self::RecorderFailed { why }
+            | Self::TargetFailed { why, .. }
+            | Self::ClientFailed { why, .. }
+            | Self::Internal { why } => why.clone(),
             Self::Killed { by, reason } => format!("by {by}: {reason}"),
             Self::Finding { trigger } => trigger.clone(),
             Self::Idle { seconds } => format!("{seconds} s without input"),

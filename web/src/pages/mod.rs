@@ -6,6 +6,7 @@ mod audit;
 mod ca;
 mod checkouts;
 pub(crate) mod desktop;
+mod ends;
 mod enrol;
 mod health;
 mod home;

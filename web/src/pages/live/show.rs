@@ -16,6 +16,7 @@ use super::{control, parsed, state};
 use crate::{
     error::Failure,
     frame::{self, Frame, Moment},
+    pages::ends::in_words,
     routes::INVESTIGATORS,
     services::App,
     viewer::Viewer,
@@ -86,7 +87,7 @@ pub(super) async fn show(
         work_order: context.map(|c| c.work_order.clone()).unwrap_or_default(),
         client: decision.as_ref().map(|d| d.device.device.client_version.clone()).unwrap_or_default(),
         state: state(&record, live.as_ref()),
-        ended: ended.then(|| record.end_reason.clone().unwrap_or_default()),
+        ended: ended.then(|| in_words(record.end_reason.as_deref().unwrap_or_default())),
         frozen: live.as_ref().and_then(|l| l.frozen.clone()),
         until: live.as_ref().map(|l| frame.at(&l.not_after)),
         last_input: live.as_ref().map(|l| frame.at(&l.last_input)),

@@ -23,6 +23,7 @@ use crate::{
     form::Form,
     frame::{self, Frame, Moment},
     headers::With,
+    pages::ends::in_words,
     recordings::{RecordedLine, Verified},
     services::App,
     viewer::Viewer,
@@ -180,7 +181,7 @@ async fn page(
         started: frame.at(&record.started_at),
         length: length(record.started_at, record.ended_at),
         live: record.state != SessionState::Ended,
-        end_reason: record.end_reason.unwrap_or_default(),
+        end_reason: in_words(record.end_reason.as_deref().unwrap_or_default()),
         window: record.window.map(|w| w.to_string()),
         frame,
     })?;

@@ -8,7 +8,10 @@ use cofferdam_access::{
 };
 
 use super::view::full_name;
-use crate::frame::{Frame, Moment};
+use crate::{
+    frame::{Frame, Moment},
+    pages::ends::in_words,
+};
 
 /// Most sessions of one window that its page lists.
 const MOST_SESSIONS: u32 = 50;
@@ -116,7 +119,9 @@ pub(crate) async fn sessions(
             protocol: s.protocol.as_str(),
             state: s.state.as_str(),
             since: frame.at(&s.started_at),
-            ended: s.ended_at.map(|at| (frame.at(&at), s.end_reason.clone().unwrap_or_default())),
+            ended: s
+                .ended_at
+                .map(|at| (frame.at(&at), in_words(s.end_reason.as_deref().unwrap_or_default()))),
         })
         .collect())
 }
