@@ -38,6 +38,7 @@ const openPlayer = async (screen, { source, idleLimit, turn, fail, written, ...p
   // Where the next stretch begins, and whether there is none any more.
   let edge = 0;
   let over = false;
+  let failed = false;
   let loading = null;
   let playing = false;
   let position = 0;
@@ -73,10 +74,10 @@ const openPlayer = async (screen, { source, idleLimit, turn, fail, written, ...p
       }
     } catch {
       if (mine.signal.aborted) return;
-      // Nothing is asked for again and again.
-      over = true;
+      // Nothing is asked for again and again; whoever plays or jumps asks once more.
+      [over, failed] = [true, true];
       if (playing) stop(false);
-      fail("The recording could not be loaded any further. Load this page again; the gateway's log says more.");
+      fail("The recording could not be loaded any further. Play it once more, or load this page again; the gateway's log says more.");
     }
     if (loading === mine) loading = null;
   };
@@ -95,7 +96,7 @@ const openPlayer = async (screen, { source, idleLimit, turn, fail, written, ...p
     new Promise((done) => {
       position = to;
       before = performance.now();
-      [messages, next, over] = [[], 0, false];
+      [messages, next, over, failed] = [[], 0, false, false];
       let fresh = true;
       load(to, () => {
         // Places that were not drawn yet then are none that were drawn later.
@@ -123,7 +124,11 @@ const openPlayer = async (screen, { source, idleLimit, turn, fail, written, ...p
     const due = messages[next]?.time;
     // What is not there yet is waited for, and an end is an end.
     if (due === undefined && loading) return;
-    if (due === undefined && over) return stop(false);
+    if (due === undefined && over) {
+      // Nothing happens any more up to where it ends.
+      position = page.length;
+      return stop(false);
+    }
     position = Math.min(position + passed * speed, page.length);
     if (idle && due !== undefined && due - position > idleLimit) position = due - idleLimit;
     show();
@@ -135,7 +140,11 @@ const openPlayer = async (screen, { source, idleLimit, turn, fail, written, ...p
     length: page.length,
     time: () => position,
     seek,
-    play: () => stop(true),
+    // From the beginning, where there is nothing behind it.
+    play: async () => {
+      if (failed || position >= page.length) await seek(failed ? position : 0);
+      if (!failed) stop(true);
+    },
     pause: () => stop(false),
     set: (wanted) => {
       [speed, idle] = [wanted.speed, wanted.idle];

@@ -8,6 +8,8 @@ const makeDesk = (place) => {
   const box = document.createElement("div");
   box.className = "desk";
   box.append(canvas, above);
+  // A usual size, until it is known.
+  for (const each of [canvas, above]) [each.width, each.height] = [1024, 768];
   place.replaceChildren(box);
   const paper = canvas.getContext("2d", { alpha: false });
   const glass = above.getContext("2d");
@@ -127,8 +129,11 @@ const makeDesk = (place) => {
 
   // Nothing is on the screen, as before the first picture.
   const clear = () => {
+    place.replaceChildren(box);
     paper.fillStyle = "#000";
     paper.fillRect(0, 0, canvas.width, canvas.height);
+    [pointer, shape] = [null, null];
+    point();
   };
 
   // Does what a message says; others than those of pictures change nothing.

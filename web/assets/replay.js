@@ -26,6 +26,10 @@ document.addEventListener("DOMContentLoaded", async () => {
   const turn = (now) => {
     playing = now;
     play.textContent = now ? "Pause" : "Play";
+    if (now) return;
+    // Where it stands exactly, not where it was seen last.
+    position = player.time() ?? position;
+    paint();
   };
   const wanted = () => ({ speed: Number(speed.value), idle: idle.checked });
 
@@ -41,14 +45,16 @@ document.addEventListener("DOMContentLoaded", async () => {
   const seek = async (time) => {
     position = Math.min(Math.max(time, 0), length);
     await player.seek(position);
-    paint();
+    paint(true);
   };
 
-  const paint = () => {
+  const paint = (jumped = false) => {
     const x = (1000 * position) / length;
     timeline.querySelector(".past").setAttribute("width", x);
     timeline.querySelector(".head").setAttribute("x", Math.max(0, x - 1.5));
     clock.textContent = `${written(position)} / ${written(length)}`;
+    timeline.setAttribute("aria-valuenow", Math.floor(position));
+    timeline.setAttribute("aria-valuetext", clock.textContent.replace("/", "of"));
     link.textContent = `${location.origin}${location.pathname}#t=${Math.floor(position)}`;
     let current = null;
     for (const row of rows) {
@@ -61,7 +67,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     if (current && !current.hasAttribute("aria-current")) {
       current.setAttribute("aria-current", "true");
       const list = current.parentElement;
-      if (playing) list.scrollTop = current.offsetTop - list.offsetTop - list.clientHeight / 2;
+      if (playing || jumped) list.scrollTop = current.offsetTop - list.offsetTop - list.clientHeight / 2;
     }
   };
 
@@ -83,11 +89,28 @@ document.addEventListener("DOMContentLoaded", async () => {
     const box = timeline.getBoundingClientRect();
     seek((length * (event.clientX - box.left)) / box.width);
   });
-  play.addEventListener("click", () => (playing ? player.pause() : player.play()));
+  const toggle = () => (playing ? player.pause() : player.play());
+  const toMark = (mark) => mark && seek(Number(mark.dataset.at));
+  const later = () => toMark(marks.find((row) => Number(row.dataset.at) > position + 0.5));
+  const earlier = () => toMark(marks.findLast((row) => Number(row.dataset.at) < position - 0.5));
+  play.addEventListener("click", toggle);
   back.addEventListener("click", () => seek(position - 10));
-  next.addEventListener("click", () => {
-    const mark = marks.find((row) => Number(row.dataset.at) > position + 0.5);
-    if (mark) seek(Number(mark.dataset.at));
+  next.addEventListener("click", later);
+  // As the command line's replay: a space, arrows, brackets; and what a slider has.
+  timeline.setAttribute("aria-valuemax", Math.floor(length));
+  const keys = {
+    " ": toggle,
+    ArrowLeft: () => seek(position - 5),
+    ArrowRight: () => seek(position + 5),
+    "[": earlier,
+    "]": later,
+    Home: () => seek(0),
+    End: () => seek(length),
+  };
+  timeline.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || !Object.hasOwn(keys, event.key)) return;
+    event.preventDefault();
+    keys[event.key]();
   });
   const anew = () => player.set(wanted(), position);
   speed.addEventListener("change", anew);

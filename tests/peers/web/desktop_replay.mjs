@@ -64,6 +64,8 @@ await story(async (browser) => {
   await button("Pause").click();
   await button("Play").waitFor();
   const stood = await clock.innerText();
+  const link = async () => Number((await page.locator("[data-link]").innerText()).split("#t=")[1]);
+  assert.equal(await link(), seconds(stood.split(" / ")[0]), "the link is to where it stands");
   await new Promise((next) => setTimeout(next, 1_500));
   assert.equal(await clock.innerText(), stood, "it goes on while it stands still");
 
@@ -94,11 +96,47 @@ await story(async (browser) => {
   await until("the beginning", 5_000, async () => (await now()) === Math.max(0, length - 11));
   await until("no key's mark any more", 5_000, async () => (await replayed(FIRST_KEY)).colour !== MARKS.k);
 
+  // Playing paints: the key that is pressed near the end, and then the end itself; played once more it begins anew.
+  await page.getByLabel("Speed").selectOption("5");
+  await to(2);
+  await shown(FIRST_KEY, PANEL);
+  await button("Play").click();
+  await until("the end", 20_000, async () => (await now()) === length && (await button("Play").count()) === 1);
+  await shown(FIRST_KEY, MARKS.k);
+  await page.getByLabel("Speed").selectOption("1");
+  await button("Play").click();
+  await until("the beginning once more", 5_000, async () => (await now()) < length - 2);
+  await button("Pause").click();
+
+  // By keyboard, on the timeline.
+  const timeline = page.getByRole("slider", { name: "Position" });
+  await to(1);
+  await timeline.focus();
+  for (const [key, second] of [["ArrowRight", 6], ["ArrowLeft", 1], ["Home", 0], ["End", length]]) {
+    await page.keyboard.press(key);
+    await until(`${second} s by ${key}`, 5_000, async () => (await now()) === second);
+    assert.equal(await timeline.getAttribute("aria-valuenow"), String(second));
+  }
+  await page.keyboard.press("Home");
+  await page.keyboard.press("Space");
+  await until("that it plays by a key", 5_000, async () => (await now()) >= 1);
+  await page.keyboard.press("Space");
+  await button("Play").waitFor();
+
   // Marks: each a row of the transcript, to which the next one leads.
   await to(0);
   const rows = await page.locator(".script li").evaluateAll((rows) => rows.map((row) => [row.dataset.kind, Number(row.dataset.at)]));
   const marks = rows.filter(([kind]) => !["screen", "ocr", "resize"].includes(kind));
   assert.equal(await page.locator("[data-marks] rect").count(), marks.length);
+  // A click on one leads to its second.
+  const last = page.locator("[data-marks] rect").last();
+  const spot = await last.boundingBox();
+  await page.mouse.click(spot.x + spot.width / 2, spot.y + spot.height / 2);
+  await until("the mark that was clicked", 5_000, async () => Math.abs((await now()) - marks.at(-1)[1]) <= 1);
+  await timeline.focus();
+  await page.keyboard.press("[");
+  await until("a mark before it", 5_000, async () => { const at = await now(); return marks.slice(0, -1).some(([, mark]) => Math.floor(mark) === at); });
+  await to(0);
   const [, later] = marks.find(([, at]) => at > 0.5) ?? assert.fail(`no mark later: ${JSON.stringify(rows)}`);
   await button("Next mark").click();
   await until(`the mark at ${later} s`, 5_000, async () => (await now()) === Math.floor(later));
