@@ -36,6 +36,8 @@ mod planted;
 mod postgres;
 #[path = "e2e/rdp.rs"]
 mod rdp;
+#[path = "e2e/rdp_clients.rs"]
+mod rdp_clients;
 #[path = "e2e/rdp_files.rs"]
 mod rdp_files;
 #[path = "e2e/rdp_held.rs"]

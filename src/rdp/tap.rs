@@ -22,7 +22,11 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::session::{control::Ended, end::End, live::Session};
+use crate::session::{
+    control::{Control, Ended},
+    end::End,
+    live::Session,
+};
 
 /// The desktop's number among the session's channels.
 pub(super) const CHANNEL: u32 = 0;
@@ -99,7 +103,7 @@ impl TapQueue {
         session: Arc<Session>,
         latest: Arc<Latest>,
     ) -> std::io::Result<(Self, oneshot::Receiver<()>)> {
-        let (told, hears) = mpsc::channel(PDUS);
+        let (queue, hears) = Self::new();
         let (done, over) = oneshot::channel();
         let runtime = Handle::current();
         std::thread::Builder::new().name("desktop-tap".into()).spawn(move || {
@@ -113,26 +117,31 @@ impl TapQueue {
             // Whoever waited may be gone: the session was cut.
             done.send(()).unwrap_or_default();
         })?;
-        Ok((Self { told, room: Arc::new(Semaphore::new(BYTES as usize)) }, over))
+        Ok((queue, over))
+    }
+
+    fn new() -> (Self, mpsc::Receiver<Told>) {
+        let (told, hears) = mpsc::channel(PDUS);
+        (Self { told, room: Arc::new(Semaphore::new(BYTES as usize)) }, hears)
     }
 
     /// The desktop begins.
-    pub(super) async fn activated(&self, activation: Activation, session: &Session) -> Result<(), Ended> {
-        let place = self.place(DESKTOP, session).await?;
-        self.tell(Told::Activated(Box::new(activation), place), session).await
+    pub(super) async fn activated(&self, activation: Activation, control: &Control) -> Result<(), Ended> {
+        let place = self.place(DESKTOP, control).await?;
+        self.tell(Told::Activated(Box::new(activation), place), control).await
     }
 
     /// The target draws. Returns once there is room for it.
-    pub(super) async fn drawn(&self, pdu: ScreenPdu, session: &Session) -> Result<(), Ended> {
+    pub(super) async fn drawn(&self, pdu: ScreenPdu, control: &Control) -> Result<(), Ended> {
         let size = u32::try_from(pdu.size()).unwrap_or(BYTES).clamp(1, BYTES);
-        let place = self.place(size, session).await?;
-        self.tell(Told::Drawn(pdu, place), session).await
+        let place = self.place(size, control).await?;
+        self.tell(Told::Drawn(pdu, place), control).await
     }
 
-    async fn place(&self, size: u32, session: &Session) -> Result<OwnedSemaphorePermit, Ended> {
+    async fn place(&self, size: u32, control: &Control) -> Result<OwnedSemaphorePermit, Ended> {
         match tokio::time::timeout(PATIENCE, self.room.clone().acquire_many_owned(size)).await {
             Ok(Ok(place)) => Ok(place),
-            _ => Err(behind(session)),
+            _ => Err(behind(control)),
         }
     }
 
@@ -146,19 +155,17 @@ impl TapQueue {
         tokio::time::timeout(PATIENCE, asked).await.ok()?
     }
 
-    async fn tell(&self, told: Told, session: &Session) -> Result<(), Ended> {
+    async fn tell(&self, told: Told, control: &Control) -> Result<(), Ended> {
         match tokio::time::timeout(PATIENCE, self.told.send(told)).await {
             Ok(Ok(())) => Ok(()),
-            _ => Err(behind(session)),
+            _ => Err(behind(control)),
         }
     }
 }
 
 /// The thread is too slow, or gone (then the first reason, its own, stays).
-fn behind(session: &Session) -> Ended {
-    session
-        .control()
-        .end(End::RecorderFailed { why: "the desktop's picture was not decoded in time".into() });
+fn behind(control: &Control) -> Ended {
+    control.end(End::RecorderFailed { why: "the desktop's picture was not decoded in time".into() });
     Ended
 }
 
@@ -311,6 +318,58 @@ fn pointer(encoder: &mut DesktopEncoder, change: PointerChange) -> Option<Event>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// So much as one PDU may have, and more.
+    fn drawn(bytes: usize) -> ScreenPdu {
+        ScreenPdu::Desktop(vec![0; bytes].into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thread_that_falls_behind_slows_the_relay_and_one_that_stays_behind_ends_the_session() {
+        let (queue, mut hears) = TapQueue::new();
+        let control = Control::default();
+        let half = BYTES as usize / 2;
+        let begun = tokio::time::Instant::now();
+        for _ in 0..2 {
+            queue.drawn(drawn(half), &control).await.unwrap();
+        }
+        assert!(begun.elapsed().is_zero(), "there was room");
+        // It takes one in the end: what waited goes on, and only then.
+        let slow = async {
+            tokio::time::sleep(PATIENCE - Duration::from_secs(1)).await;
+            assert!(hears.recv().await.is_some());
+        };
+        let (waited, ()) = tokio::join!(queue.drawn(drawn(half), &control), slow);
+        assert!(
+            waited.is_ok() && begun.elapsed() == PATIENCE - Duration::from_secs(1),
+            "{:?}",
+            begun.elapsed()
+        );
+        assert!(control.reason().is_none());
+        // It takes nothing any more: neither what is drawn nor another desktop passes, and the session ends.
+        let begun = tokio::time::Instant::now();
+        assert_eq!(queue.drawn(drawn(1), &control).await, Err(Ended));
+        assert_eq!(begun.elapsed(), PATIENCE);
+        assert!(matches!(control.reason(), Some(End::RecorderFailed { .. })), "{:?}", control.reason());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_pdus_are_bounded_by_their_number_and_a_thread_that_is_gone_ends_the_session_at_once() {
+        let (queue, hears) = TapQueue::new();
+        let control = Control::default();
+        let begun = tokio::time::Instant::now();
+        for _ in 0..PDUS {
+            queue.drawn(drawn(1), &control).await.unwrap();
+        }
+        assert_eq!(queue.drawn(drawn(1), &control).await, Err(Ended));
+        assert_eq!(begun.elapsed(), PATIENCE);
+        drop(hears);
+        let control = Control::default();
+        let begun = tokio::time::Instant::now();
+        assert_eq!(queue.drawn(drawn(1), &control).await, Err(Ended));
+        assert!(begun.elapsed().is_zero());
+        assert!(matches!(control.reason(), Some(End::RecorderFailed { .. })), "{:?}", control.reason());
+    }
 
     #[test]
     fn desktops_that_follow_each_other_wait_and_never_longer_than_an_end_does() {

@@ -335,7 +335,7 @@ impl Watcher {
         let id = self.session.id();
         match event {
             Event::Client(client) => self.client(&client).await,
-            Event::Activated(activation) => self.tap.activated(activation, &self.session).await,
+            Event::Activated(activation) => self.tap.activated(activation, self.session.control()).await,
             Event::Key(key) => {
                 let code = u16::from(key.code);
                 self.key(Key { code, released: !key.down, extended: key.extended, unicode: false }).await
@@ -415,7 +415,7 @@ impl Watch for Watcher {
 
     async fn screen(&mut self, pdu: ScreenPdu) -> Result<(), Stop> {
         self.session.heard_target(pdu.size());
-        self.tap.drawn(pdu, &self.session).await.map_err(|Ended| Stop)
+        self.tap.drawn(pdu, self.session.control()).await.map_err(|Ended| Stop)
     }
 
     async fn picture(&mut self, area: Area) -> Option<Vec<u8>> {

@@ -151,6 +151,8 @@ pub(crate) fn settings_file(address: &str, user_name: &str, allowed: &Desktop) -
         // A token works once: a client that reconnects by itself could only be refused.
         "autoreconnection enabled:i:0".to_owned(),
         "use multimon:i:0".to_owned(),
+        // Whether the desktop follows the client's window.
+        format!("dynamic resolution:i:{}", u8::from(allowed.resize)),
         "gatewayusagemethod:i:0".to_owned(),
     ];
     lines.iter().map(|line| format!("{line}\r\n")).collect()
@@ -166,6 +168,7 @@ mod tests {
         assert!(text.contains("full address:s:gw.example:3389\r\n"));
         assert!(text.contains("username:s:vera+eng-ws\r\n"));
         assert!(text.contains("redirectclipboard:i:0\r\n") && !text.contains("password"));
+        assert!(text.contains("dynamic resolution:i:0\r\n"));
         for off in ["drivestoredirect:s:\r\n", "redirectprinters:i:0\r\n", "redirectsmartcards:i:0\r\n"] {
             assert!(text.contains(off), "{off}");
         }
@@ -173,9 +176,11 @@ mod tests {
             clipboard_to_person: true,
             drives_to_target: true,
             printers: true,
+            resize: true,
             ..Desktop::default()
         };
         let text = settings_file("gw", "vera", &allowed);
+        assert!(text.contains("dynamic resolution:i:1\r\n"));
         assert!(text.contains("redirectclipboard:i:1\r\n") && text.contains("redirectprinters:i:1\r\n"));
         assert!(text.contains("drivestoredirect:s:\r\n"), "which drives is the person's choice");
     }

@@ -10,7 +10,7 @@ export const FIRST_KEY = [48, 670];
 export const WATER = "2080D0";
 export const PANEL = "E8ECEF";
 /** Its marks: of keys by their scan codes, and of a click. */
-export const MARKS = { k: "113D3F", Windows: "1D5B51", Delete: "7A5339", Backspace: "5D331A" };
+export const MARKS = { k: "113D3F", Windows: "1D5B51", Delete: "7A5339", Backspace: "5D331A", Control: "7E5537", Alt: "745C38" };
 export const CLICKED = "D04020";
 
 /** A place on the desktops of real targets, and its colour. */

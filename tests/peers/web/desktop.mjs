@@ -39,6 +39,10 @@ await story(async (browser) => {
   // The button has given the keyboard back to the screen.
   await page.keyboard.press("Delete");
   await marked(2, "Delete");
+  await page.getByRole("button", { name: "Ctrl+Alt+Del" }).click();
+  await marked(3, "Control");
+  await marked(4, "Alt");
+  await marked(5, "Delete");
   await click(page, [500, 300]);
   await until("the click's mark", 5_000, async () => (await colour(page, [503, 303])) === CLICKED);
   await page.getByRole("button", { name: "Actual size" }).click();
