@@ -4,8 +4,14 @@ use std::{fs, path::Path, process::Command, time::Duration};
 
 use cofferdam_vault::{Root, SecretBytes, SystemEntropy};
 
+use super::rdp::{BLUE, MIDDLE};
 use crate::support::{
-    Gateway, Live, RealSshd, as_root, cli::id_of, peer, python, run, run_with_input, wait_for,
+    Gateway, Live, RealSshd, as_root,
+    cli::id_of,
+    desktop::Display,
+    peer, python, run, run_with_input,
+    targets::{Folder, Shadow},
+    wait_for,
 };
 
 /// A secret and the forms in which it could stand somewhere.
@@ -180,4 +186,48 @@ fn planted_secrets_stand_in_no_log_database_recording_or_core_file_after_a_full_
     // The SSH library sends the password from buffers that it frees and does not wipe: now and then one copy stands there
     // until its memory is used again. It was changed on the target since, so it opens nothing.
     assert!(counts[5] <= 3, "{} copies of the account's password", counts[5]);
+}
+
+#[test]
+fn a_desktops_secret_and_token_stand_in_no_log_database_or_recording_after_its_session() {
+    let (gateway, folder) = (Gateway::start(), Folder::new());
+    let target = Shadow::start(&folder);
+    gateway.eng_ws_is(target.address, "nla", Shadow::PASSWORD);
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let (user, token) = gateway.desktop_pass(&api);
+    let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let secret = [Shadow::PASSWORD.as_bytes().to_vec(), wide(Shadow::PASSWORD)];
+    let planted = [
+        Planted::new("the desktop's secret", &[&secret[0], &secret[1]]),
+        Planted::new("the token", &[token.as_bytes(), &wide(&token)]),
+    ];
+    let mut client = gateway.shows(&display, gateway.freerdp(&display, &user, &token), MIDDLE, BLUE);
+    let id = id_of(&gateway.only_session());
+    display.press("k");
+    gateway.kill_session(&id).ok();
+    client.ended_within(Duration::from_secs(10));
+    gateway.ended_session();
+
+    let mut places = files(gateway.config().parent().unwrap());
+    places.push(("the log".to_owned(), gateway.log().into_bytes()));
+    places.push(("the audit log".to_owned(), gateway.audit_text().into_bytes()));
+    for form in ["jsonl", "bundle", "png"] {
+        let done = gateway.cofferdam(["recording", "export", &id, "--format", form]);
+        places.push((format!("the recording as {form}"), done.stdout));
+    }
+    assert!(places.iter().any(|(_, content)| holds(content, id.as_bytes())), "what is there is found");
+    for secret in &planted {
+        for (place, content) in &places {
+            secret.is_not_in(place, content);
+        }
+    }
+
+    // Of what the libraries copy for the log-in, and do not wipe, little stays for long.
+    let config = gateway.config();
+    let needles =
+        [config.to_str().unwrap().as_bytes(), &secret[0], &secret[1], token.as_bytes(), &wide(&token)];
+    let counts = in_memory(gateway.pid(), &needles);
+    assert!(counts[0] > 0, "the scan finds what is there");
+    eprintln!("{counts:?}");
+    assert!(counts[1..].iter().all(|count| *count <= 3), "copies in memory: {counts:?}");
 }

@@ -182,8 +182,9 @@ impl Gateway {
         self.shows(display, client, TANK, WATER)
     }
 
+    /// Waits until `client` shows `colour` at `place` of `display`.
     #[track_caller]
-    fn shows(&self, display: &Display, client: Command, place: (u16, u16), colour: &str) -> Live {
+    pub(crate) fn shows(&self, display: &Display, client: Command, place: (u16, u16), colour: &str) -> Live {
         let mut client = Live::start(client);
         let what = "the desktop on the screen";
         wait_for(what, Duration::from_secs(30), || {
