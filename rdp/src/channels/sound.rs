@@ -1,4 +1,4 @@
-//! Sound of the target at the person (MS-RDPEA, on `rdpsnd`): formats, blocks of sound, and that they were played. Every message is
+//! Sound of the target at the person (MS-RDPEA, on `rdpsnd` or a dynamic channel): formats, blocks of sound, and that they were played. Every message is
 //! read and written anew, nothing goes by UDP, and no sound goes the other way.
 
 use super::chunks::Partial;
@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The longest message: a second of sound of the best kind, and more.
-const LIMIT: usize = 1024 * 1024;
+pub(super) const LIMIT: usize = 1024 * 1024;
 /// Most formats in a list, and bytes that describe one beyond its head.
 const FORMATS: usize = 128;
 const EXTRA: usize = 64;
@@ -79,11 +79,30 @@ impl Sound {
             Direction::ToPerson => self.from_target.add(bytes)?,
             Direction::ToTarget => self.from_person.add(bytes)?,
         };
-        let Some(message) = whole else { return Ok(Passed::default()) };
-        match direction {
-            Direction::ToPerson => self.target(&message, frozen),
-            Direction::ToTarget => self.person(&message).ok_or(WRONG),
+        match whole {
+            Some(message) => self.message(direction, &message, frozen),
+            None => Ok(Passed::default()),
         }
+    }
+
+    /// A whole message from one side.
+    pub(super) fn message(
+        &mut self,
+        direction: Direction,
+        message: &[u8],
+        frozen: bool,
+    ) -> Result<Passed, Broken> {
+        match direction {
+            Direction::ToPerson => self.target(message, frozen),
+            Direction::ToTarget => self.person(message).ok_or(WRONG),
+        }
+    }
+
+    /// Nothing is played any more: what there is to tell.
+    pub(super) fn ends(&mut self) -> Option<Event> {
+        let event = self.plays.take().map(|_| Event::Sound { plays: None, bytes: self.bytes });
+        self.bytes = 0;
+        self.tell(event)
     }
 
     fn target(&mut self, message: &[u8], frozen: bool) -> Result<Passed, Broken> {
@@ -91,7 +110,7 @@ impl Sound {
             if message.len() != len {
                 return Err(WRONG);
             }
-            self.bytes += len as u64;
+            self.bytes += if heard { len as u64 } else { 0 };
             // The head had its first four bytes, in whose place there is padding.
             let bytes = [&[0; 4], message.get(4..).unwrap_or_default()].concat();
             return Ok(Passed { forward: heard.then_some(bytes), dropped: !heard, ..Passed::default() });
@@ -112,13 +131,11 @@ impl Sound {
                 self.plays(body, message, heard)
             }
             kind::WAVE2 => {
-                self.bytes += body.len() as u64;
+                self.bytes += if heard { body.len() as u64 } else { 0 };
                 self.plays(body, message, heard)
             }
             kind::CLOSE => {
-                let event = self.plays.take().map(|_| Event::Sound { plays: None, bytes: self.bytes });
-                self.bytes = 0;
-                Ok(Passed { event: self.tell(event), forward: Some(framed(kind, &[])), dropped: false })
+                Ok(Passed { event: self.ends(), forward: Some(framed(kind, &[])), dropped: false })
             }
             kind::VOLUME | kind::PITCH => {
                 let value = body.get(..4).ok_or(WRONG)?;
@@ -338,6 +355,9 @@ mod tests {
         assert!(sound.chunk(Direction::ToPerson, &chunk(&WAVE), true).unwrap().dropped);
         assert!(say(&mut sound, Direction::ToPerson, &[7; 12]).unwrap().forward.is_none(), "its other part");
         assert!(say(&mut sound, Direction::ToPerson, &WAVE).unwrap().forward.is_some());
+        say(&mut sound, Direction::ToPerson, &[7; 12]).unwrap();
+        let closed = say(&mut sound, Direction::ToPerson, &framed(kind::CLOSE, &[])).unwrap();
+        assert_eq!(closed.event, Some(Event::Sound { plays: None, bytes: 12 }), "of what was heard");
     }
 
     #[test]

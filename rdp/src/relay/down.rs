@@ -102,7 +102,8 @@ impl Machine {
         }
         match self.kind_of(data.channel) {
             Some(Kind::Dynamic) => {
-                let passed = self.dynamic.target(data.payload, &self.policy)?;
+                let passed = self.dynamic.target(data.payload, &self.policy, self.frozen)?;
+                acts.extend(passed.event.map(Act::Tell));
                 if let Some(name) = passed.refused {
                     acts.push(Act::Tell(Event::ChannelRefused { name }));
                 }

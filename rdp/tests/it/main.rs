@@ -10,5 +10,6 @@ mod lobby;
 mod log_in;
 mod realm;
 mod session;
+mod sound;
 #[allow(dead_code, reason = "the end-to-end tests use the rest of it")]
 mod targets;

@@ -416,6 +416,14 @@ impl Gnome {
         command.env("XDG_RUNTIME_DIR", &self.folder).env("WAYLAND_DISPLAY", Self::SOCKET);
         Running::start(&mut command)
     }
+
+    /// A program of its sound, as of somebody who is logged in there.
+    #[allow(dead_code, reason = "this rig serves two suites, and one has no use for it")]
+    pub(crate) fn pipewire(&self, folder: &Folder, program: &str) -> Command {
+        let mut command = folder.command(program, program);
+        command.env("XDG_RUNTIME_DIR", &self.folder);
+        command
+    }
 }
 
 impl Drop for Gnome {

@@ -2,10 +2,12 @@
 
 mod display;
 mod graphics;
+mod incoming;
+mod sound;
 
 use std::collections::HashSet;
 
-use self::{display::Display, graphics::GraphicsChannel};
+use self::{display::Display, graphics::GraphicsChannel, sound::SoundChannel};
 use super::{
     ChannelPolicy, chunk,
     pipeline::{self, Drawn, Pipeline},
@@ -13,6 +15,7 @@ use super::{
 };
 use crate::{
     banner::Area,
+    event::{Direction, Event},
     rewrite::{Broken, capabilities::Graphics},
     wire::Reader,
 };
@@ -48,6 +51,8 @@ pub(crate) struct Passed {
     pub(crate) drawn: Option<Drawn>,
     /// The client no longer shows what the target draws.
     pub(crate) gave_up: bool,
+    /// Told before anything goes on.
+    pub(crate) event: Option<Event>,
 }
 
 /// The dynamic channels of a session.
@@ -60,11 +65,17 @@ pub(crate) struct Dynamic {
     /// The target has closed it; the client's answer is due.
     closing: Option<u32>,
     display: Option<Display>,
+    sound: Option<SoundChannel>,
 }
 
 impl Dynamic {
     /// From the target.
-    pub(crate) fn target(&mut self, bytes: &[u8], policy: &ChannelPolicy) -> Result<Passed, Broken> {
+    pub(crate) fn target(
+        &mut self,
+        bytes: &[u8],
+        policy: &ChannelPolicy,
+        frozen: bool,
+    ) -> Result<Passed, Broken> {
         let message = whole(bytes)?;
         let (command, mut at) = command(message)?;
         if command == CAPABILITIES {
@@ -74,6 +85,9 @@ impl Dynamic {
         let id = id(head, &mut at)?;
         match command {
             CREATE => Ok(self.create(message, (head, id), at.0, bytes, policy)),
+            DATA_FIRST | DATA if self.sound_on(id).is_some() => {
+                self.hear(Direction::ToPerson, id, (command, head), at, frozen)
+            }
             DATA_FIRST | DATA if self.open.contains(&id) => match self.graphics_on(id) {
                 Some(graphics) => graphics.target((command, head), at),
                 None => {
@@ -93,6 +107,7 @@ impl Dynamic {
                     }
                     self.closing = Some(id);
                 }
+                passed.event = self.sound.take_if(|sound| sound.id == id).and_then(SoundChannel::ends);
                 self.close(id);
                 Ok(passed)
             }
@@ -104,10 +119,27 @@ impl Dynamic {
         self.graphics.as_mut().filter(|graphics| graphics.id == id)
     }
 
+    fn sound_on(&mut self, id: u32) -> Option<&mut SoundChannel> {
+        self.sound.as_mut().filter(|sound| sound.id == id)
+    }
+
+    fn hear(
+        &mut self,
+        direction: Direction,
+        id: u32,
+        head: (u8, u8),
+        at: Reader<'_>,
+        frozen: bool,
+    ) -> Result<Passed, Broken> {
+        let Some(sound) = self.sound_on(id) else { return Ok(Passed { dropped: true, ..Passed::default() }) };
+        sound.data(direction, head, at, frozen)
+    }
+
     /// Whether it was open.
     fn close(&mut self, id: u32) -> bool {
         self.graphics.take_if(|graphics| graphics.id == id);
         self.display.take_if(|display| display.id == id);
+        self.sound.take_if(|sound| sound.id == id);
         self.open.remove(&id)
     }
 
@@ -156,11 +188,14 @@ impl Dynamic {
         }
         let graphics =
             name == pipeline::NAME && policy.graphics == Graphics::Pipeline && self.graphics.is_none();
-        if (graphics || allowed(name, policy)) && !taken && self.open.len() < MAX_OPEN {
+        let sound = name == sound::NAME && policy.sound && self.sound.is_none();
+        if (graphics || sound || allowed(name, policy)) && !taken && self.open.len() < MAX_OPEN {
             self.open.insert(id);
             if graphics {
                 let again = std::mem::replace(&mut self.had_graphics, true);
                 self.graphics = Some(GraphicsChannel::new(id, again));
+            } else if sound {
+                self.sound = Some(SoundChannel::new(id));
             } else {
                 self.display = Some(Display::new(id));
             }
@@ -199,6 +234,10 @@ impl Dynamic {
                 }
                 Ok(pass(bytes))
             }
+            // That it was heard, and what it can play.
+            DATA_FIRST | DATA if self.sound_on(id).is_some() => {
+                self.hear(Direction::ToTarget, id, (command, head), at, frozen)
+            }
             DATA_FIRST | DATA if open => match self.graphics_on(id) {
                 // What it says there is that it has drawn: it goes on drawing while its hands are tied.
                 Some(graphics) => graphics.person((command, head), at),
@@ -213,7 +252,7 @@ impl Dynamic {
     }
 }
 
-/// Names of channels that pass as they are. Not touch input, sound, cameras, USB, WebAuthn.
+/// Names of channels that pass as they are. Not touch input, sound of the person's, cameras, USB, WebAuthn.
 fn allowed(name: &[u8], policy: &ChannelPolicy) -> bool {
     policy.resize && name == b"Microsoft::Windows::RDS::DisplayControl"
 }
@@ -287,16 +326,18 @@ mod tests {
             (Dynamic::default(), ChannelPolicy { resize: true, ..Default::default() });
         for name in [
             "AUDIO_INPUT",
+            "AUDIO_PLAYBACK_DVC",
+            "AUDIO_PLAYBACK_LOSSY_DVC",
             "URBDRC",
             "Microsoft::Windows::RDS::Graphics",
             "RDCamera_Device_Enumerator",
             "WebAuthN_Channel",
         ] {
-            let passed = dynamic.target(&create(3, name), &policy).unwrap();
+            let passed = dynamic.target(&create(3, name), &policy, false).unwrap();
             assert!(passed.forward.is_empty());
             assert_eq!(passed.answer, Some(chunk(&[0x10, 3, 1, 0, 0, 0xc0])));
             assert_eq!(passed.refused.as_deref(), Some(name));
-            assert!(dynamic.target(&chunk(&[0x30, 3, 9]), &policy).unwrap().dropped);
+            assert!(dynamic.target(&chunk(&[0x30, 3, 9]), &policy, false).unwrap().dropped);
             assert!(dynamic.person(&chunk(&[0x30, 3, 9]), false).unwrap().dropped);
         }
     }
@@ -306,34 +347,66 @@ mod tests {
         let (mut dynamic, policy) =
             (Dynamic::default(), ChannelPolicy { resize: true, ..Default::default() });
         let open = create(7, "Microsoft::Windows::RDS::DisplayControl");
-        assert_eq!(dynamic.target(&open, &policy).unwrap().forward, std::slice::from_ref(&open));
+        assert_eq!(dynamic.target(&open, &policy, false).unwrap().forward, std::slice::from_ref(&open));
         let data = chunk(&[&[0x30, 7], layout(&[(1280, 900)]).as_slice()].concat());
         assert_eq!(dynamic.person(&data, false).unwrap().forward, std::slice::from_ref(&data));
         assert!(dynamic.person(&data, true).unwrap().dropped);
         // Its number used again by another name takes its right away.
-        dynamic.target(&create(7, "URBDRC"), &policy).unwrap();
+        dynamic.target(&create(7, "URBDRC"), &policy, false).unwrap();
         assert!(dynamic.person(&data, false).unwrap().dropped);
-        assert!(Dynamic::default().target(&open, &ChannelPolicy::default()).unwrap().refused.is_some());
+        assert!(
+            Dynamic::default().target(&open, &ChannelPolicy::default(), false).unwrap().refused.is_some()
+        );
+    }
+
+    #[test]
+    fn sound_is_judged_here_as_on_its_static_channel_and_ends_with_it() {
+        let (mut dynamic, policy) = (Dynamic::default(), ChannelPolicy { sound: true, ..Default::default() });
+        let open = create(9, "AUDIO_PLAYBACK_DVC");
+        assert_eq!(dynamic.target(&open, &policy, false).unwrap().forward, std::slice::from_ref(&open));
+        let lossy = create(10, "AUDIO_PLAYBACK_LOSSY_DVC");
+        assert!(dynamic.target(&lossy, &policy, false).unwrap().refused.is_some());
+        let pcm = [1, 0, 2, 0, 0x44, 0xac, 0, 0, 0x10, 0xb1, 2, 0, 4, 0, 16, 0, 0, 0];
+        let list =
+            [&[7, 0, 38, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x12, 0x34, 1, 0, 0, 8, 0, 0], &pcm[..]]
+                .concat();
+        // In two PDUs; the port for UDP does not go on.
+        let (first, rest) = list.split_at(20);
+        let first = chunk(&[&[0x20, 9, 42], first].concat());
+        assert!(dynamic.target(&first, &policy, false).unwrap().forward.is_empty());
+        let passed = dynamic.target(&chunk(&[&[0x30, 9], rest].concat()), &policy, false).unwrap();
+        let mut anew = list.clone();
+        anew[16..18].copy_from_slice(&[0, 0]);
+        assert_eq!(passed.forward, [chunk(&[&[0x30, 9], &anew[..]].concat())]);
+        assert!(!dynamic.person(&chunk(&[&[0x30, 9], &anew[..]].concat()), true).unwrap().dropped);
+        let wave = chunk(&[0x30, 9, 0xd, 0, 14, 0, 1, 2, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 9, 9]);
+        assert!(dynamic.target(&wave, &policy, true).unwrap().dropped, "a suspended session is silent");
+        let heard = dynamic.target(&wave, &policy, false).unwrap();
+        assert!(matches!(heard.event, Some(Event::Sound { plays: Some(_), .. })) && heard.forward.len() == 1);
+        let closed = dynamic.target(&chunk(&[0x40, 9]), &policy, false).unwrap();
+        assert_eq!(closed.event, Some(Event::Sound { plays: None, bytes: 14 }));
+        assert!(dynamic.target(&wave, &policy, false).unwrap().dropped);
+        assert!(dynamic.person(&wave, false).unwrap().dropped, "what is said on it goes nowhere");
     }
 
     #[test]
     fn no_version_with_compression_is_agreed_on() {
         let mut dynamic = Dynamic::default();
         let passed = dynamic
-            .target(&chunk(&[0x50, 0, 3, 0, 1, 2, 3, 4, 5, 6, 7, 8]), &ChannelPolicy::default())
+            .target(&chunk(&[0x50, 0, 3, 0, 1, 2, 3, 4, 5, 6, 7, 8]), &ChannelPolicy::default(), false)
             .unwrap();
         assert_eq!(passed.forward, [chunk(&[0x50, 0, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8])]);
         let compressed = chunk(&[0x70, 7, 1, 2]);
-        assert!(dynamic.target(&compressed, &ChannelPolicy::default()).unwrap().dropped);
+        assert!(dynamic.target(&compressed, &ChannelPolicy::default(), false).unwrap().dropped);
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(messages in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..40)), 0..8)) {
-            let (mut dynamic, policy) = (Dynamic::default(), ChannelPolicy { resize: true, graphics: Graphics::Pipeline, ..Default::default() });
+            let (mut dynamic, policy) = (Dynamic::default(), ChannelPolicy { resize: true, sound: true, graphics: Graphics::Pipeline, ..Default::default() });
             for (target, message) in messages {
                 let bytes = chunk(&message);
-                drop(if target { dynamic.target(&bytes, &policy) } else { dynamic.person(&bytes, false) });
+                drop(if target { dynamic.target(&bytes, &policy, false) } else { dynamic.person(&bytes, false) });
                 drop(dynamic.person(&message, true));
             }
         }
