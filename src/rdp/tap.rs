@@ -18,7 +18,7 @@ use cofferdam_rdp::{
 use cofferdam_recorder::{Changed, DesktopEncoder, Event, Order, Pixels};
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TryRecvError, oneshot},
 };
 use tracing::warn;
 
@@ -31,7 +31,10 @@ use crate::session::{
 /// The desktop's number among the session's channels.
 pub(super) const CHANNEL: u32 = 0;
 /// PDUs that wait for the thread.
-const PDUS: usize = 256;
+const PDUS: usize = 2048;
+/// How long the thread lets them gather: each time that it is woken for one costs the relay, and what it does then it does
+/// beside the very drawing that the person waits for.
+const GATHER: Duration = Duration::from_millis(50);
 /// Bytes in them.
 const BYTES: u32 = 8 << 20;
 /// What a desktop that begins counts for.
@@ -92,6 +95,8 @@ impl Latest {
 pub(super) struct TapQueue {
     told: mpsc::Sender<Told>,
     room: Arc<Semaphore>,
+    /// Nothing more should gather.
+    hurry: Arc<Notify>,
 }
 
 impl TapQueue {
@@ -104,10 +109,11 @@ impl TapQueue {
         latest: Arc<Latest>,
     ) -> std::io::Result<(Self, oneshot::Receiver<()>)> {
         let (queue, hears) = Self::new();
+        let hurry = queue.hurry.clone();
         let (done, over) = oneshot::channel();
         let runtime = Handle::current();
         std::thread::Builder::new().name("desktop-tap".into()).spawn(move || {
-            if let Err(why) = run(&runtime, &session, &latest, hears)
+            if let Err(why) = run(&runtime, &session, &latest, (hears, &hurry))
                 // What is over for another reason needs no frame any more.
                 && session.control().reason().is_none()
             {
@@ -122,7 +128,8 @@ impl TapQueue {
 
     fn new() -> (Self, mpsc::Receiver<Told>) {
         let (told, hears) = mpsc::channel(PDUS);
-        (Self { told, room: Arc::new(Semaphore::new(BYTES as usize)) }, hears)
+        let room = Arc::new(Semaphore::new(BYTES as usize));
+        (Self { told, room, hurry: Arc::default() }, hears)
     }
 
     /// The desktop begins.
@@ -150,12 +157,16 @@ impl TapQueue {
         let (answer, answered) = oneshot::channel();
         let asked = async {
             self.told.send(Told::Asked(area, answer)).await.ok()?;
+            self.hurry.notify_one();
             answered.await.ok()?
         };
         tokio::time::timeout(PATIENCE, asked).await.ok()?
     }
 
     async fn tell(&self, told: Told, control: &Control) -> Result<(), Ended> {
+        if self.told.capacity() < PDUS / 2 || self.room.available_permits() < BYTES as usize / 2 {
+            self.hurry.notify_one();
+        }
         match tokio::time::timeout(PATIENCE, self.told.send(told)).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(behind(control)),
@@ -174,7 +185,7 @@ fn run(
     runtime: &Handle,
     session: &Session,
     latest: &Latest,
-    mut hears: mpsc::Receiver<Told>,
+    (mut hears, hurry): (mpsc::Receiver<Told>, &Notify),
 ) -> Result<(), String> {
     let mut encoder = DesktopEncoder::new(CHANNEL);
     let mut tap: Option<Tap> = None;
@@ -189,11 +200,20 @@ fn run(
             dirty = false;
             next = Instant::now() + pause(bytes);
         }
-        let heard = if dirty {
-            let wait = next.saturating_duration_since(Instant::now());
-            runtime.block_on(async { tokio::time::timeout(wait, hears.recv()).await }).ok()
-        } else {
-            Some(hears.blocking_recv())
+        let heard = match hears.try_recv() {
+            Ok(told) => Some(Some(told)),
+            Err(TryRecvError::Disconnected) => Some(None),
+            Err(TryRecvError::Empty) if dirty => {
+                let wait = next.saturating_duration_since(Instant::now());
+                let heard = runtime.block_on(async { tokio::time::timeout(wait, hears.recv()).await }).ok();
+                gather(runtime, &heard, hurry);
+                heard
+            }
+            Err(TryRecvError::Empty) => {
+                let heard = Some(hears.blocking_recv());
+                gather(runtime, &heard, hurry);
+                heard
+            }
         };
         match heard {
             None => {}
@@ -236,6 +256,14 @@ fn run(
                 };
             }
         }
+    }
+}
+
+/// Lets more gather behind the first that was heard after nothing was, unless it is to hurry.
+fn gather(runtime: &Handle, heard: &Option<Option<Told>>, hurry: &Notify) {
+    if let Some(Some(Told::Activated(..) | Told::Drawn(..))) = heard {
+        let hurried = async { tokio::time::timeout(GATHER, hurry.notified()).await };
+        runtime.block_on(hurried).unwrap_or_default();
     }
 }
 

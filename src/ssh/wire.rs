@@ -9,8 +9,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::{
+    io::poll_read_buf,
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+};
 
 /// Buffer of a connection on which little happens, bytes.
 const SMALL: usize = 2 * 1024;
@@ -35,10 +39,12 @@ pub(crate) struct Wire<S> {
     inner: Shared<S>,
     cut_read: Pin<Box<WaitForCancellationFutureOwned>>,
     cut_write: Pin<Box<WaitForCancellationFutureOwned>>,
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
+    /// What was read and not taken yet.
+    buffer: BytesMut,
+    /// How much is asked for at once.
     size: usize,
+    /// The buffer has had room for the larger of the two sizes.
+    is_large: bool,
 }
 
 impl<S> Wire<S> {
@@ -48,10 +54,9 @@ impl<S> Wire<S> {
             inner: Arc::new(Mutex::new(Some(inner))),
             cut_read: Box::pin(cut.clone().cancelled_owned()),
             cut_write: Box::pin(cut.clone().cancelled_owned()),
-            buffer: Vec::new(),
-            start: 0,
-            end: 0,
+            buffer: BytesMut::new(),
             size: SMALL,
+            is_large: false,
         }
     }
 
@@ -95,40 +100,30 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         if this.cut_read.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(cut()));
         }
-        if this.start == this.end {
+        if this.buffer.is_empty() {
             if out.remaining() >= DIRECT {
                 return this.with(|inner| inner.poll_read(cx, out));
             }
-            if this.buffer.len() != this.size {
-                this.buffer = vec![0; this.size];
-            }
             let mut buffer = std::mem::take(&mut this.buffer);
-            let mut into = ReadBuf::new(&mut buffer);
-            let read = this.with(|inner| inner.poll_read(cx, &mut into));
-            let filled = into.filled().len();
+            buffer.reserve(this.size);
+            this.is_large |= this.size == LARGE;
+            let read = this.with(|inner| poll_read_buf(inner, cx, &mut buffer));
             this.buffer = buffer;
             match read {
                 Poll::Pending => {
                     // Nothing flows: hold no large buffer while waiting.
-                    if this.size == LARGE {
+                    if std::mem::take(&mut this.is_large) {
                         this.size = SMALL;
-                        this.buffer = Vec::new();
+                        this.buffer = BytesMut::new();
                     }
                     return Poll::Pending;
                 }
-                Poll::Ready(r) => r?,
+                Poll::Ready(read) => this.size = if read? >= SMALL { LARGE } else { SMALL },
             }
-            this.start = 0;
-            this.end = filled;
-            if this.end == 0 {
-                return Poll::Ready(Ok(()));
-            }
-            this.size = if this.end >= SMALL { LARGE } else { SMALL };
         }
-        let available = this.buffer.get(this.start..this.end).unwrap_or_default();
-        let n = available.len().min(out.remaining());
-        out.put_slice(available.get(..n).unwrap_or_default());
-        this.start += n;
+        let n = this.buffer.len().min(out.remaining());
+        out.put_slice(this.buffer.get(..n).unwrap_or_default());
+        this.buffer.advance(n);
         Poll::Ready(Ok(()))
     }
 }
