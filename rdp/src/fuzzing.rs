@@ -16,7 +16,7 @@ use crate::{
         pipeline::{self, Pipeline},
     },
     cleanpath, credssp,
-    event::{Direction, ScreenPdu},
+    event::{Direction, Event, ScreenPdu},
     files::{Change, Files, Opening},
     front,
     mcs::{self, Data},
@@ -89,7 +89,8 @@ pub fn fuzz_lobby(bytes: &[u8]) {
         let Ok(answers) = lobby.said(&pdu) else { break };
         check(answers.into_iter().map(|answer| Act::Send(Side::Person, answer)).collect());
     }
-    converse(&mut Machine::waited(open_policy(), account()), bytes);
+    let mut machine = Machine::waited(open_policy(), account());
+    converse(&mut machine, bytes);
 }
 
 fn converse(machine: &mut Machine, bytes: &[u8]) {
@@ -97,13 +98,17 @@ fn converse(machine: &mut Machine, bytes: &[u8]) {
     if has_secret(bytes) {
         return;
     }
-    let mut at = Reader(bytes);
+    let (mut at, mut begun) = (Reader(bytes), machine.has_desktop());
     for _ in 0..MAX_PDUS {
         let Some((how, len)) = at.u8().zip(at.u16()) else { return };
         let len = usize::from(len).min(at.0.len());
         let Some(pdu) = at.take(len).and_then(|body| wrap(how, body)) else { continue };
         let acts = if how & 1 == 0 { machine.person(&pdu) } else { machine.target(&pdu) };
         let Ok(acts) = acts else { return };
+        for act in &acts {
+            begun |= matches!(act, Act::Tell(Event::Activated(_)));
+            assert!(begun || !matches!(act, Act::Show(_)), "something is shown before there is a desktop");
+        }
         if how & 0x80 != 0 {
             // As the relay does where the target did not take them yet.
             for act in &acts {
@@ -113,7 +118,7 @@ fn converse(machine: &mut Machine, bytes: &[u8]) {
             }
             check(machine.freeze().unwrap_or_default());
         } else {
-            machine.thaw();
+            check(machine.thaw().unwrap_or_default());
         }
         check(acts);
     }

@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use cofferdam_access::snapshot::Snapshot;
-use cofferdam_rdp::{Accepted, ChannelPolicy, Ending, Finished, Graphics, Order, relay};
+use cofferdam_rdp::{Accepted, ChannelPolicy, Ending, Finished, Graphics, Order, Target, WireError, relay};
 use tokio::sync::watch;
 use tracing::debug;
 
 use super::{
     connection::PersonWire,
-    dial::dial,
+    dial::{TargetWire, dial},
     says,
     tap::{Latest, TapQueue},
     watch::Watcher,
@@ -17,7 +17,11 @@ use super::{
 };
 use crate::{
     gateway::{Gateway, files::ways_of},
-    session::{end::End, live::Session},
+    session::{
+        end::{End, Frozen},
+        live::Session,
+    },
+    ssh::target::TargetError,
     transfer::desktop::DesktopFiles,
 };
 
@@ -43,37 +47,25 @@ pub(super) async fn carry(
         accepted = match seated {
             Ok(accepted) => accepted,
             Err(e) => {
-                debug!(session = %session.id(), error = %e, "a client did not come to the desktop at which it waits");
-                control.end(End::Closed);
+                control.end(says::gone(e));
                 return;
             }
         };
     }
-    let (say, said) = watch::channel(None);
-    // A session that has to be watched waits here: nothing is dialled before.
-    let reached = accepted.waits(said, async {
-        tokio::select! {
-            biased;
-            running = control.running() => running.ok()?,
-            () = words::over(&session, say.clone()) => return None,
-        }
-        say.send_replace(Some(words::connecting(&session)));
-        Some(dial(&gateway, &session).await)
-    });
-    let target = match reached.await {
-        // A person who does not want to wait is gone.
-        None => {
-            control.end(End::Closed);
-            return;
-        }
-        Some(None) => return say_why(&session, accepted).await,
-        Some(Some(Ok(target))) => target,
-        Some(Some(Err(e))) => {
+    let target = match reached(&gateway, &session, &mut accepted).await {
+        Ok(Some(Ok(target))) => target,
+        Ok(Some(Err(e))) => {
             if let Some(print) = &e.impostor {
                 gateway.audit_impostor(&session, print).await;
             }
             control.end(End::TargetFailed { why: e.why, sentence: e.sentence });
             return say_why(&session, accepted).await;
+        }
+        Ok(None) => return say_why(&session, accepted).await,
+        // A person who does not want to wait is gone.
+        Err(e) => {
+            control.end(says::gone(e));
+            return;
         }
     };
     let latest = Arc::new(Latest::default());
@@ -87,14 +79,14 @@ pub(super) async fn carry(
     let policy = policy(&gateway.snapshots.borrow(), &session);
     let files = DesktopFiles::new(gateway.desktop_rules(&session).await);
     let mut watcher = Watcher::new(gateway.clone(), session.clone(), tap, latest, files.clone());
-    let (order, orders) = watch::channel(Order::Run);
+    let (order, orders) = watch::channel(order_now(control.frozen().is_some()));
     let (say, said) = watch::channel(None);
     let relayed = {
         let mut relaying =
             Box::pin(relay(accepted, target, policy, Box::new(files), &mut watcher, orders, said));
         let speaking = async {
             if !beside {
-                words::over(&session, say).await;
+                words::over(&session, &say, None).await;
             }
         };
         tokio::select! {
@@ -106,6 +98,7 @@ pub(super) async fn carry(
     match relayed {
         Ok(Finished::PersonLeft) => control.end(End::Closed),
         Ok(Finished::TargetLeft { error_info }) => control.end(says::target_left(error_info)),
+        Ok(Finished::NoDesktop) => control.end(says::no_desktop(&session.grant().account().asset)),
         // Whoever ended or stopped it has said why.
         Ok(Finished::Ended(_) | Finished::Stopped) => {
             control.end(End::Internal { why: "the relay of a desktop was stopped".into() })
@@ -122,6 +115,41 @@ pub(super) async fn carry(
     if tokio::time::timeout(LAST_FRAME, over).await.is_err() {
         debug!(session = %session.id(), "the last frame of a desktop was not recorded in time");
     }
+}
+
+/// The target, once the session may go on; nothing where it ended before. A client that is seated reads meanwhile why it waits.
+///
+/// Where somebody has to watch, nothing is dialled before, and what was dialled is given up when they leave.
+async fn reached(
+    gateway: &Gateway,
+    session: &Session,
+    accepted: &mut Accepted<PersonWire>,
+) -> Result<Option<Result<Target<TargetWire>, TargetError>>, WireError> {
+    let control = session.control();
+    let (say, said) = watch::channel(None);
+    let reaching = async {
+        loop {
+            if control.running().await.is_err() {
+                return None;
+            }
+            let mut frozen = control.follow_frozen();
+            let unwatched = frozen.wait_for(|why| *why == Some(Frozen::Unwatched));
+            tokio::select! {
+                biased;
+                left = unwatched => if left.is_err() { return None },
+                dialled = dial(gateway, session) => return Some(dialled),
+            }
+        }
+    };
+    let connecting = format!("connecting to {}", session.grant().account().asset);
+    let until = async {
+        tokio::select! {
+            biased;
+            reached = reaching => reached,
+            () = words::over(session, &say, Some(connecting.into())) => None,
+        }
+    };
+    accepted.waits(said, until).await
 }
 
 async fn say_why(session: &Session, accepted: Accepted<PersonWire>) {
@@ -154,7 +182,7 @@ async fn pass_on(session: &Session, order: watch::Sender<Order>) {
     let mut frozen = control.follow_frozen();
     loop {
         let is = frozen.borrow_and_update().is_some();
-        order.send_replace(if is { Order::Freeze } else { Order::Run });
+        order.send_replace(order_now(is));
         tokio::select! {
             biased;
             () = control.ended() => break,
@@ -162,6 +190,10 @@ async fn pass_on(session: &Session, order: watch::Sender<Order>) {
         }
     }
     order.send_replace(Order::End(control.reason().map_or(Ending::Fault, ending)));
+}
+
+fn order_now(frozen: bool) -> Order {
+    if frozen { Order::Freeze } else { Order::Run }
 }
 
 /// The reason in the few words that the protocol has.

@@ -1,6 +1,7 @@
 //! What a target says at the end of a desktop (`errorInfo`, MS-RDPBCGR 2.2.5.1.1), in words with what to do.
 
-use cofferdam_rdp::RelayError;
+use cofferdam_access::ids::Name;
+use cofferdam_rdp::{RelayError, WireError};
 
 use crate::session::end::End;
 
@@ -66,14 +67,34 @@ pub(super) fn log_on(kind: u32, data: u32) -> Option<&'static str> {
     })
 }
 
+/// How a session ended whose client was gone before there was a desktop.
+pub(super) fn gone(error: WireError) -> End {
+    match error {
+        WireError::Malformed(what) => {
+            client_broke(format!("a client that waits for its desktop: malformed {what}"))
+        }
+        WireError::Closed | WireError::Io(_) => End::Closed,
+    }
+}
+
+/// How a session ended whose target let the account in and never came to a desktop.
+pub(super) fn no_desktop(asset: &Name) -> End {
+    End::TargetFailed {
+        why: format!("{asset}: it let the account in, and shows no desktop"),
+        sentence: format!("{asset} shows no desktop; check with the site that it is running, then try again"),
+    }
+}
+
+fn client_broke(why: String) -> End {
+    let sentence = "session ended: your client sent what the gateway does not let through; update it, or use another one";
+    End::ClientFailed { why, sentence: sentence.to_owned() }
+}
+
 /// How a desktop ended on which one side broke the protocol.
 pub(super) fn broken(error: &RelayError) -> End {
     let why = format!("the relay of a desktop: {error}");
     let sentence = match error {
-        RelayError::Client(_) => {
-            let sentence = "session ended: your client sent what the gateway does not let through; update it, or use another one";
-            return End::ClientFailed { why, sentence: sentence.to_owned() };
-        }
+        RelayError::Client(_) => return client_broke(why),
         RelayError::Target(broken) if broken.is_redirection() => {
             "session ended: the desktop's machine sends people on to another one; the site's administrator has to describe \
              that one as the asset"

@@ -14,13 +14,18 @@ use crate::session::{end::Frozen, live::Session};
 /// How long a message stays on the desktop.
 const STAYS: Duration = Duration::from_secs(15);
 
-/// Keeps `shown`, which the relay shows over the desktop, as the session has it, until the session ends.
-pub(super) async fn over(session: &Session, shown: watch::Sender<Option<Arc<str>>>) {
+/// Keeps `shown`, which the relay shows over the desktop, as the session has it, until the session ends. Where there is nothing
+/// else to say it is `usual`.
+pub(super) async fn over(
+    session: &Session,
+    shown: &watch::Sender<Option<Arc<str>>>,
+    usual: Option<Arc<str>>,
+) {
     let (mut frozen, mut notices) = (session.control().follow_frozen(), session.notices());
     let mut said: Option<(Arc<str>, Instant)> = None;
     loop {
         let stands = frozen.borrow_and_update().as_ref().map(|why| Arc::from(why.sentence()));
-        let text = said.as_ref().map(|(text, _)| text.clone()).or(stands);
+        let text = said.as_ref().map(|(text, _)| text.clone()).or(stands).or_else(|| usual.clone());
         shown.send_if_modified(|now| std::mem::replace(now, text.clone()) != text);
         let until = said.as_ref().map(|(_, until)| *until);
         tokio::select! {
@@ -35,11 +40,6 @@ pub(super) async fn over(session: &Session, shown: watch::Sender<Option<Arc<str>
             () = async { match until { Some(at) => sleep_until(at).await, None => pending().await } } => said = None,
         }
     }
-}
-
-/// What is said while the target is dialled.
-pub(super) fn connecting(session: &Session) -> Arc<str> {
-    format!("connecting to {}", session.grant().account().asset).into()
 }
 
 /// Says the same to who is at a page, which shows it beside the desktop.

@@ -21,7 +21,7 @@ use crate::{
     wire::{self, Pdu, Reader, u16_at},
 };
 
-const XFREERDP: &str = include_str!("captured/xfreerdp-xrdp.txt");
+pub(super) const XFREERDP: &str = include_str!("captured/xfreerdp-xrdp.txt");
 const RDESKTOP: &str = include_str!("captured/rdesktop-xrdp.txt");
 const WESTON: &str = include_str!("captured/xfreerdp-weston.txt");
 const SHADOW: &str = include_str!("captured/xfreerdp-shadow.txt");
@@ -83,7 +83,7 @@ fn has(pdus: &[Bytes], text: &str) -> bool {
     pdus.iter().any(|pdu| found(pdu, text.as_bytes()) || found(pdu, &wide))
 }
 
-fn of(capture: &str, client: bool) -> Vec<Bytes> {
+pub(super) fn of(capture: &str, client: bool) -> Vec<Bytes> {
     pdus(capture).into_iter().filter(|(who, _)| *who == client).map(|(_, bytes)| bytes).collect()
 }
 

@@ -69,7 +69,7 @@ impl Machine {
         let shown = [Act::Show(ScreenPdu::Desktop(bytes.clone())), Act::Send(Side::Person, bytes)];
         if self.desktop.shows() {
             acts.extend(shown);
-        } else if self.desktop.is_being_rebuilt() {
+        } else if self.desktop.is_being_rebuilt() && self.desktop.has_begun() {
             self.hold_back(shown, acts);
         }
     }
@@ -146,7 +146,8 @@ impl Machine {
 
     fn target_desktop(&mut self, data: Data<'_>, acts: &mut Vec<Act>) -> Result<(), Broken> {
         if !self.licensed && is_licence(data.payload) {
-            if let Some(code) = licence_refused(data.payload) {
+            let refused = licence_refused(data.payload);
+            if let Some(code) = refused {
                 // Who leaves after that has said why.
                 self.target_says.get_or_insert(code);
                 self.tell(Event::TargetSays { code }, acts);
@@ -154,6 +155,11 @@ impl Machine {
             let Some(licensing) = &mut self.licensing else {
                 return self.send(Side::Person, self.io, data.payload, acts);
             };
+            if refused.is_some() {
+                // As a client does that gets none.
+                acts.push(Act::Left(Side::Target));
+                return Ok(());
+            }
             return match licensing.hears(data.payload, &self.account.user)? {
                 Some(answer) => self.send(Side::Target, self.io, &answer, acts),
                 None => Ok(()),
@@ -208,11 +214,13 @@ impl Machine {
         draws: &mut bool,
         acts: &mut Vec<Act>,
     ) -> Result<(), Broken> {
+        // To a client that waited everything else would be about the desktop that it has.
+        let early = self.has_waited() && !self.licensed;
         match pdu.kind {
             share::DEMAND_ACTIVE => {
                 let demanded = capabilities::demand_active(pdu.bytes)?;
                 Self::check_size(demanded.size)?;
-                if self.has_waited() && !self.licensed {
+                if early {
                     // The desktop at which the client waits is over.
                     let over = share::deactivate_all(self.desktop.share_id(), mcs::SERVER);
                     self.send(Side::Person, self.io, &over, acts)?;
@@ -221,12 +229,14 @@ impl Machine {
                 self.desktop.demanded(&demanded)?;
                 kept.extend(demanded.pdu);
             }
-            share::DEACTIVATE_ALL => {
+            share::DEACTIVATE_ALL if !early => {
                 self.desktop.end();
                 let source = u16_at(pdu.bytes, 4).ok_or(Broken("deactivate all"))?;
                 kept.extend(share::deactivate_all(self.desktop.share_id(), source));
             }
-            share::DATA => return self.target_share_data(pdu, kept, draws, acts),
+            share::DATA if !early || pdu.data()?.kind == SET_ERROR_INFO => {
+                return self.target_share_data(pdu, kept, draws, acts);
+            }
             // It can carry an account for another machine, which nobody decided on.
             share::SERVER_REDIRECT => return Err(Broken::REDIRECTION),
             _ => self.dropped(Dropped::UnknownPdu, acts),

@@ -127,9 +127,9 @@ impl Hands {
         self.due.extend(releases);
     }
 
-    /// The releases that the target is to be told now.
-    pub(super) fn due(&mut self) -> Vec<Event> {
-        let locks = self.locks.take().map(Event::Locks);
+    /// The releases that the target is to be told now; and which keys are locked, where somebody's hands are free to say so.
+    pub(super) fn due(&mut self, free: bool) -> Vec<Event> {
+        let locks = if free { self.locks.take().map(Event::Locks) } else { None };
         std::mem::take(&mut self.due).into_iter().chain(locks).collect()
     }
 
@@ -220,12 +220,12 @@ mod tests {
             pointer(300, 1, true),
             pointer(300, 0x1000, false),
         ];
-        let due = hands.due();
+        let due = hands.due(true);
         assert!(expected.iter().all(|event| due.contains(event)) && due.len() == expected.len(), "{due:?}");
         let [body] = &bodies(&due)[..] else { panic!() };
         assert_eq!(input::slow_path(body), Ok(due));
         hands.let_go();
-        assert!(hands.due().is_empty());
+        assert!(hands.due(true).is_empty());
     }
 
     #[test]
@@ -237,7 +237,7 @@ mod tests {
             }
         }
         hands.let_go();
-        let due = hands.due();
+        let due = hands.due(true);
         assert_eq!(due.len(), 1024);
         let read: Vec<Event> = bodies(&due).iter().flat_map(|body| input::slow_path(body).unwrap()).collect();
         assert_eq!(read, due);
@@ -251,17 +251,17 @@ mod tests {
         for event in [key(0x1e, false), key(0x20, true), key(0x20, false), pointer(8, 0x1000, false)] {
             hands.miss(&event);
         }
-        assert_eq!(hands.due(), [key(0x1e, false), pointer(5, 0x1000, false)]);
+        assert_eq!(hands.due(true), [key(0x1e, false), pointer(5, 0x1000, false)]);
         let side = Pointer { x: 1, y: 1, flags: DOWN | 2, extended: false, relative: true };
         hands.act(&Event::Pointer(side));
         hands.act(&Event::Pointer(Pointer { flags: 0x0202, ..side }));
         hands.miss(&Event::Locks(2));
         hands.let_go();
         let release = Event::Pointer(Pointer { x: 0, y: 0, flags: 2, ..side });
-        assert_eq!(hands.due(), [release, Event::Locks(2)], "a wheel is no button");
+        assert_eq!(hands.due(true), [release, Event::Locks(2)], "a wheel is no button");
         hands.unsaid(&key(0x30, true));
         hands.unsaid(&key(0x31, false));
-        assert_eq!(hands.due(), [key(0x31, false)]);
+        assert_eq!(hands.due(true), [key(0x31, false)]);
     }
 
     proptest! {
@@ -288,7 +288,7 @@ mod tests {
                 }
             }
             hands.let_go();
-            hands.due().iter().for_each(|event| target.act(event));
+            hands.due(true).iter().for_each(|event| target.act(event));
             prop_assert!(target.keys.is_empty() && target.characters.is_empty() && target.buttons.is_empty());
         }
     }

@@ -47,6 +47,11 @@ impl<S: AsyncRead + AsyncWrite> Lane<S> {
         Self::new(stream, inbound, outbound, false)
     }
 
+    /// That of a person who waits at a desktop of our own: its drawings can be taken back as a target's hands can.
+    pub(super) fn of_waiting(stream: S, inbound: BytesMut) -> Self {
+        Self::new(stream, inbound, BytesMut::new(), true)
+    }
+
     /// That of the target.
     pub(super) fn of_target(stream: S, inbound: BytesMut) -> Self {
         Self::new(stream, inbound, BytesMut::new(), true)

@@ -16,7 +16,7 @@ use ironrdp_pdu::rdp::server_license::{
 
 use crate::rewrite::Broken;
 
-/// The longest key that a licence server is taken at its word with, as DER: 4096 bits. A longer one costs too much time.
+/// The longest key that a licence server is taken at its word with, as DER: some 4300 bits. A longer one costs too much time.
 const KEY: usize = 560;
 
 /// How far it is.
@@ -104,7 +104,13 @@ fn hardware(machine: &str) -> [u32; 4] {
 
 #[cfg(test)]
 mod tests {
+    use ironrdp_pdu::rdp::server_license::{ServerCertificate, cert::CertificateType};
+
     use super::*;
+    use crate::{
+        mcs,
+        relay::captured::{XFREERDP, of},
+    };
 
     const VALID_CLIENT: [u8; 20] = [0x80, 0, 0, 0, 0xff, 3, 0x10, 0, 7, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0];
 
@@ -147,6 +153,55 @@ mod tests {
         assert!(Licensing::of("PC-7").hears(&challenge(), "eng").is_err(), "nothing was agreed on");
     }
 
+    /// What xrdp asks.
+    fn request() -> Vec<u8> {
+        let asked = of(XFREERDP, false).into_iter().find(|pdu| pdu.len() == 337).unwrap();
+        mcs::data(&asked, mcs::INDICATION).unwrap().payload.to_vec()
+    }
+
+    #[test]
+    fn a_licence_is_asked_for_in_the_names_of_account_and_machine_and_once() {
+        let mut licensing = Licensing::of("PC-7");
+        let asked = licensing.hears(&request(), "eng").unwrap().unwrap();
+        let Ok(LicensePdu::ClientNewLicenseRequest(asked)) = decode(&asked) else { panic!("{asked:?}") };
+        assert_eq!((asked.client_username.as_str(), asked.client_machine_name.as_str()), ("eng", "PC-7"));
+        let another = Licensing::of("PC-7").hears(&request(), "eng").unwrap().unwrap();
+        let Ok(LicensePdu::ClientNewLicenseRequest(another)) = decode(&another) else { panic!() };
+        assert_ne!(asked.client_random, another.client_random);
+        assert!(licensing.hears(&request(), "eng").is_err(), "once");
+        assert_eq!(
+            Licensing { stage: licensing_after_request(), ..Licensing::of("PC-7") }
+                .hears(&VALID_CLIENT, "eng"),
+            Ok(None)
+        );
+    }
+
+    fn licensing_after_request() -> Stage {
+        let mut licensing = Licensing::of("PC-7");
+        licensing.hears(&request(), "eng").unwrap();
+        licensing.stage
+    }
+
+    #[test]
+    fn a_key_that_would_cost_too_much_time_is_refused() {
+        let said = request();
+        let Ok(LicensePdu::ServerLicenseRequest(mut request)) = decode(&said) else { panic!() };
+        let Some(ServerCertificate { certificate: CertificateType::Proprietary(known), .. }) =
+            &mut request.server_certificate
+        else {
+            panic!("{request:?}")
+        };
+        known.public_key.modulus = vec![0xff; 520];
+        assert!(ask(&request, "eng", "PC-7").is_ok());
+        let Some(ServerCertificate { certificate: CertificateType::Proprietary(known), .. }) =
+            &mut request.server_certificate
+        else {
+            panic!()
+        };
+        known.public_key.modulus = vec![0xff; 1024];
+        assert!(ask(&request, "eng", "PC-7").is_err());
+    }
+
     #[test]
     fn a_machine_is_always_the_same_one() {
         assert_eq!(hardware("PC-7"), hardware("PC-7"));
@@ -160,6 +215,17 @@ mod tests {
             let named = [&[0x80, 0, 0, 0, 1, 3][..], &bytes].concat();
             drop(Licensing::of("PC-7").hears(&named, "eng"));
             drop(asked().hears(&named, "eng"));
+            for kind in [2, 3, 4, 0xff] {
+                let named = [&[0x80, 0, 0, 0, kind, 3][..], &bytes].concat();
+                drop(asked().hears(&named, "eng"));
+            }
+        }
+
+        #[test]
+        fn nor_does_a_request_of_which_something_is_another(at in 0_usize..320, to in proptest::num::u8::ANY) {
+            let mut changed = request();
+            changed[at] = to;
+            drop(Licensing::of("PC-7").hears(&changed, "eng"));
         }
     }
 }

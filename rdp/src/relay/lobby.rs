@@ -38,8 +38,8 @@ use crate::{
 
 /// What PDUs of this desktop carry; Windows begins with the same.
 pub(crate) const SHARE: u32 = 0x0001_03ea;
-/// Time for a client to come to it: it answers by itself.
-const TIME: Duration = Duration::from_secs(10);
+/// Time for a client to come to it: it answers by itself, once for each channel that it has, over whatever line.
+const TIME: Duration = Duration::from_secs(60);
 /// Most PDUs of a client until it has it.
 const PDUS: usize = 64;
 /// The longest of these: capabilities are some hundred bytes.
@@ -48,15 +48,25 @@ const LIMIT: usize = 8 * 1024;
 /// What a client may say while nobody answers: its Connect Initial (MS-RDPBCGR 2.2.1.3) is a few hundred bytes.
 const EARLY: usize = 16 * 1024;
 
-/// `PDUTYPE2_CONTROL`, `PDUTYPE2_SYNCHRONIZE`, `PDUTYPE2_FONTLIST` and `PDUTYPE2_FONTMAP`.
+/// `PDUTYPE2_CONTROL`, `PDUTYPE2_SYNCHRONIZE`, `PDUTYPE2_FONTLIST`, `PDUTYPE2_FONTMAP`.
 const CONTROL: u8 = 0x14;
 const SYNCHRONIZE: u8 = 0x1f;
 const FONT_LIST: u8 = 0x27;
 const FONT_MAP: u8 = 0x28;
+/// `PDUTYPE2_SHUTDOWN_REQUEST`.
+pub(super) const SHUTDOWN_REQUEST: u8 = 0x24;
 /// `CTRLACTION_REQUEST_CONTROL` and `CTRLACTION_COOPERATE` of the client, `CTRLACTION_GRANTED_CONTROL` of the server.
 const REQUEST_CONTROL: u8 = 1;
 const GRANTED_CONTROL: u8 = 2;
 const COOPERATE: u8 = 4;
+
+/// All input that there is.
+const INPUT: InputFlags = InputFlags::SCANCODES
+    .union(InputFlags::MOUSEX)
+    .union(InputFlags::UNICODE)
+    .union(InputFlags::FASTPATH_INPUT_2)
+    .union(InputFlags::MOUSE_RELATIVE)
+    .union(InputFlags::TS_MOUSE_HWHEEL);
 
 /// What a client has that waits.
 #[derive(Debug)]
@@ -76,7 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {
     /// Gives the client the desktop on which it waits, before there is a target.
     ///
     /// # Errors
-    /// When the client does not come to it in some seconds, hangs up, or breaks the protocol.
+    /// When the client does not come to it within a minute, hangs up, or breaks the protocol.
     pub async fn seated(mut self) -> Result<Self, WireError> {
         let opened = tokio::time::timeout(TIME, self.sit()).await;
         opened.map_err(|_| WireError::Malformed("beginning of a desktop: too slow"))??;
@@ -115,64 +125,59 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {
         Err(WireError::Malformed("beginning of a desktop"))
     }
 
-    /// Stays with a client until `until` has come to its end, and gives what that has brought; nothing once the client has hung
-    /// up or broken the protocol. `words` stand over the desktop of one that is [`seated`](Self::seated).
+    /// Stays with a client until `until` has come to its end, and gives what that has brought. `words` stand over the desktop of
+    /// one that is [`seated`](Self::seated).
+    ///
+    /// # Errors
+    /// Once the client has hung up, or broken the protocol.
     pub async fn waits<T>(
         &mut self,
         words: watch::Receiver<Option<Arc<str>>>,
         until: impl Future<Output = T>,
-    ) -> Option<T> {
+    ) -> Result<T, WireError> {
         let mut until = pin!(until);
         let Some(lobby) = &mut self.lobby else {
             return tokio::select! {
                 biased;
-                brought = until => Some(brought),
-                () = self.leaves() => None,
+                brought = until => Ok(brought),
+                left = self.leaves() => Err(left),
             };
         };
         let mut words = Words::new(words);
-        let mut lane = Lane::of_person(
-            &mut self.leg.stream,
-            std::mem::take(&mut self.leg.inbound),
-            std::mem::take(&mut lobby.unsent),
-        );
+        let mut lane = Lane::of_waiting(&mut self.leg.stream, std::mem::take(&mut self.leg.inbound));
         let brought = loop {
             while lane.has_room() {
-                let Ok(pdu) = wire::take(&mut lane.inbound) else { return None };
-                let Some(pdu) = pdu else { break };
-                let Ok(Some(answers)) = lobby.hears(&pdu) else { return None };
+                let Some(pdu) = wire::take(&mut lane.inbound)? else { break };
+                let answers = lobby.hears(&pdu).map_err(malformed)?.ok_or(WireError::Closed)?;
                 answers.iter().for_each(|answer| lane.queue(answer));
             }
             let (idle, room) = (lane.is_idle(), lane.has_room());
-            let fine = tokio::select! {
+            tokio::select! {
                 biased;
                 brought = &mut until => break brought,
-                drained = lane.out.drain(), if !idle => drained.is_ok(),
+                drained = lane.out.drain(), if !idle => drained?,
                 due = words.due(), if idle => {
                     let before = if due == Due::Other { words.take_away() } else { None };
-                    lobby.say(before, words.banner(lobby.size)).is_ok_and(|pdus| {
-                        pdus.iter().for_each(|pdu| lane.queue(pdu));
-                        true
-                    })
+                    let drawn = lobby.say(before, words.banner(lobby.size)).map_err(malformed)?;
+                    drawn.into_iter().for_each(|pdu| lane.queue_hands(pdu));
                 }
-                read = wire::fill(&mut lane.reader, &mut lane.inbound), if room => read.is_ok(),
-            };
-            if !fine {
-                return None;
+                read = wire::fill(&mut lane.reader, &mut lane.inbound), if room => read?,
             }
         };
+        // What is drawn on that desktop counts no more, but for a PDU that has begun.
+        lane.take_back();
         (self.leg.inbound, lobby.unsent) = lane.into_rest();
-        Some(brought)
+        Ok(brought)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {
     /// Comes to its end once the client has hung up. What it says before it is answered is kept, up to 16 KiB; one that says
     /// more is not listened to.
-    async fn leaves(&mut self) {
+    async fn leaves(&mut self) -> WireError {
         while self.leg.inbound.len() < EARLY {
-            if self.leg.fill().await.is_err() {
-                return;
+            if let Err(left) = self.leg.fill().await {
+                return left;
             }
         }
         std::future::pending().await
@@ -190,12 +195,15 @@ impl Lobby {
         Ok(Self { size, depth, channels: opened.channels, ready: false, unsent: BytesMut::new() })
     }
 
-    /// Demand Active (MS-RDPBCGR 2.2.1.13.1): bitmaps without compression, and no drawing orders.
+    /// Demand Active (MS-RDPBCGR 2.2.1.13.1): bitmaps without compression, and no drawing orders. Of input there is all that any
+    /// target may take: what a client once heard to be missing it leaves out on the target's desktop, too.
     fn demand(&self) -> Result<Bytes, Broken> {
         let (desktop_width, desktop_height) = self.size;
         let capability_sets = vec![
             CapabilitySet::General(General {
                 extra_flags: GeneralExtraFlags::FASTPATH_OUTPUT_SUPPORTED,
+                refresh_rect_support: true,
+                suppress_output_support: true,
                 ..General::default()
             }),
             CapabilitySet::Bitmap(Bitmap {
@@ -203,7 +211,7 @@ impl Lobby {
                 desktop_width,
                 desktop_height,
                 desktop_resize_flag: true,
-                drawing_flags: BitmapDrawingFlags::empty(),
+                drawing_flags: BitmapDrawingFlags::ALLOW_SKIP_ALPHA,
             }),
             CapabilitySet::Order(Order::new(
                 OrderFlags::NEGOTIATE_ORDER_SUPPORT | OrderFlags::ZERO_BOUNDS_DELTAS_SUPPORT,
@@ -213,7 +221,7 @@ impl Lobby {
             )),
             CapabilitySet::Pointer(Pointer { color_pointer_cache_size: 20, pointer_cache_size: 20 }),
             CapabilitySet::Input(Input {
-                input_flags: InputFlags::SCANCODES | InputFlags::FASTPATH_INPUT_2,
+                input_flags: INPUT,
                 keyboard_layout: 0,
                 keyboard_type: None,
                 keyboard_subtype: 0,
@@ -252,9 +260,15 @@ impl Lobby {
         let mut answers = Vec::new();
         if data.channel == IO && share::is_share(data.payload) {
             for pdu in share::split(data.payload)? {
-                if pdu.kind == share::DATA {
-                    answers.extend(self.answer(pdu.data()?)?);
+                if pdu.kind != share::DATA {
+                    continue;
                 }
+                let said = pdu.data()?;
+                // Whoever closes the window asks first, and waits for us to close (1.3.1.4.1).
+                if said.kind == SHUTDOWN_REQUEST {
+                    return Ok(None);
+                }
+                answers.extend(self.answer(said)?);
             }
         }
         Ok(Some(answers))
@@ -365,7 +379,7 @@ mod tests {
         for pdu in [
             key,
             says(0x1c, &[0; 16]),
-            says(0x24, &[]),
+            says(0x21, &[0; 12]),
             from_client(1004, &[1; 40]),
             from_client(IO, &[0x80, 0, 0, 0]),
         ] {
@@ -416,7 +430,7 @@ mod tests {
         };
         let (waited, near) =
             tokio::join!(accepted.waits(said, tokio::time::sleep(Duration::from_secs(60))), asks);
-        assert!(waited.is_some(), "it is a client that waits");
+        assert!(waited.is_ok(), "it is a client that waits");
         let kept = accepted.lobby.as_ref().unwrap().unsent.len() + accepted.leg.inbound.len();
         assert!((200 * 1024..512 * 1024).contains(&kept), "{kept} bytes are kept");
         drop(near);
@@ -433,7 +447,7 @@ mod tests {
             }
             let (_say, said) = watch::channel(None);
             let waited = accepted(far).waits(said, std::future::pending::<()>()).await;
-            assert_eq!(waited, None, "{bytes:?}");
+            assert!(waited.is_err(), "{bytes:?}");
             drop(kept);
         }
     }
@@ -445,7 +459,7 @@ mod tests {
         let (_say, said) = watch::channel(Some("a long line of words for somebody who waits".into()));
         accepted.waits(said, tokio::time::sleep(Duration::from_secs(1))).await.unwrap();
         let unsent = accepted.lobby.as_ref().unwrap().unsent.len();
-        assert!(unsent > 1024, "{unsent}");
+        assert!((1024..16 * 1024).contains(&unsent), "{unsent}: what has not begun is left out");
         let reads = async {
             let mut all = Vec::new();
             near.read_to_end(&mut all).await.unwrap();

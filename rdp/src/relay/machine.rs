@@ -205,6 +205,12 @@ impl Machine {
         machine
     }
 
+    /// Whether there has been a desktop of the target's.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn has_desktop(&self) -> bool {
+        self.desktop.has_begun()
+    }
+
     /// For a client that waits at a desktop of our own.
     pub(super) fn after_lobby(&mut self) {
         self.licensing = Some(Licensing::default());
@@ -214,6 +220,11 @@ impl Machine {
     /// The share of the desktop of our own at which the client waits.
     pub(super) fn seat(&self) -> Option<u32> {
         self.has_waited().then_some(lobby::SHARE)
+    }
+
+    /// Whether the client still has that desktop: it has confirmed none of the target's.
+    pub(super) fn is_still_waiting(&self) -> bool {
+        self.has_waited() && !self.desktop.has_begun()
     }
 
     /// Whether the client waited at a desktop of our own.
@@ -329,7 +340,9 @@ impl Machine {
             (McsMessage::ChannelJoinRequest(join), Side::Target) => {
                 join.initiator_id == self.user && self.knows(join.channel_id)
             }
-            (McsMessage::AttachUserConfirm(confirm), Side::Person) => {
+            (McsMessage::AttachUserConfirm(confirm), Side::Person)
+                if self.stage == Stage::Joining && self.user == 0 =>
+            {
                 self.user = confirm.initiator_id;
                 true
             }
@@ -485,7 +498,7 @@ impl Machine {
         for act in held {
             match act {
                 Act::Send(Side::Person, ref bytes) => {
-                    self.later_bytes += bytes.len();
+                    self.later_bytes += bytes.len() + size_of::<Act>();
                     self.later.push(act);
                 }
                 Act::Show(_) => self.later.push(act),

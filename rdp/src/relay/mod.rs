@@ -50,6 +50,8 @@ use crate::{
 /// not hold up the keyboard.
 const BLIND: Duration = Duration::from_secs(10);
 const SEEING: u64 = 16 * 1024;
+/// How long a target may take to come to its desktop for a client that waits at one of ours; others give up by themselves.
+const COMING: Duration = Duration::from_secs(30);
 /// Time that a side gets to take its last bytes.
 const PARTING: Duration = Duration::from_millis(500);
 
@@ -67,6 +69,8 @@ pub enum Finished {
     Ended(Ending),
     /// The watcher stopped it.
     Stopped,
+    /// The target never came to its desktop, for which a client waited that would have waited for ever.
+    NoDesktop,
 }
 
 /// Why a session could not go on. Whose fault it is, is in the name.
@@ -120,6 +124,7 @@ where
         left: None,
         words: Words::new(words),
         full: None,
+        comes_until: seated.then(|| Instant::now() + COMING),
     };
     let result = session.run(watch).await;
     session.part(&result).await;
@@ -150,6 +155,8 @@ struct Session<A, B> {
     words: Words,
     /// Since when nothing more fits into what waits for the person's client, and how much it had taken then.
     full: Option<(Instant, u64)>,
+    /// Until when the target has to have come to its desktop, where somebody waits for it who does not give up.
+    comes_until: Option<Instant>,
 }
 
 impl<A, B> Session<A, B>
@@ -167,6 +174,7 @@ where
                 return Ok(self.finished(side));
             }
             // Not looked at again before that, if nothing else happens.
+            let comes_until = self.comes_until.filter(|_| !self.machine.licensed);
             let blind = self.full.filter(|_| !self.machine.is_blind()).map(|(since, _)| since + BLIND);
             let (person, target) = (&mut self.person, &mut self.target);
             // A side is read while the queues that its PDUs go to have room; answers go back to where they came from.
@@ -182,6 +190,7 @@ where
                 result = person.out.drain(), if busy.0 => Woken::Wire(Side::Person, result),
                 result = target.out.drain(), if busy.1 => Woken::Wire(Side::Target, result),
                 () = sleep_until(blind.unwrap_or_else(Instant::now)), if blind.is_some() => Woken::Nothing,
+                () = sleep_until(comes_until.unwrap_or_else(Instant::now)), if comes_until.is_some() => return Ok(Finished::NoDesktop),
                 due = self.words.due(), if person.is_idle() => Woken::Words(due),
                 result = wire::fill(&mut person.reader, &mut person.inbound), if hear.0 => Woken::Wire(Side::Person, result),
                 result = wire::fill(&mut target.reader, &mut target.inbound), if hear.1 => Woken::Wire(Side::Target, result),
@@ -230,9 +239,10 @@ where
     /// Looks at all that has come and may go on.
     async fn judge(&mut self, watch: &mut impl Watch) -> Result<(), Halt> {
         loop {
-            self.judge_person(watch).await?;
-            self.judge_target(watch).await?;
-            if self.has_orders() || !self.stand_in.as_ref().is_some_and(StandIn::has_more) {
+            let said = self.judge_person(watch).await?;
+            let heard = self.judge_target(watch).await?;
+            // What the target says has the stand-in say more. Where neither was looked at there is no room, or an order comes first.
+            if !(said || heard) || !self.stand_in.as_ref().is_some_and(StandIn::has_more) {
                 return Ok(());
             }
         }
@@ -243,7 +253,9 @@ where
         self.orders.has_changed().unwrap_or(true)
     }
 
-    async fn judge_person(&mut self, watch: &mut impl Watch) -> Result<(), Halt> {
+    /// Whether there was something to look at.
+    async fn judge_person(&mut self, watch: &mut impl Watch) -> Result<bool, Halt> {
+        let mut said = false;
         while self.left.is_none()
             && !self.has_orders()
             && self.target.has_room_for_hands()
@@ -251,6 +263,7 @@ where
         {
             let broken = |broken| Halt::Broken(Side::Person, broken);
             let Some(pdu) = self.next_of_person().map_err(broken)? else { break };
+            said = true;
             let acts = self.machine.person(&pdu).map_err(broken)?;
             self.perform(acts, watch).await?;
             if let Some(ids) = self.stand_in.as_ref().and_then(StandIn::over) {
@@ -258,10 +271,12 @@ where
                 self.stand_in = None;
             }
         }
-        Ok(())
+        Ok(said)
     }
 
-    async fn judge_target(&mut self, watch: &mut impl Watch) -> Result<(), Halt> {
+    /// Whether there was something to look at.
+    async fn judge_target(&mut self, watch: &mut impl Watch) -> Result<bool, Halt> {
+        let mut heard = false;
         while self.left.is_none()
             && !self.has_orders()
             && self.person.has_room()
@@ -270,12 +285,13 @@ where
         {
             let broken = |broken| Halt::Broken(Side::Target, broken);
             let Some(pdu) = take(&mut self.target.inbound).map_err(broken)? else { break };
+            heard = true;
             let acts = self.machine.target(&pdu).map_err(broken)?;
             self.perform(acts, watch).await?;
             // To unpack takes time, and makes nothing to wait for.
             tokio::task::consume_budget().await;
         }
-        Ok(())
+        Ok(heard)
     }
 
     fn next_of_person(&mut self) -> Result<Option<wire::Pdu>, Broken> {
@@ -355,7 +371,10 @@ where
 
     async fn order(&mut self, order: Order, watch: &mut impl Watch) -> Result<(), Halt> {
         match order {
-            Order::Run => self.machine.thaw(),
+            Order::Run => {
+                let acts = self.machine.thaw().map_err(|broken| Halt::Broken(Side::Person, broken))?;
+                self.perform(acts, watch).await?;
+            }
             Order::Freeze => {
                 self.take_back();
                 let acts = self.machine.freeze().map_err(|broken| Halt::Broken(Side::Person, broken))?;
@@ -384,6 +403,9 @@ where
             }
             Ok(Finished::Ended(ending)) | Err(Halt::Finished(Finished::Ended(ending))) => {
                 Some(ending.error_info())
+            }
+            Ok(Finished::NoDesktop) | Err(Halt::Finished(Finished::NoDesktop)) => {
+                Some(Ending::Target.error_info())
             }
             Ok(Finished::Stopped) | Err(Halt::Finished(Finished::Stopped) | Halt::Broken(..)) => {
                 Some(Ending::Fault.error_info())

@@ -4,6 +4,7 @@ mod rebuilt;
 mod waited;
 
 use bytes::Bytes;
+use ironrdp_pdu::nego::SecurityProtocol;
 
 use super::{
     desktop::Desktop,
@@ -22,6 +23,7 @@ use crate::{
 };
 
 const IO: u16 = 1003;
+const PROTOCOL: SecurityProtocol = SecurityProtocol::SSL;
 const SOUND: u16 = 1006;
 const DENIED: u16 = 1007;
 const MESSAGES: u16 = 1008;
@@ -128,7 +130,7 @@ fn a_frozen_session_takes_nothing_and_lets_held_keys_go() {
         1,
         "it still shows"
     );
-    machine.thaw();
+    machine.thaw().unwrap();
     assert_eq!(sent(&machine.person(&from_person(IO, &slow)).unwrap(), Side::Target).len(), 1);
     assert!(machine.freeze().unwrap().len() == 2, "and the key is held again");
 }
@@ -277,7 +279,7 @@ fn what_is_taken_back_is_let_go_where_it_was_a_release() {
             matches!(acts[..], [Act::Tell(Event::Key(Key { down: false, .. })), Act::Send(..)]),
             "{acts:?}"
         );
-        machine.thaw();
+        machine.thaw().unwrap();
     }
 }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{
     hands,
+    lobby::SHUTDOWN_REQUEST,
     machine::{Act, Machine, Side},
 };
 use crate::{
@@ -45,7 +46,7 @@ impl Machine {
             if passes {
                 self.hands.act(&event);
                 acts.push(Act::Tell(event));
-            } else {
+            } else if !self.is_still_waiting() {
                 self.hands.miss(&event);
             }
         }
@@ -76,6 +77,9 @@ impl Machine {
         }
         if data.channel == self.io {
             return self.person_desktop(data, acts);
+        }
+        if self.is_still_waiting() {
+            return Ok(());
         }
         if self.is_message_channel(data.channel) {
             // Measurements of the network pass; answers about UDP do not.
@@ -108,11 +112,11 @@ impl Machine {
     }
 
     fn person_desktop(&mut self, data: Data<'_>, acts: &mut Vec<Act>) -> Result<(), Broken> {
-        if !self.licensed && self.has_waited() {
-            // Said at the desktop at which the client waits.
+        let waits = self.is_still_waiting();
+        if waits && !share::is_share(data.payload) {
             return Ok(());
         }
-        if !self.licensed {
+        if !self.licensed && !waits {
             // Only licences may come before the first Demand Active.
             return match u16_at(data.payload, 0) {
                 Some(flags) if flags & LICENSE != 0 => {
@@ -130,8 +134,12 @@ impl Machine {
                     self.send(Side::Target, self.io, &confirmed, acts)?;
                     self.let_go(acts)?;
                 }
-                // That is still about the desktop at which the client waited.
-                share::DATA if self.has_waited() && !self.desktop.has_begun() => {}
+                // That is still about the desktop at which the client waited: only its good-bye counts.
+                share::DATA if waits => {
+                    if pdu.data()?.kind == SHUTDOWN_REQUEST {
+                        acts.push(Act::Left(Side::Person));
+                    }
+                }
                 share::DATA => {
                     let said = pdu.data()?;
                     if !self.person_share_data(said, acts)? {
@@ -210,7 +218,7 @@ impl Machine {
         if !self.shows() {
             return Ok(());
         }
-        let due = self.hands.due();
+        let due = self.hands.due(!self.frozen);
         acts.extend(due.iter().cloned().map(Act::Tell));
         let pdus = self.releases(&due)?;
         acts.extend(pdus.into_iter().map(|pdu| Act::Send(Side::Target, pdu)));
@@ -220,7 +228,7 @@ impl Machine {
     /// PDUs that let go of everything, at the end: also where nothing is shown at the moment.
     pub(crate) fn let_all_go(&mut self) -> Vec<Bytes> {
         self.hands.let_go();
-        let due = self.hands.due();
+        let due = self.hands.due(!self.frozen);
         if self.desktop.is_active() { self.releases(&due).unwrap_or_default() } else { Vec::new() }
     }
 
@@ -229,7 +237,10 @@ impl Machine {
     }
 
     /// The person's input goes on again.
-    pub(crate) fn thaw(&mut self) {
+    pub(crate) fn thaw(&mut self) -> Result<Vec<Act>, Broken> {
         self.frozen = false;
+        let mut acts = Vec::new();
+        self.let_go(&mut acts)?;
+        Ok(acts)
     }
 }

@@ -232,12 +232,12 @@ async fn serve(
             }
         };
         match person.waits(words.clone(), until).await {
-            None => return Outcome::Finished(Finished::PersonLeft),
-            Some(Some(Order::End(why))) => {
+            Err(_) => return Outcome::Finished(Finished::PersonLeft),
+            Ok(Some(Order::End(why))) => {
                 person.refuse(why).await;
                 return Outcome::Finished(Finished::Ended(why));
             }
-            Some(_) => {}
+            Ok(_) => {}
         }
     }
     let dial = || async { TcpStream::connect(account.address).await.unwrap() };

@@ -169,7 +169,7 @@ fn what_else_a_target_says_waits_until_the_desktop_is_built_anew() {
     // Too much of it does not wait.
     let mut machine = rebuilding();
     let measured = from_target(MESSAGES, &[&[0, 0x10][..], &[7; 1000]].concat());
-    let size = measured.bytes.len();
+    let size = measured.bytes.len() + size_of::<Act>();
     let mut passed = Vec::new();
     for _ in 0..400 {
         passed.push(sent(&machine.target(&measured).unwrap(), Side::Person).len());
