@@ -9,7 +9,7 @@ use tracing::debug;
 
 use super::{
     connection::PersonWire,
-    dial::{TargetWire, dial},
+    dial::{TargetWire, dial, secret},
     says,
     tap::{Latest, TapQueue},
     watch::Watcher,
@@ -128,16 +128,29 @@ async fn reached(
     let control = session.control();
     let (say, said) = watch::channel(None);
     let reaching = async {
+        let mut leased = None;
         loop {
             if control.running().await.is_err() {
                 return None;
             }
+            let password = match &leased {
+                Some(password) => password,
+                None => match secret(gateway, session).await {
+                    Ok(password) => leased.insert(password),
+                    Err(e) => return Some(Err(e)),
+                },
+            };
             let mut frozen = control.follow_frozen();
-            let unwatched = frozen.wait_for(|why| *why == Some(Frozen::Unwatched));
+            // Whoever watches may suspend it and leave.
+            let unwatched = frozen.wait_for(|why| match why {
+                Some(Frozen::Unwatched) => true,
+                Some(_) => session.is_supervised(),
+                None => false,
+            });
             tokio::select! {
                 biased;
                 left = unwatched => if left.is_err() { return None },
-                dialled = dial(gateway, session) => return Some(dialled),
+                dialled = dial(gateway, session, password) => return Some(dialled),
             }
         }
     };

@@ -27,40 +27,44 @@ use crate::{
 /// The target's side of the wire.
 pub(super) type TargetWire = Wire<TcpStream>;
 
-/// Dials what the session's grant allows, with the account's secret.
+/// Leases the account's secret, once in a session: the lease stays with it.
 ///
 /// # Errors
 /// [`TargetError`] with one text for the operator and another for the person.
-pub(super) async fn dial(gateway: &Gateway, session: &Session) -> Result<Target<TargetWire>, TargetError> {
-    let grant = session.grant();
-    let asset = &grant.account().asset;
-    let desktop = grant.desktop().cloned().unwrap_or_default();
-    let pins: Vec<Pin> = desktop.pins().iter().filter_map(|pin| pin.to_string().parse().ok()).collect();
-    let Some(first) = pins.first().copied() else {
-        return Err(TargetError::new(
-            format!(
-                "{asset} has no pinned key of its desktop: compare its fingerprint and run `cofferdam asset trust {asset} --rdp`"
-            ),
-            format!("{asset} is not ready: nobody has confirmed its key yet; ask the site's administrator"),
-        ));
-    };
+pub(super) async fn secret(gateway: &Gateway, session: &Session) -> Result<SecretString, TargetError> {
     let no_secret = |why: String| {
         TargetError::new(
             why,
             "the site's secret for this account cannot be used; tell the site's administrator",
         )
     };
+    // None is asked for where it could be given to nobody.
+    pins(session)?;
     let mut lease = gateway.lease(session).await?;
     let material = lease.material().ok_or_else(|| no_secret("the lease holds nothing".to_owned()))?;
     session.hold(lease);
-    let Material::Password(password) = material else {
-        return Err(no_secret(format!("{}: a desktop takes a password", grant.account())));
-    };
+    match material {
+        Material::Password(password) => Ok(password),
+        _ => Err(no_secret(format!("{}: a desktop takes a password", session.grant().account()))),
+    }
+}
+
+/// Dials what the session's grant allows, with the account's secret. It may be given up, and dialled again.
+///
+/// # Errors
+/// [`TargetError`] with one text for the operator and another for the person.
+pub(super) async fn dial(
+    gateway: &Gateway,
+    session: &Session,
+    password: &SecretString,
+) -> Result<Target<TargetWire>, TargetError> {
+    let desktop = session.grant().desktop().cloned().unwrap_or_default();
+    let (first, pins) = pins(session)?;
     let connecting = async {
-        let reached = match reach(gateway, session, &desktop, first, &password).await? {
+        let reached = match reach(gateway, session, &desktop, first, password).await? {
             // Of several pinned keys the target may have another than the first. Nothing was sent to it yet.
             Err(BackError::Key(shown)) if pins.contains(&shown) => {
-                reach(gateway, session, &desktop, shown, &password).await?
+                reach(gateway, session, &desktop, shown, password).await?
             }
             reached => reached,
         };
@@ -73,6 +77,23 @@ pub(super) async fn dial(gateway: &Gateway, session: &Session) -> Result<Target<
         dialled = tokio::time::timeout(patience, connecting) => {
             dialled.unwrap_or_else(|_| Err(unreachable(session, "no answer in time")))
         }
+    }
+}
+
+/// The pinned keys of the asset's desktop, and the first of them.
+fn pins(session: &Session) -> Result<(Pin, Vec<Pin>), TargetError> {
+    let grant = session.grant();
+    let asset = &grant.account().asset;
+    let desktop = grant.desktop().cloned().unwrap_or_default();
+    let pins: Vec<Pin> = desktop.pins().iter().filter_map(|pin| pin.to_string().parse().ok()).collect();
+    match pins.first().copied() {
+        Some(first) => Ok((first, pins)),
+        None => Err(TargetError::new(
+            format!(
+                "{asset} has no pinned key of its desktop: compare its fingerprint and run `cofferdam asset trust {asset} --rdp`"
+            ),
+            format!("{asset} is not ready: nobody has confirmed its key yet; ask the site's administrator"),
+        )),
     }
 }
 

@@ -111,6 +111,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn whoever_hung_up_has_closed_and_a_client_that_broke_the_protocol_is_told_so() {
+        assert_eq!(gone(WireError::Closed), End::Closed);
+        assert!(matches!(gone(WireError::Malformed("PDU")), End::ClientFailed { .. }));
+    }
+
+    #[test]
     fn messages_at_log_on_have_words_unless_it_just_goes_on() {
         assert_eq!(log_on(0xffff_fffe, 0), None);
         assert!(log_on(2, 0).is_some_and(|words| words.contains("refuses the account's secret")));

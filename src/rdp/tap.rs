@@ -146,6 +146,10 @@ impl TapQueue {
     }
 
     async fn place(&self, size: u32, control: &Control) -> Result<OwnedSemaphorePermit, Ended> {
+        if let Ok(place) = self.room.clone().try_acquire_many_owned(size) {
+            return Ok(place);
+        }
+        self.hurry.notify_one();
         match tokio::time::timeout(PATIENCE, self.room.clone().acquire_many_owned(size)).await {
             Ok(Ok(place)) => Ok(place),
             _ => Err(behind(control)),
@@ -171,6 +175,13 @@ impl TapQueue {
             Ok(Ok(())) => Ok(()),
             _ => Err(behind(control)),
         }
+    }
+}
+
+impl Drop for TapQueue {
+    fn drop(&mut self) {
+        // What is left is recorded now.
+        self.hurry.notify_one();
     }
 }
 
@@ -262,9 +273,12 @@ fn run(
 /// Lets more gather behind the first that was heard after nothing was, unless it is to hurry.
 fn gather(runtime: &Handle, heard: &Option<Option<Told>>, hurry: &Notify) {
     if let Some(Some(Told::Activated(..) | Told::Drawn(..))) = heard {
-        let hurried = async { tokio::time::timeout(GATHER, hurry.notified()).await };
-        runtime.block_on(hurried).unwrap_or_default();
+        runtime.block_on(gathered(hurry));
     }
+}
+
+async fn gathered(hurry: &Notify) {
+    tokio::time::timeout(GATHER, hurry.notified()).await.unwrap_or_default();
 }
 
 /// Says in the log and in the recording that it lacks something. A few such updates are borne, as clients do.
@@ -379,6 +393,37 @@ mod tests {
         assert_eq!(queue.drawn(drawn(1), &control).await, Err(Ended));
         assert_eq!(begun.elapsed(), PATIENCE);
         assert!(matches!(control.reason(), Some(End::RecorderFailed { .. })), "{:?}", control.reason());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_gathers_is_looked_at_at_once_where_there_is_much_of_it_or_somebody_asks_or_it_is_over() {
+        let control = Control::default();
+        let hurries = async |queue: &TapQueue| {
+            let begun = tokio::time::Instant::now();
+            gathered(&queue.hurry).await;
+            begun.elapsed().is_zero()
+        };
+        let (queue, _hears) = TapQueue::new();
+        queue.drawn(drawn(100), &control).await.unwrap();
+        assert!(!hurries(&queue).await, "a little waits");
+        for _ in 0..=PDUS / 2 {
+            queue.drawn(drawn(1), &control).await.unwrap();
+        }
+        assert!(hurries(&queue).await, "many");
+        let (queue, _hears) = TapQueue::new();
+        queue.drawn(drawn(BYTES as usize / 2 + 1), &control).await.unwrap();
+        assert!(hurries(&queue).await, "large ones");
+        let waits =
+            tokio::time::timeout(Duration::from_millis(1), queue.drawn(drawn(BYTES as usize), &control));
+        assert!(waits.await.is_err() && hurries(&queue).await, "one for which there is no room");
+        let area = Area { left: 0, top: 0, width: 4, height: 4 };
+        let asked = tokio::time::timeout(Duration::from_millis(1), queue.picture(area));
+        assert!(asked.await.is_err() && hurries(&queue).await, "somebody who asks");
+        let hurry = queue.hurry.clone();
+        drop(queue);
+        let begun = tokio::time::Instant::now();
+        gathered(&hurry).await;
+        assert!(begun.elapsed().is_zero(), "the end");
     }
 
     #[tokio::test(start_paused = true)]

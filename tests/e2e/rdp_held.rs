@@ -1,6 +1,9 @@
 //! Desktops that are held up: where nobody watches, where the recorder's disk is full, and by clients that take nothing.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::{SocketAddr, TcpListener, TcpStream},
+    time::{Duration, Instant},
+};
 
 use nix::sys::signal::Signal;
 
@@ -9,6 +12,7 @@ use crate::support::{
     CUT, Gateway, Live, as_json,
     cli::id_of,
     desktop::{Display, FIRST_KEY, PANEL},
+    targets::{Folder, Shadow},
     wait_for,
 };
 
@@ -52,6 +56,51 @@ fn a_supervised_desktop_is_reached_only_once_somebody_watches_and_takes_nothing_
     client.ended_within(Duration::from_secs(10));
     gateway.ended_session();
     gateway.cofferdam(["recording", "verify", &id]).ok();
+}
+
+/// Passes connections on to a target, each after three seconds.
+fn slow_way_to(target: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for person in listener.incoming() {
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_secs(3));
+                let (mut from, mut to) = (person?, TcpStream::connect(target)?);
+                let (mut back_from, mut back_to) = (to.try_clone()?, from.try_clone()?);
+                std::thread::spawn(move || {
+                    std::io::copy(&mut back_from, &mut back_to)?;
+                    back_to.shutdown(std::net::Shutdown::Both)
+                });
+                std::io::copy(&mut from, &mut to)?;
+                to.shutdown(std::net::Shutdown::Both)
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_watcher_who_leaves_while_the_target_is_dialled_and_comes_back_finds_a_desktop() {
+    let (gateway, folder) = (Gateway::start(), Folder::new());
+    let target = Shadow::start(&folder);
+    gateway.eng_ws_is(slow_way_to(target.address), "nla", Shadow::PASSWORD);
+    supervise(&gateway);
+    // Its secret is given out once at a time.
+    gateway.change_site(|site| {
+        let accounts = site["accounts"].as_array_mut().unwrap();
+        let account = accounts.iter_mut().find(|a| a["asset"].as_str() == Some("eng-ws")).unwrap();
+        account.as_table_mut().unwrap().insert("exclusive".to_owned(), true.into());
+    });
+    let (display, api) = (Display::start(), gateway.api_token("connect"));
+    let (mut client, id) = waits(&gateway, &display, &api);
+    gateway.browse("desktop_supervised_leaves.mjs", &[]);
+    assert!(client.is_running(), "{}", client.transcript());
+    assert_eq!(gateway.audit("session.watched").len(), 3);
+    assert_eq!(gateway.log().matches("the vault answered about a lease").count(), 1);
+    gateway.kill_session(&id).ok();
+    client.ended_within(Duration::from_secs(10));
+    gateway.ended_session();
 }
 
 #[test]

@@ -58,7 +58,8 @@ pub(crate) enum Kind {
 impl ChannelPolicy {
     /// What a static channel is, where it is allowed.
     pub(crate) fn kind(&self, name: &str) -> Option<Kind> {
-        if name.eq_ignore_ascii_case("drdynvc") && (self.resize || self.graphics == Graphics::Pipeline) {
+        let dynamic = self.resize || self.sound || self.graphics == Graphics::Pipeline;
+        if name.eq_ignore_ascii_case("drdynvc") && dynamic {
             Some(Kind::Dynamic)
         } else if name.eq_ignore_ascii_case("rdpsnd") && self.sound {
             Some(Kind::Sound)

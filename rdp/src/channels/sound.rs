@@ -98,6 +98,16 @@ impl Sound {
         }
     }
 
+    /// In a session that was told of sound so often before.
+    pub(super) fn after(told: u32) -> Self {
+        Self { told, ..Self::default() }
+    }
+
+    /// How often the session was told.
+    pub(super) fn told(&self) -> u32 {
+        self.told
+    }
+
     /// Nothing is played any more: what there is to tell.
     pub(super) fn ends(&mut self) -> Option<Event> {
         let event = self.plays.take().map(|_| Event::Sound { plays: None, bytes: self.bytes });
@@ -173,7 +183,7 @@ impl Sound {
 
     fn tell(&mut self, event: Option<Event>) -> Option<Event> {
         event.filter(|_| {
-            self.told += 1;
+            self.told = self.told.saturating_add(1);
             self.told <= TOLD
         })
     }

@@ -103,6 +103,9 @@ impl Machine {
         match self.kind_of(data.channel) {
             Some(Kind::Dynamic) => {
                 let passed = self.dynamic.target(data.payload, &self.policy, self.frozen)?;
+                if passed.unheard && !self.frozen {
+                    self.dropped(Dropped::Sound, acts);
+                }
                 acts.extend(passed.event.map(Act::Tell));
                 if let Some(name) = passed.refused {
                     acts.push(Act::Tell(Event::ChannelRefused { name }));

@@ -48,8 +48,10 @@ impl<S: AsyncRead + AsyncWrite> Lane<S> {
     }
 
     /// That of a person who waits at a desktop of our own: its drawings can be taken back as a target's hands can.
-    pub(super) fn of_waiting(stream: S, inbound: BytesMut) -> Self {
-        Self::new(stream, inbound, BytesMut::new(), true)
+    pub(super) fn of_waiting(stream: S, inbound: BytesMut, unsent: BytesMut) -> Self {
+        let mut lane = Self::new(stream, inbound, BytesMut::new(), true);
+        lane.queue(&unsent);
+        lane
     }
 
     /// That of the target.

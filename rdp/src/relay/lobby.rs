@@ -89,7 +89,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {
     /// When the client does not come to it within a minute, hangs up, or breaks the protocol.
     pub async fn seated(mut self) -> Result<Self, WireError> {
         let opened = tokio::time::timeout(TIME, self.sit()).await;
-        opened.map_err(|_| WireError::Malformed("beginning of a desktop: too slow"))??;
+        // Whoever does not come is not there.
+        opened.map_err(|_| WireError::Closed)??;
         Ok(self)
     }
 
@@ -144,7 +145,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {
             };
         };
         let mut words = Words::new(words);
-        let mut lane = Lane::of_waiting(&mut self.leg.stream, std::mem::take(&mut self.leg.inbound));
+        let mut lane = Lane::of_waiting(
+            &mut self.leg.stream,
+            std::mem::take(&mut self.leg.inbound),
+            std::mem::take(&mut lobby.unsent),
+        );
         let brought = loop {
             while lane.has_room() {
                 let Some(pdu) = wire::take(&mut lane.inbound)? else { break };
@@ -447,7 +452,8 @@ mod tests {
             }
             let (_say, said) = watch::channel(None);
             let waited = accepted(far).waits(said, std::future::pending::<()>()).await;
-            assert!(waited.is_err(), "{bytes:?}");
+            let malformed = matches!(waited, Err(WireError::Malformed(_)));
+            assert!(waited.is_err() && malformed == bytes.starts_with(b"GET"), "{waited:?}");
             drop(kept);
         }
     }

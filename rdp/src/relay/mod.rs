@@ -190,7 +190,10 @@ where
                 result = person.out.drain(), if busy.0 => Woken::Wire(Side::Person, result),
                 result = target.out.drain(), if busy.1 => Woken::Wire(Side::Target, result),
                 () = sleep_until(blind.unwrap_or_else(Instant::now)), if blind.is_some() => Woken::Nothing,
-                () = sleep_until(comes_until.unwrap_or_else(Instant::now)), if comes_until.is_some() => return Ok(Finished::NoDesktop),
+                () = sleep_until(comes_until.unwrap_or_else(Instant::now)), if comes_until.is_some() => {
+                    // Where the person's client takes nothing the target was not listened to.
+                    return Ok(if room { Finished::NoDesktop } else { Finished::PersonLeft });
+                }
                 due = self.words.due(), if person.is_idle() => Woken::Words(due),
                 result = wire::fill(&mut person.reader, &mut person.inbound), if hear.0 => Woken::Wire(Side::Person, result),
                 result = wire::fill(&mut target.reader, &mut target.inbound), if hear.1 => Woken::Wire(Side::Target, result),

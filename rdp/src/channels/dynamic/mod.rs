@@ -53,6 +53,8 @@ pub(crate) struct Passed {
     pub(crate) gave_up: bool,
     /// Told before anything goes on.
     pub(crate) event: Option<Event>,
+    /// Something about sound was taken out.
+    pub(crate) unheard: bool,
 }
 
 /// The dynamic channels of a session.
@@ -62,10 +64,12 @@ pub(crate) struct Dynamic {
     graphics: Option<GraphicsChannel>,
     /// There was one. What a client keeps of it, the next one does not know.
     had_graphics: bool,
-    /// The target has closed it; the client's answer is due.
-    closing: Option<u32>,
+    /// The target has closed these; the client's answers are due.
+    closing: HashSet<u32>,
     display: Option<Display>,
     sound: Option<SoundChannel>,
+    /// How often it was told that sound begins or ends, by channels that are closed.
+    sound_told: u32,
 }
 
 impl Dynamic {
@@ -105,10 +109,11 @@ impl Dynamic {
                         passed.forward.splice(0..0, pieces(id, &pipeline::pack(&plain)));
                         passed.drawn = Some(Drawn { plain, ..Drawn::default() });
                     }
-                    self.closing = Some(id);
                 }
-                passed.event = self.sound.take_if(|sound| sound.id == id).and_then(SoundChannel::ends);
-                self.close(id);
+                (_, passed.event) = self.close(id);
+                if self.closing.len() < MAX_OPEN {
+                    self.closing.insert(id);
+                }
                 Ok(passed)
             }
             _ => Ok(Passed { dropped: true, ..Passed::default() }),
@@ -135,12 +140,15 @@ impl Dynamic {
         sound.data(direction, head, at, frozen)
     }
 
-    /// Whether it was open.
-    fn close(&mut self, id: u32) -> bool {
+    /// Whether it was open, and what there is to tell of its end.
+    fn close(&mut self, id: u32) -> (bool, Option<Event>) {
         self.graphics.take_if(|graphics| graphics.id == id);
         self.display.take_if(|display| display.id == id);
-        self.sound.take_if(|sound| sound.id == id);
-        self.open.remove(&id)
+        let mut ends = None;
+        if let Some(sound) = self.sound.take_if(|sound| sound.id == id) {
+            (ends, self.sound_told) = sound.ends();
+        }
+        (self.open.remove(&id), ends)
     }
 
     /// Whether that is a size that can be had.
@@ -183,9 +191,7 @@ impl Dynamic {
         let name = name.get(..end).unwrap_or_default();
         // The identifier may have been another channel's. That of the pipeline stays open: what it has drawn is to be seen.
         let taken = self.graphics_on(id).is_some();
-        if !taken {
-            self.close(id);
-        }
+        let event = if taken { None } else { self.close(id).1 };
         let graphics =
             name == pipeline::NAME && policy.graphics == Graphics::Pipeline && self.graphics.is_none();
         let sound = name == sound::NAME && policy.sound && self.sound.is_none();
@@ -195,11 +201,11 @@ impl Dynamic {
                 let again = std::mem::replace(&mut self.had_graphics, true);
                 self.graphics = Some(GraphicsChannel::new(id, again));
             } else if sound {
-                self.sound = Some(SoundChannel::new(id));
+                self.sound = Some(SoundChannel::new(id, self.sound_told));
             } else {
                 self.display = Some(Display::new(id));
             }
-            return pass(bytes);
+            return Passed { event, ..pass(bytes) };
         }
         let id_len = id_len(head).unwrap_or(1);
         let mut answer = message.get(..=id_len).unwrap_or_default().to_vec();
@@ -210,7 +216,7 @@ impl Dynamic {
         answer.extend(NO_LISTENER.to_le_bytes());
         let printable = |byte: &u8| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' };
         let refused = Some(name.iter().take(64).map(printable).collect());
-        Passed { answer: Some(chunk(&answer)), refused, ..Passed::default() }
+        Passed { answer: Some(chunk(&answer)), refused, event, ..Passed::default() }
     }
 
     /// From the person.
@@ -223,16 +229,18 @@ impl Dynamic {
         let head = message.first().copied().unwrap_or(0);
         let id = id(head, &mut at)?;
         let open = self.open.contains(&id);
+        // An answer to the target is none about what has the number now.
+        if command == CLOSE && self.closing.remove(&id) {
+            return Ok(pass(bytes));
+        }
         // A client that cannot show something closes the channel, and goes on with the keyboard.
         let gave_up = command == CLOSE && self.pipeline().is_some() && self.graphics_on(id).is_some();
         let asks_well = command == DATA && self.asks_well(id, at.0);
         match command {
             CREATE if open => {
                 let status = at.u32().ok_or(Broken("dynamic channel"))?;
-                if status & 0x8000_0000 != 0 {
-                    self.close(id);
-                }
-                Ok(pass(bytes))
+                let event = if status & 0x8000_0000 != 0 { self.close(id).1 } else { None };
+                Ok(Passed { event, ..pass(bytes) })
             }
             // That it was heard, and what it can play.
             DATA_FIRST | DATA if self.sound_on(id).is_some() => {
@@ -244,8 +252,9 @@ impl Dynamic {
                 None if !frozen && asks_well => Ok(pass(bytes)),
                 None => Ok(Passed { dropped: true, ..Passed::default() }),
             },
-            CLOSE if self.close(id) || self.closing.take_if(|closing| *closing == id).is_some() => {
-                Ok(Passed { gave_up, ..pass(bytes) })
+            CLOSE if open => {
+                let (_, event) = self.close(id);
+                Ok(Passed { gave_up, event, ..pass(bytes) })
             }
             _ => Ok(Passed { dropped: true, ..Passed::default() }),
         }
@@ -379,14 +388,35 @@ mod tests {
         anew[16..18].copy_from_slice(&[0, 0]);
         assert_eq!(passed.forward, [chunk(&[&[0x30, 9], &anew[..]].concat())]);
         assert!(!dynamic.person(&chunk(&[&[0x30, 9], &anew[..]].concat()), true).unwrap().dropped);
+        // What is said between two parts of a message belongs to neither.
+        let mut lies = Dynamic::default();
+        lies.target(&open, &policy, false).unwrap();
+        lies.target(&first, &policy, false).unwrap();
+        assert!(lies.target(&first, &policy, false).is_err());
+        let endless = chunk(&[0x28, 9, 0, 0, 0x20, 0, 1]);
+        let mut lies = Dynamic::default();
+        lies.target(&open, &policy, false).unwrap();
+        assert!(lies.target(&endless, &policy, false).is_err(), "longer than any message");
         let wave = chunk(&[0x30, 9, 0xd, 0, 14, 0, 1, 2, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 9, 9]);
-        assert!(dynamic.target(&wave, &policy, true).unwrap().dropped, "a suspended session is silent");
+        let silent = dynamic.target(&wave, &policy, true).unwrap();
+        assert!(silent.dropped && silent.unheard, "a suspended session is silent");
         let heard = dynamic.target(&wave, &policy, false).unwrap();
         assert!(matches!(heard.event, Some(Event::Sound { plays: Some(_), .. })) && heard.forward.len() == 1);
         let closed = dynamic.target(&chunk(&[0x40, 9]), &policy, false).unwrap();
         assert_eq!(closed.event, Some(Event::Sound { plays: None, bytes: 14 }));
         assert!(dynamic.target(&wave, &policy, false).unwrap().dropped);
         assert!(dynamic.person(&wave, false).unwrap().dropped, "what is said on it goes nowhere");
+        // The client's answer goes on, once, and not as the end of what the target opens meanwhile.
+        let close = chunk(&[0x40, 9]);
+        dynamic.target(&open, &policy, false).unwrap();
+        assert_eq!(dynamic.person(&close, false).unwrap(), pass(&close));
+        dynamic.target(&first, &policy, false).unwrap();
+        dynamic.target(&chunk(&[&[0x30, 9], rest].concat()), &policy, false).unwrap();
+        dynamic.person(&chunk(&[&[0x30, 9], &anew[..]].concat()), true).unwrap();
+        dynamic.target(&wave, &policy, false).unwrap();
+        let closed = dynamic.person(&close, false).unwrap();
+        assert_eq!(closed.event, Some(Event::Sound { plays: None, bytes: 14 }), "also by the client");
+        assert!(dynamic.person(&close, false).unwrap().dropped);
     }
 
     #[test]
@@ -404,7 +434,15 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(messages in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..40)), 0..8)) {
             let (mut dynamic, policy) = (Dynamic::default(), ChannelPolicy { resize: true, sound: true, graphics: Graphics::Pipeline, ..Default::default() });
-            for (target, message) in messages {
+            for (id, name) in [(1, "AUDIO_PLAYBACK_DVC"), (2, "Microsoft::Windows::RDS::DisplayControl"), (3, "Microsoft::Windows::RDS::Graphics")] {
+                prop_assert_eq!(dynamic.target(&create(id, name), &policy, false).unwrap().refused, None);
+            }
+            for (target, mut message) in messages {
+                // Mostly data on one of them.
+                if let [head, id, ..] = &mut message[..] {
+                    *head = if *head & 0x80 == 0 { 0x20 | *head & 0x1c } else { *head };
+                    *id &= 3;
+                }
                 let bytes = chunk(&message);
                 drop(if target { dynamic.target(&bytes, &policy, false) } else { dynamic.person(&bytes, false) });
                 drop(dynamic.person(&message, true));

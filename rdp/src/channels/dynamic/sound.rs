@@ -21,8 +21,9 @@ pub(super) struct SoundChannel {
 }
 
 impl SoundChannel {
-    pub(super) fn new(id: u32) -> Self {
-        Self { id, sound: Sound::default(), of_target: Gathered::default(), of_person: Gathered::default() }
+    /// One in a session that was told of sound so often before.
+    pub(super) fn new(id: u32, told: u32) -> Self {
+        Self { id, sound: Sound::after(told), of_target: Gathered::default(), of_person: Gathered::default() }
     }
 
     /// A PDU from one side. Suspended sessions are silent.
@@ -40,11 +41,12 @@ impl SoundChannel {
         let Some(message) = whole else { return Ok(Passed::default()) };
         let sound::Passed { event, forward, dropped } = self.sound.message(direction, &message, frozen)?;
         let forward = forward.map(|message| pieces(self.id, &message)).unwrap_or_default();
-        Ok(Passed { event, forward, dropped, ..Passed::default() })
+        Ok(Passed { event, forward, dropped, unheard: dropped, ..Passed::default() })
     }
 
-    /// What there is to tell when it is closed.
-    pub(super) fn ends(mut self) -> Option<Event> {
-        self.sound.ends()
+    /// What there is to tell when it is closed, and how often that was told.
+    pub(super) fn ends(mut self) -> (Option<Event>, u32) {
+        let event = self.sound.ends();
+        (event, self.sound.told())
     }
 }

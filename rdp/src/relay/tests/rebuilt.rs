@@ -135,6 +135,12 @@ fn a_session_that_freezes_while_its_desktop_is_built_anew_lets_go_when_there_is_
         acts.iter().filter(|act| matches!(act, Act::Tell(Event::Key(_) | Event::Pointer(_)))).count();
     assert_eq!(events, 2, "{acts:?}");
     assert!(machine.person(&fast(&KEY_DOWN)).unwrap().is_empty());
+    // Which keys are locked is a word of the person's, too: it waits until they are heard.
+    assert!(machine.person(&fast(&[4, 3, 0x62])).unwrap().is_empty());
+    assert!(machine.freeze().unwrap().is_empty());
+    let acts = machine.thaw().unwrap();
+    assert!(matches!(acts[..], [Act::Tell(Event::Locks(2)), Act::Send(Side::Target, _)]), "{acts:?}");
+    assert!(machine.thaw().unwrap().is_empty(), "once");
 }
 
 #[test]
