@@ -3,6 +3,7 @@
 //! One task, one `select!`. Each side is read only while the other side's queue has room, orders are heard even while the
 //! watcher or a peer makes us wait, and at the end the person gets what was queued, the reason, and a close.
 
+mod beside;
 #[cfg(test)]
 mod captured;
 mod desktop;

@@ -123,3 +123,10 @@ export const neverHeardTheSecret = ({ heard }, text) => {
 
 /** What the target's side says to a command of the environment. */
 export const target = async (name, ...more) => (await command(name, ...more)).out.trim();
+
+/** Where olga, who is at `page`, watches the session that waits for a watcher. */
+export const waiting = async (page) => {
+  await page.goto("/live");
+  await until("the waiting session in her list", 20_000, () => page.getByText("waits for a watcher").count());
+  return page.locator("main a[href^='/live/']").first().getAttribute("href");
+};

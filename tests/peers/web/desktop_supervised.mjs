@@ -2,7 +2,7 @@
 // COFFERDAM_PRESS presses a key at the person's client, COFFERDAM_WORDS tells the colour where it shows the gateway's words.
 import assert from "node:assert/strict";
 import { command, picture, seat, story, until } from "./lib.mjs";
-import { FIRST_KEY, PANEL, TANK, WATER, watched } from "./desk.mjs";
+import { FIRST_KEY, PANEL, TANK, WATER, waiting, watched } from "./desk.mjs";
 
 const press = async () => assert.equal((await command("COFFERDAM_PRESS")).code, 0);
 const words = async () => (await command("COFFERDAM_WORDS")).out.trim() === "1b 26 31";
@@ -10,9 +10,7 @@ const words = async () => (await command("COFFERDAM_WORDS")).out.trim() === "1b 
 await story(async (browser) => {
   const olga = await seat(browser, "olga");
   const { page } = olga;
-  await page.goto("/live");
-  await until("the waiting session in her list", 20_000, () => page.getByText("waits for a watcher").count());
-  const session = await page.locator("main a[href^='/live/']").first().getAttribute("href");
+  const session = await waiting(page);
   const seen = (place) => watched(page, place);
   const mark = (n) => [FIRST_KEY[0] + 16 * n, FIRST_KEY[1]];
   const begins = () => until("the desktop on her screen", 20_000, async () => (await seen(TANK)) === WATER);
