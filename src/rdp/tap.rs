@@ -214,14 +214,13 @@ fn run(
         let heard = match hears.try_recv() {
             Ok(told) => Some(Some(told)),
             Err(TryRecvError::Disconnected) => Some(None),
-            Err(TryRecvError::Empty) if dirty => {
-                let wait = next.saturating_duration_since(Instant::now());
-                let heard = runtime.block_on(async { tokio::time::timeout(wait, hears.recv()).await }).ok();
-                gather(runtime, &heard, hurry);
-                heard
-            }
             Err(TryRecvError::Empty) => {
-                let heard = Some(hears.blocking_recv());
+                let heard = if dirty {
+                    let wait = next.saturating_duration_since(Instant::now());
+                    runtime.block_on(async { tokio::time::timeout(wait, hears.recv()).await }).ok()
+                } else {
+                    Some(hears.blocking_recv())
+                };
                 gather(runtime, &heard, hurry);
                 heard
             }

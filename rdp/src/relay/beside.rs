@@ -60,14 +60,19 @@ impl Machine {
         acts: &mut Vec<Act>,
     ) -> Result<(), Broken> {
         let passed = self.sound.chunk(direction, data.payload, self.frozen)?;
-        if passed.dropped && !self.frozen {
-            self.dropped(Dropped::Sound, acts);
-        }
-        acts.extend(passed.event.map(Act::Tell));
+        self.heard(passed.dropped, passed.event, acts);
         passed
             .forward
             .iter()
             .try_for_each(|message| self.send_whole(direction.into(), data.channel, message, acts))
+    }
+
+    /// Tells of sound, by whatever channel; that something was taken out only where that is not because of a suspension.
+    pub(super) fn heard(&mut self, unheard: bool, event: Option<Event>, acts: &mut Vec<Act>) {
+        if unheard && !self.frozen {
+            self.dropped(Dropped::Sound, acts);
+        }
+        acts.extend(event.map(Act::Tell));
     }
 
     /// Sends a message of a static channel, in chunks.

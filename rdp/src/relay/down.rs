@@ -103,10 +103,7 @@ impl Machine {
         match self.kind_of(data.channel) {
             Some(Kind::Dynamic) => {
                 let passed = self.dynamic.target(data.payload, &self.policy, self.frozen)?;
-                if passed.unheard && !self.frozen {
-                    self.dropped(Dropped::Sound, acts);
-                }
-                acts.extend(passed.event.map(Act::Tell));
+                self.heard(passed.unheard, passed.event, acts);
                 if let Some(name) = passed.refused {
                     acts.push(Act::Tell(Event::ChannelRefused { name }));
                 }

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use super::{
     lane::Lane,
-    machine::{DISCONNECT, JOIN, MAX_PIXELS},
+    machine::{DISCONNECT, JOIN, Machine},
     words::{Due, Words},
 };
 use crate::{
@@ -31,7 +31,11 @@ use crate::{
     mcs::{self, Data},
     opening::{self, IO, Opened, USER, malformed},
     parting,
-    rewrite::{Broken, connect, info},
+    rewrite::{
+        Broken,
+        connect::{self, Wanted},
+        info,
+    },
     share::{self, ShareData, UPDATE},
     wire::{self, Form, Pdu, WireError},
 };
@@ -174,9 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {
         (self.leg.inbound, lobby.unsent) = lane.into_rest();
         Ok(brought)
     }
-}
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {
     /// Comes to its end once the client has hung up. What it says before it is answered is kept, up to 16 KiB; one that says
     /// more is not listened to.
     async fn leaves(&mut self) -> WireError {
@@ -191,12 +193,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {
 
 impl Lobby {
     fn new(opened: &Opened) -> Result<Self, Broken> {
-        let wanted = connect::wanted(&opened.initial)?;
-        let pixels = u32::from(wanted.size.0) * u32::from(wanted.size.1);
-        if pixels == 0 || pixels > MAX_PIXELS {
-            return Err(Broken("size of the desktop"));
-        }
-        let (size, depth) = (wanted.size, wanted.depth);
+        let Wanted { size, depth } = connect::wanted(&opened.initial)?;
+        Machine::check_size(size)?;
         Ok(Self { size, depth, channels: opened.channels, ready: false, unsent: BytesMut::new() })
     }
 

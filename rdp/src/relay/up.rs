@@ -94,10 +94,7 @@ impl Machine {
         match self.kind_of(data.channel) {
             Some(Kind::Dynamic) => {
                 let passed = self.dynamic.person(data.payload, self.frozen)?;
-                if passed.unheard && !self.frozen {
-                    self.dropped(Dropped::Sound, acts);
-                }
-                acts.extend(passed.event.clone().map(Act::Tell));
+                self.heard(passed.unheard, passed.event, acts);
                 let forward = &passed.forward;
                 forward.iter().try_for_each(|chunk| self.send(Side::Target, data.channel, chunk, acts))?;
                 if passed.gave_up {

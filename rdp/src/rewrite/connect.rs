@@ -44,8 +44,7 @@ pub(crate) fn connect_initial(
     policy: &ChannelPolicy,
     keyboard: Option<u32>,
 ) -> Result<Initial, Broken> {
-    let data = decode::<X224<X224Data<'_>>>(pdu).map_err(|_| Broken("connect initial"))?.0.data;
-    let mut initial = decode::<ConnectInitial>(&data).map_err(|_| Broken("connect initial"))?;
+    let mut initial = read(pdu)?;
     let mut blocks = initial.conference_create_request.into_gcc_blocks();
     // A browser does not know which one it has.
     if let (0, Some(layout)) = (blocks.core.keyboard_layout, keyboard) {
@@ -77,8 +76,7 @@ pub(crate) fn connect_initial(
 /// before anybody knows whether the target has one.
 pub(crate) fn without_messages(pdu: &[u8]) -> Result<(Bytes, usize), Broken> {
     use ClientEarlyCapabilityFlags as Flags;
-    let data = decode::<X224<X224Data<'_>>>(pdu).map_err(|_| Broken("connect initial"))?.0.data;
-    let mut initial = decode::<ConnectInitial>(&data).map_err(|_| Broken("connect initial"))?;
+    let mut initial = read(pdu)?;
     let mut blocks = initial.conference_create_request.into_gcc_blocks();
     blocks.message_channel = None;
     if let Some(flags) = &mut blocks.core.optional_data.early_capability_flags {
@@ -101,9 +99,7 @@ pub(crate) struct Wanted {
 
 /// Reads from a client's Connect Initial what desktop it wants.
 pub(crate) fn wanted(pdu: &[u8]) -> Result<Wanted, Broken> {
-    let data = decode::<X224<X224Data<'_>>>(pdu).map_err(|_| Broken("connect initial"))?.0.data;
-    let initial = decode::<ConnectInitial>(&data).map_err(|_| Broken("connect initial"))?;
-    let core = initial.conference_create_request.into_gcc_blocks().core;
+    let core = read(pdu)?.conference_create_request.into_gcc_blocks().core;
     let depth = match core.client_color_depth() {
         ClientColorDepth::Bpp4 | ClientColorDepth::Bpp8 => 8,
         ClientColorDepth::Rgb555Bpp16 => 15,
@@ -112,6 +108,11 @@ pub(crate) fn wanted(pdu: &[u8]) -> Result<Wanted, Broken> {
         ClientColorDepth::Bpp32 => 32,
     };
     Ok(Wanted { size: (core.desktop_width, core.desktop_height), depth })
+}
+
+fn read(pdu: &[u8]) -> Result<ConnectInitial, Broken> {
+    let data = decode::<X224<X224Data<'_>>>(pdu).map_err(|_| Broken("connect initial"))?.0.data;
+    decode::<ConnectInitial>(&data).map_err(|_| Broken("connect initial"))
 }
 
 fn early_flags(policy: &ChannelPolicy) -> ClientEarlyCapabilityFlags {

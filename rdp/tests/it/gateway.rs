@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use cofferdam_rdp::{
-    Activation, Area, BackConfig, BackError, Candidate, ChannelPolicy, Event, Finished, FrontConfig,
+    Activation, Area, BackConfig, BackError, Candidate, ChannelPolicy, Ending, Event, Finished, FrontConfig,
     FrontError, NoFiles, Order, Pin, Proof, RelayError, ScreenPdu, Security, Stop, Tokens, Watch, accept,
     connect, learn_key, relay, subject_public_key,
     tap::{Start, Tap},
@@ -27,6 +27,8 @@ use tokio::{
     sync::{Notify, oneshot, watch},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::desktop::Xfreerdp;
 
 pub(crate) const USER: &str = "vera+eng-ws";
 /// What [`USER`] types into a client without NLA: password and code.
@@ -191,6 +193,13 @@ impl Gateway {
     /// Has the client that waits go on to its target.
     pub(crate) fn goes_on(&self) {
         self.go.notify_one();
+    }
+
+    /// Ends the session because nobody did anything, which its client and its end both follow.
+    pub(crate) async fn ends_idle(self, client: Xfreerdp) {
+        self.orders.send(Order::End(Ending::Idle)).unwrap();
+        client.end();
+        assert!(matches!(self.outcome().await, Outcome::Finished(Finished::Ended(Ending::Idle))));
     }
 
     pub(crate) async fn outcome(self) -> Outcome {

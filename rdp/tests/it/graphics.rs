@@ -2,11 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use cofferdam_rdp::{ChannelPolicy, Dropped, Ending, Event, Finished, Graphics, Order, Security};
+use cofferdam_rdp::{ChannelPolicy, Dropped, Event, Graphics, Security};
 
 use crate::{
     desktop::Xfreerdp,
-    gateway::{Account, Gateway, Outcome, Seen, TOKEN, USER},
+    gateway::{Account, Gateway, Seen, TOKEN, USER},
     session::contains,
     targets::{Folder, Gnome, wait_for},
 };
@@ -105,9 +105,7 @@ async fn a_desktop_that_draws_by_the_pipeline_is_recorded_as_it_is_shown() {
     same(&client, &seen, ROUNDED);
 
     let clear = gateway.clear.clone();
-    gateway.orders.send(Order::End(Ending::Idle)).unwrap();
-    client.end();
-    assert!(matches!(gateway.outcome().await, Outcome::Finished(Finished::Ended(Ending::Idle))));
+    gateway.ends_idle(client).await;
     let clear = clear.lock().unwrap();
     assert!(contains(&clear, USER), "what the client says is in what was kept");
     assert!(!contains(&clear, Gnome::PASSWORD));

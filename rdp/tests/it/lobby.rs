@@ -59,9 +59,7 @@ async fn waits_and_arrives(
     waits(&gateway, &client, BOX.1);
     arrives(&gateway, &client, desktop);
     let clear = gateway.clear.clone();
-    gateway.orders.send(Order::End(Ending::Idle)).unwrap();
-    client.end();
-    assert!(matches!(gateway.outcome().await, Outcome::Finished(Finished::Ended(Ending::Idle))));
+    gateway.ends_idle(client).await;
     std::mem::take(&mut *clear.lock().unwrap())
 }
 
@@ -109,9 +107,7 @@ async fn a_client_waits_and_comes_to_a_desktop_of_another_size_that_draws_by_the
     });
     assert!(seen.by_pipeline());
     same(&client, &seen, ROUNDED);
-    gateway.orders.send(Order::End(Ending::Idle)).unwrap();
-    client.end();
-    assert!(matches!(gateway.outcome().await, Outcome::Finished(Finished::Ended(Ending::Idle))));
+    gateway.ends_idle(client).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

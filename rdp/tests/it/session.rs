@@ -155,9 +155,7 @@ async fn a_person_works_on_a_wayland_desktop() {
         (std::fs::read_to_string(&typed).ok()? == "abc\n").then_some(())
     });
     assert!(*gateway.seen.screen_bytes.lock().unwrap() > 1000);
-    gateway.orders.send(Order::End(Ending::Idle)).unwrap();
-    client.end();
-    assert!(matches!(gateway.outcome().await, Outcome::Finished(Finished::Ended(Ending::Idle))));
+    gateway.ends_idle(client).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use cofferdam_rdp::{Ending, Event, Finished, Order, SoundFormat};
+use cofferdam_rdp::{Event, Order, SoundFormat};
 
 use crate::{
     desktop::Xfreerdp,
-    gateway::{Gateway, Outcome, TOKEN, USER},
+    gateway::{Gateway, TOKEN, USER},
     graphics::{by_pipeline, gnome},
     session::contains,
     targets::{Folder, Gnome, Running, wait_for},
@@ -77,9 +77,7 @@ async fn sound_of_a_desktop_is_heard_where_it_is_allowed_and_is_told() {
     gateway.orders.send(Order::Run).unwrap();
     let heard = bytes_of(3);
     assert!(heard > 300_000, "{heard} bytes once it goes on");
-    gateway.orders.send(Order::End(Ending::Idle)).unwrap();
-    client.end();
-    assert!(matches!(gateway.outcome().await, Outcome::Finished(Finished::Ended(Ending::Idle))));
+    gateway.ends_idle(client).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -89,18 +89,18 @@ impl Dynamic {
         let id = id(head, &mut at)?;
         match command {
             CREATE => Ok(self.create(message, (head, id), at.0, bytes, policy)),
-            DATA_FIRST | DATA if self.sound_on(id).is_some() => {
-                self.hear(Direction::ToPerson, id, (command, head), at, frozen)
-            }
-            DATA_FIRST | DATA if self.open.contains(&id) => match self.graphics_on(id) {
-                Some(graphics) => graphics.target((command, head), at),
-                None => {
-                    if let Some(display) = self.display.as_mut().filter(|display| display.id == id) {
-                        display.caps(at.0);
-                    }
-                    Ok(pass(bytes))
+            DATA_FIRST | DATA if self.open.contains(&id) => {
+                if let Some(sound) = self.sound_on(id) {
+                    return sound.data(Direction::ToPerson, (command, head), at, frozen);
                 }
-            },
+                if let Some(graphics) = self.graphics_on(id) {
+                    return graphics.target((command, head), at);
+                }
+                if let Some(display) = self.display.as_mut().filter(|display| display.id == id) {
+                    display.caps(at.0);
+                }
+                Ok(pass(bytes))
+            }
             CLOSE if self.open.contains(&id) => {
                 let mut passed = pass(bytes);
                 if let Some(graphics) = self.graphics_on(id) {
@@ -110,7 +110,7 @@ impl Dynamic {
                         passed.drawn = Some(Drawn { plain, ..Drawn::default() });
                     }
                 }
-                (_, passed.event) = self.close(id);
+                passed.event = self.close(id);
                 if self.closing.len() < MAX_OPEN {
                     self.closing.insert(id);
                 }
@@ -128,27 +128,14 @@ impl Dynamic {
         self.sound.as_mut().filter(|sound| sound.id == id)
     }
 
-    fn hear(
-        &mut self,
-        direction: Direction,
-        id: u32,
-        head: (u8, u8),
-        at: Reader<'_>,
-        frozen: bool,
-    ) -> Result<Passed, Broken> {
-        let Some(sound) = self.sound_on(id) else { return Ok(Passed { dropped: true, ..Passed::default() }) };
-        sound.data(direction, head, at, frozen)
-    }
-
-    /// Whether it was open, and what there is to tell of its end.
-    fn close(&mut self, id: u32) -> (bool, Option<Event>) {
+    /// What there is to tell of its end.
+    fn close(&mut self, id: u32) -> Option<Event> {
         self.graphics.take_if(|graphics| graphics.id == id);
         self.display.take_if(|display| display.id == id);
-        let mut ends = None;
-        if let Some(sound) = self.sound.take_if(|sound| sound.id == id) {
-            (ends, self.sound_told) = sound.ends();
-        }
-        (self.open.remove(&id), ends)
+        self.open.remove(&id);
+        let (event, told) = self.sound.take_if(|sound| sound.id == id)?.ends();
+        self.sound_told = told;
+        event
     }
 
     /// Whether that is a size that can be had.
@@ -191,7 +178,7 @@ impl Dynamic {
         let name = name.get(..end).unwrap_or_default();
         // The identifier may have been another channel's. That of the pipeline stays open: what it has drawn is to be seen.
         let taken = self.graphics_on(id).is_some();
-        let event = if taken { None } else { self.close(id).1 };
+        let event = if taken { None } else { self.close(id) };
         let graphics =
             name == pipeline::NAME && policy.graphics == Graphics::Pipeline && self.graphics.is_none();
         let sound = name == sound::NAME && policy.sound && self.sound.is_none();
@@ -239,21 +226,23 @@ impl Dynamic {
         match command {
             CREATE if open => {
                 let status = at.u32().ok_or(Broken("dynamic channel"))?;
-                let event = if status & 0x8000_0000 != 0 { self.close(id).1 } else { None };
+                let event = if status & 0x8000_0000 != 0 { self.close(id) } else { None };
                 Ok(Passed { event, ..pass(bytes) })
             }
-            // That it was heard, and what it can play.
-            DATA_FIRST | DATA if self.sound_on(id).is_some() => {
-                self.hear(Direction::ToTarget, id, (command, head), at, frozen)
+            DATA_FIRST | DATA if open => {
+                // That it was heard, and what it can play.
+                if let Some(sound) = self.sound_on(id) {
+                    return sound.data(Direction::ToTarget, (command, head), at, frozen);
+                }
+                match self.graphics_on(id) {
+                    // What it says there is that it has drawn: it goes on drawing while its hands are tied.
+                    Some(graphics) => graphics.person((command, head), at),
+                    None if !frozen && asks_well => Ok(pass(bytes)),
+                    None => Ok(Passed { dropped: true, ..Passed::default() }),
+                }
             }
-            DATA_FIRST | DATA if open => match self.graphics_on(id) {
-                // What it says there is that it has drawn: it goes on drawing while its hands are tied.
-                Some(graphics) => graphics.person((command, head), at),
-                None if !frozen && asks_well => Ok(pass(bytes)),
-                None => Ok(Passed { dropped: true, ..Passed::default() }),
-            },
             CLOSE if open => {
-                let (_, event) = self.close(id);
+                let event = self.close(id);
                 Ok(Passed { gave_up, event, ..pass(bytes) })
             }
             _ => Ok(Passed { dropped: true, ..Passed::default() }),
